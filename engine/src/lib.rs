@@ -1,0 +1,22 @@
+//! The Otus engine: catalogue, commit log, hot rows, segments, rollups, maintenance and snapshots.
+//!
+//! ```text
+//!  appended batches ─► hot rows ─► flush ─► segments + rollups + rejected + positions ─► ONE commit
+//!                         │                                                               │
+//!                         └──────────────► Version (one pointer) ◄────────────────────────┘
+//! ```
+//!
+//! The engine knows nothing of SQL text, sessions, Kafka, sockets or the wall clock: expressions come
+//! compiled through [`expr::ExpressionCompiler`], time comes through [`clock::Clock`].
+
+pub mod catalog;
+pub mod clock;
+pub mod error;
+pub mod expr;
+pub mod limits;
+pub mod log;
+pub mod position;
+pub mod time;
+pub mod types;
+
+pub use error::{Error, ErrorKind, Result};

@@ -1,0 +1,96 @@
+//! The state that the log's entries add up to: immutable, shared by pointer, cheap to derive the next from.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::catalog::{RollupDef, RollupId, TableDef, TableId};
+use crate::log::op::{FieldSeen, FileEntry};
+use crate::position::{LogIdentity, OffsetRange, ReadCounts, TopicPartition};
+use crate::time::Granularity;
+
+/// Who reads a partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimState {
+    /// Current epoch.
+    pub epoch: u64,
+    /// Current member.
+    pub member: String,
+}
+
+/// Where a table stands in a partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PositionState {
+    /// Where it began.
+    pub start: i64,
+    /// Next offset to read.
+    pub offset: i64,
+    /// Totals of all committed records.
+    pub counts: ReadCounts,
+    /// The log it counts in.
+    pub identity: LogIdentity,
+}
+
+/// A rollup and its live files.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RollupState {
+    /// Its id.
+    pub id: RollupId,
+    /// Its table.
+    pub table: TableId,
+    /// Its definition.
+    pub def: RollupDef,
+    /// Offsets it covers since it was declared: per partition `[from, ∞)`.
+    pub since: BTreeMap<TopicPartition, i64>,
+    /// Offsets it covers besides (backfilled).
+    pub coverage: Vec<OffsetRange>,
+    /// Live files.
+    pub files: Vec<Arc<FileEntry>>,
+    /// Buckets before this are gone, per granularity.
+    pub horizon_us: BTreeMap<Granularity, i64>,
+}
+
+/// A table and its live files.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TableState {
+    /// Its id.
+    pub id: TableId,
+    /// Its definition.
+    pub def: Arc<TableDef>,
+    /// Current schema id.
+    pub schema_id: u32,
+    /// Whether it is served.
+    pub attached: bool,
+    /// Live raw files.
+    pub files: Vec<Arc<FileEntry>>,
+    /// Positions.
+    pub positions: BTreeMap<TopicPartition, PositionState>,
+    /// Raw rows before this event time are gone, microseconds.
+    pub horizon_us: Option<i64>,
+    /// Undeclared fields seen, by (path, JSON type).
+    pub fields: Vec<FieldSeen>,
+}
+
+/// The whole dataset at one commit.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Number of the last entry applied; 0 = empty.
+    pub number: u64,
+    /// Tables.
+    pub tables: BTreeMap<TableId, Arc<TableState>>,
+    /// Rollups.
+    pub rollups: BTreeMap<RollupId, Arc<RollupState>>,
+    /// Live files of rejected records.
+    pub rejected: Vec<Arc<FileEntry>>,
+    /// Claims.
+    pub claims: BTreeMap<TopicPartition, ClaimState>,
+    /// Largest ids ever given, so that none is given twice.
+    pub last_table_id: u32,
+    /// See `last_table_id`.
+    pub last_rollup_id: u32,
+    /// No file named before this may join, milliseconds.
+    pub sweep_before_ms: i64,
+    /// The maintainer's lease: member, until (microseconds).
+    pub lease: Option<(String, i64)>,
+}

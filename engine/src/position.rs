@@ -1,0 +1,76 @@
+//! Positions in event logs. Offsets are not dense: a range says what was read, rows are counted apart.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// One partition of one topic.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TopicPartition {
+    /// The topic's name (for the `file` log: the file's path as configured).
+    pub topic: Arc<str>,
+    /// The partition's number.
+    pub partition: i32,
+}
+
+impl TopicPartition {
+    /// Partition `partition` of `topic`.
+    pub fn new(topic: impl Into<Arc<str>>, partition: i32) -> Self {
+        Self { topic: topic.into(), partition }
+    }
+}
+
+impl fmt::Display for TopicPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.topic, self.partition)
+    }
+}
+
+/// The half-open range `[from, to)` of offsets of one partition.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct OffsetRange {
+    /// The partition.
+    pub tp: TopicPartition,
+    /// First offset covered.
+    pub from: i64,
+    /// One past the last offset covered.
+    pub to: i64,
+}
+
+/// How the records of a range ended. `read()` is their sum.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadCounts {
+    /// Records that became rows.
+    pub kept: u64,
+    /// Records dropped by the filter, and null payloads.
+    pub filtered: u64,
+    /// Records kept as rejected.
+    pub rejected: u64,
+}
+
+impl ReadCounts {
+    /// Records read.
+    pub fn read(&self) -> u64 {
+        self.kept + self.filtered + self.rejected
+    }
+    /// Adds another count.
+    pub fn add(&mut self, other: &Self) {
+        self.kept += other.kept;
+        self.filtered += other.filtered;
+        self.rejected += other.rejected;
+    }
+}
+
+/// Who a topic is, so that a re-created topic or another cluster is noticed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogIdentity {
+    /// `kafka`, `local` or `file`.
+    pub kind: String,
+    /// The cluster's id (`local`: the log's id; `file`: empty).
+    pub cluster: String,
+    /// The topic's id (`file`: a fingerprint of the file's beginning).
+    pub topic_id: String,
+    /// Leader epoch at the position, if the log has one.
+    pub leader_epoch: Option<i32>,
+}
