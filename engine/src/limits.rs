@@ -37,6 +37,9 @@ pub const REJECTED_BYTES: u64 = 1 << 30;
 /// Age of rejected records kept, microseconds.
 pub const REJECTED_AGE_US: i64 = 30 * 86_400 * 1_000_000;
 
+/// Free bytes of the disk below which ingestion waits, so that logs, queries and compaction go on.
+pub const DISK_RESERVE_BYTES: u64 = 256 << 20;
+
 const _: () = assert!(COLLECT_GRACE_US > PIN_AGE_MAX_US);
 const _: () = assert!(PAUSE_FILES > COMPACT_FILES);
 const _: () = assert!(FLUSH_ALL_BYTES >= FLUSH_TABLE_BYTES);

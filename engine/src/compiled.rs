@@ -1,0 +1,173 @@
+//! Definitions come to life: schemas, measures and rollup plans, compiled once per catalogue change and
+//! shared by every snapshot.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+
+use crate::catalog::{BUCKET_COLUMN, RollupDef, RollupId, TableDef, TableId};
+use crate::error::{Error, Result};
+use crate::expr::{CompiledMeasures, ExpressionCompiler};
+use crate::log::manifest::{Manifest, TableState};
+use crate::rollup::RollupPlan;
+use crate::segment::SegmentOptions;
+use crate::types::ColumnType;
+
+/// A rollup with its plan.
+#[derive(Debug)]
+pub struct CompiledRollup {
+    /// Identity.
+    pub id: RollupId,
+    /// Definition.
+    pub def: RollupDef,
+    /// How its states are computed and merged.
+    pub plan: RollupPlan,
+}
+
+/// A table with everything that queries and flushes need of its definition.
+#[derive(Debug)]
+pub struct CompiledTable {
+    /// Identity.
+    pub id: TableId,
+    /// Schema id under which new files are written.
+    pub schema_id: u32,
+    /// Definition.
+    pub def: Arc<TableDef>,
+    /// Schema of raw rows.
+    pub schema: SchemaRef,
+    /// Index of the event-time column in `schema`.
+    pub time_index: usize,
+    /// Measures.
+    pub measures: CompiledMeasures,
+    /// Rollups that are declared now.
+    pub rollups: Vec<CompiledRollup>,
+}
+
+impl CompiledRollup {
+    /// Folder of its files.
+    pub(crate) fn dir(&self, table: TableId) -> String {
+        format!("t{}/r{}", table.0, self.id.0)
+    }
+
+    /// How its files are written.
+    pub(crate) fn options(&self, level: u8) -> SegmentOptions {
+        let dimensions = self.def.dimensions.iter().cloned();
+        SegmentOptions {
+            level,
+            sorted_by: std::iter::once(BUCKET_COLUMN.to_string()).chain(dimensions).collect(),
+            bloom: Vec::new(),
+            time_column: BUCKET_COLUMN.to_string(),
+        }
+    }
+}
+
+impl CompiledTable {
+    /// Folder of its raw files.
+    pub(crate) fn raw_dir(&self) -> String {
+        format!("t{}/raw", self.id.0)
+    }
+
+    /// How its raw files are written: sorted by event time, with bloom filters on ids.
+    pub(crate) fn raw_options(&self, level: u8) -> SegmentOptions {
+        let uuids = self.def.columns.iter().filter(|c| c.column_type == ColumnType::Uuid);
+        SegmentOptions {
+            level,
+            sorted_by: vec![self.def.time.clone()],
+            bloom: uuids.map(|c| c.name.clone()).collect(),
+            time_column: self.def.time.clone(),
+        }
+    }
+
+    /// The rollup of this id.
+    pub fn rollup(&self, id: RollupId) -> Option<&CompiledRollup> {
+        self.rollups.iter().find(|r| r.id == id)
+    }
+
+    fn new(
+        state: &TableState,
+        rollups: &[(RollupId, RollupDef)],
+        compiler: &dyn ExpressionCompiler,
+    ) -> Result<Self> {
+        let def = Arc::clone(&state.def);
+        let schema = def.arrow_schema();
+        let time_index = schema.index_of(&def.time).map_err(|_| {
+            Error::invalid(format!(
+                "table {:?} has no column {:?}, named as its event time",
+                def.qualified_name(),
+                def.time
+            ))
+        })?;
+        let measures = compiler.measures(&schema, &def.time, &def.measures)?;
+        let rollups = rollups
+            .iter()
+            .map(|(id, rollup)| {
+                let plan = RollupPlan::new(&schema, &def.time, rollup, &measures)?;
+                Ok(CompiledRollup { id: *id, def: rollup.clone(), plan })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Self {
+            id: state.id,
+            schema_id: state.schema_id,
+            def,
+            schema,
+            time_index,
+            measures,
+            rollups,
+        })
+    }
+}
+
+/// The served tables, by id and by name.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    tables: BTreeMap<TableId, Arc<CompiledTable>>,
+    names: HashMap<(String, String), TableId>,
+}
+
+impl Catalog {
+    /// Compiles the attached tables of `manifest`; what `previous` holds unchanged is shared.
+    pub fn compile(
+        manifest: &Manifest,
+        previous: Option<&Self>,
+        compiler: &dyn ExpressionCompiler,
+    ) -> Result<Self> {
+        let mut catalog = Self::default();
+        for state in manifest.tables.values().filter(|t| t.attached) {
+            let rollups: Vec<_> = manifest
+                .rollups
+                .values()
+                .filter(|r| r.table == state.id)
+                .map(|r| (r.id, r.def.clone()))
+                .collect();
+            let unchanged = previous.and_then(|p| p.tables.get(&state.id)).filter(|t| {
+                t.def == state.def
+                    && t.schema_id == state.schema_id
+                    && t.rollups.len() == rollups.len()
+                    && t.rollups.iter().zip(&rollups).all(|(a, b)| a.id == b.0 && a.def == b.1)
+            });
+            let table = match unchanged {
+                Some(table) => Arc::clone(table),
+                None => Arc::new(CompiledTable::new(state, &rollups, compiler)?),
+            };
+            catalog.names.insert((table.def.schema.clone(), table.def.name.clone()), table.id);
+            catalog.tables.insert(table.id, table);
+        }
+        Ok(catalog)
+    }
+
+    /// All served tables, by id.
+    pub fn tables(&self) -> impl Iterator<Item = &Arc<CompiledTable>> {
+        self.tables.values()
+    }
+
+    /// The served table of this name.
+    pub fn table(&self, schema: &str, name: &str) -> Option<&Arc<CompiledTable>> {
+        self.names.get(&(schema.to_string(), name.to_string())).and_then(|id| self.tables.get(id))
+    }
+
+    /// The served table of this id.
+    pub fn table_by_id(&self, id: TableId) -> Option<&Arc<CompiledTable>> {
+        self.tables.get(&id)
+    }
+}

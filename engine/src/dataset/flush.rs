@@ -1,0 +1,367 @@
+//! Flushing: hot rows, their rollup states, rejected records and positions become durable in one commit
+//! (invariants I1 and I2), and leave memory in the same move of the pointer.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+
+use super::{Dataset, rejected_schema};
+use crate::catalog::TableId;
+use crate::compiled::CompiledTable;
+use crate::error::{Error, ErrorKind, Result};
+use crate::hot::{Chunk, HotSet, HotTable};
+use crate::log::op::{FieldSeen, FileEntry, Op, Target};
+use crate::position::{OffsetRange, TopicPartition};
+use crate::segment::{SegmentOptions, WrittenFile, sort_batches, write_segment};
+use crate::snapshot::Version;
+
+/// How often the flusher looks at the age of hot rows.
+const FLUSH_TICK: Duration = Duration::from_millis(500);
+
+/// Sealed hot rows of one table, on their way to disk.
+struct Cut {
+    table: Arc<CompiledTable>,
+    chunks: Vec<Arc<Chunk>>,
+}
+
+/// What a cut says of one partition.
+#[derive(Debug)]
+struct Advance {
+    op: Op,
+    range: OffsetRange,
+}
+
+impl Dataset {
+    /// Writes hot rows whenever a limit is reached, until `stop` is true. Failures are kept as back-pressure
+    /// and tried again.
+    pub async fn run_flusher(self: Arc<Self>, mut stop: tokio::sync::watch::Receiver<bool>) {
+        while !*stop.borrow() {
+            tokio::select! {
+                () = self.flush_wanted.notified() => {}
+                () = tokio::time::sleep(FLUSH_TICK) => {}
+                changed = stop.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+            }
+            if self.flush_due()
+                && let Err(error) = self.flush_tables(|version, id| self.is_due(version, id)).await
+            {
+                tracing::warn!(%error, "flush failed, will be tried again");
+                tokio::time::sleep(FLUSH_TICK).await;
+            }
+        }
+    }
+
+    /// Flushes if a limit is reached and no flush is under way.
+    pub async fn maybe_flush(&self) -> Result<()> {
+        if self.flush_due() && self.flushing.try_lock().is_ok() {
+            self.flush_tables(|version, id| self.is_due(version, id)).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes everything hot. The number of the commit, or none if nothing was hot.
+    pub async fn flush(&self) -> Result<Option<u64>> {
+        self.flush_tables(|_, _| true).await
+    }
+
+    /// Whether a limit is reached.
+    pub(crate) fn flush_due(&self) -> bool {
+        let version = self.version.load();
+        version.hot.bytes() >= self.options.flush.all_bytes
+            || version.hot.tables().any(|(id, _)| self.is_due(&version, *id))
+    }
+
+    fn is_due(&self, version: &Version, id: TableId) -> bool {
+        let limits = &self.options.flush;
+        let Some(hot) = version.hot.table(id) else { return false };
+        let Some(oldest) = hot.oldest_us() else { return false };
+        let age = self.options.clock.now_us().saturating_sub(oldest);
+        let patience =
+            if hot.rows() < limits.small_rows { limits.age_small_us } else { limits.age_us };
+        hot.bytes() >= limits.table_bytes
+            || version.hot.bytes() >= limits.all_bytes
+            || age >= patience
+    }
+
+    async fn flush_tables(
+        &self,
+        wanted: impl Fn(&Version, TableId) -> bool,
+    ) -> Result<Option<u64>> {
+        let _flushing = self.flushing.lock().await;
+        loop {
+            let cuts = self.cut(&wanted);
+            if cuts.is_empty() {
+                return Ok(None);
+            }
+            match self.write_and_commit(&cuts).await {
+                Ok(number) => {
+                    *self.trouble.lock() = None;
+                    return Ok(Some(number));
+                }
+                // A partition was lost: the flush is void, and is built again from what is still ours.
+                Err(error) if error.kind() == ErrorKind::Busy && self.drop_lost().await? => {
+                    tracing::warn!(%error, "a flush lost a partition and is built again without it");
+                }
+                Err(error) => {
+                    self.counters.flush_failures.fetch_add(1, Ordering::Relaxed);
+                    *self.trouble.lock() = Some(format!("hot rows cannot be written: {error}"));
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Seals the open chunks of the wanted tables and takes all their chunks.
+    fn cut(&self, wanted: &impl Fn(&Version, TableId) -> bool) -> Vec<Cut> {
+        let _guard = self.swap.lock();
+        let old = self.version.load_full();
+        let mut hot = HotSet::clone(&old.hot);
+        let mut cuts = Vec::new();
+        for (id, rows) in old.hot.tables() {
+            let Some(table) = old.catalog.table_by_id(*id) else { continue };
+            if rows.chunks().is_empty() || !wanted(&old, *id) {
+                continue;
+            }
+            cuts.push(Cut { table: Arc::clone(table), chunks: rows.chunks().to_vec() });
+            hot.set(*id, HotTable::sealed(rows));
+        }
+        if !cuts.is_empty() {
+            let (manifest, catalog) = (Arc::clone(&old.manifest), Arc::clone(&old.catalog));
+            self.replace(&old, manifest, hot, catalog);
+        }
+        cuts
+    }
+
+    async fn write_and_commit(&self, cuts: &[Cut]) -> Result<u64> {
+        let now_us = self.options.clock.now_us();
+        let mut ops = Vec::new();
+        let mut bytes = 0;
+        let mut rows = 0;
+        for cut in cuts {
+            let advances = advances(cut);
+            let ranges: Vec<_> = advances.iter().map(|a| a.range.clone()).collect();
+            for file in self.write_table(cut, &ranges, now_us).await? {
+                bytes += file.bytes;
+                rows += if matches!(file.target, Target::Raw(_)) { file.rows } else { 0 };
+                ops.push(Op::AddFile { file });
+            }
+            ops.extend(advances.into_iter().map(|a| a.op));
+            ops.extend(fields(cut));
+        }
+        if let Some(file) = self.write_rejected(cuts, now_us).await? {
+            ops.push(Op::AddFile { file });
+        }
+        crate::failpoint::hit("flush.files_written");
+        let flushed: BTreeMap<TableId, Vec<u64>> = cuts
+            .iter()
+            .map(|cut| (cut.table.id, cut.chunks.iter().map(|c| c.id()).collect()))
+            .collect();
+        let number = self
+            .commit(ops, |hot| {
+                let mut hot = hot.clone();
+                for (id, chunks) in &flushed {
+                    if let Some(table) = hot.table(*id) {
+                        let rest = table.without_chunks(chunks);
+                        hot.set(*id, rest);
+                    }
+                }
+                Ok(hot)
+            })
+            .await?;
+        self.counters.flushes.fetch_add(1, Ordering::Relaxed);
+        self.counters.rows_flushed.fetch_add(rows, Ordering::Relaxed);
+        self.counters.bytes_flushed.fetch_add(bytes, Ordering::Relaxed);
+        tracing::debug!(number, rows, bytes, "flushed");
+        Ok(number)
+    }
+
+    /// One raw file and one file per rollup at its finest granularity, written side by side.
+    async fn write_table(
+        &self,
+        cut: &Cut,
+        ranges: &[OffsetRange],
+        now_us: i64,
+    ) -> Result<Vec<FileEntry>> {
+        if cut.chunks.iter().all(|c| c.rows() == 0) {
+            return Ok(Vec::new());
+        }
+        let mut jobs = tokio::task::JoinSet::new();
+        for rollup in std::iter::once(None).chain((0..cut.table.rollups.len()).map(Some)) {
+            let storage = self.storage.clone();
+            let (table, chunks) = (Arc::clone(&cut.table), cut.chunks.clone());
+            let ranges = ranges.to_vec();
+            jobs.spawn(async move {
+                match rollup {
+                    None => write_raw(&storage, &table, &chunks, ranges, now_us).await,
+                    Some(i) => write_states(&storage, &table, i, &chunks, ranges, now_us).await,
+                }
+            });
+        }
+        let mut files = Vec::new();
+        while let Some(done) = jobs.join_next().await {
+            files.push(done.map_err(|e| Error::internal("a flush task ended").with_source(e))??);
+        }
+        Ok(files)
+    }
+
+    async fn write_rejected(&self, cuts: &[Cut], now_us: i64) -> Result<Option<FileEntry>> {
+        let pieces = || cuts.iter().flat_map(|c| &c.chunks).flat_map(|c| c.pieces());
+        let batches: Vec<RecordBatch> =
+            pieces().map(|p| &p.rejected).filter(|b| b.num_rows() > 0).cloned().collect();
+        if batches.is_empty() {
+            return Ok(None);
+        }
+        let with_rejected = pieces().filter(|p| p.rejected.num_rows() > 0);
+        let ranges = with_rejected.map(|p| p.range.clone()).collect();
+        let schema = rejected_schema();
+        let options = SegmentOptions {
+            level: 0,
+            sorted_by: Vec::new(),
+            bloom: Vec::new(),
+            time_column: "ingested_at".into(),
+        };
+        let dir = "rejected";
+        let written =
+            write_segment(&self.storage, dir, now_us / 1000, &schema, &batches, &options).await?;
+        Ok(Some(entry(written, Target::Rejected, 1, options, ranges, now_us)))
+    }
+
+    /// Removes hot rows of partitions whose claim is no longer ours; whether there were any.
+    async fn drop_lost(&self) -> Result<bool> {
+        self.refresh().await?;
+        let version = self.version.load_full();
+        let claims = &version.manifest.claims;
+        let mut lost: Vec<TopicPartition> = Vec::new();
+        for (_, rows) in version.hot.tables() {
+            for piece in rows.chunks().iter().flat_map(|c| c.pieces()) {
+                let current = claims.get(&piece.range.tp);
+                let ours = current
+                    .is_some_and(|c| c.epoch == piece.epoch && c.member == self.options.member);
+                if !ours && !lost.contains(&piece.range.tp) {
+                    lost.push(piece.range.tp.clone());
+                }
+            }
+        }
+        self.drop_hot_rows(&|_, tp| lost.contains(tp))?;
+        Ok(!lost.is_empty())
+    }
+}
+
+async fn write_raw(
+    storage: &crate::store::Storage,
+    table: &CompiledTable,
+    chunks: &[Arc<Chunk>],
+    ranges: Vec<OffsetRange>,
+    now_us: i64,
+) -> Result<FileEntry> {
+    let batches: Vec<_> = chunks.iter().flat_map(|c| c.batches()).cloned().collect();
+    let options = table.raw_options(0);
+    let keys: Vec<&str> = options.sorted_by.iter().map(String::as_str).collect();
+    let sorted = sort_batches(&table.schema, &batches, &keys)?;
+    let dir = table.raw_dir();
+    let written =
+        write_segment(storage, &dir, now_us / 1000, &table.schema, &sorted, &options).await?;
+    Ok(entry(written, Target::Raw(table.id), table.schema_id, options, ranges, now_us))
+}
+
+async fn write_states(
+    storage: &crate::store::Storage,
+    table: &CompiledTable,
+    index: usize,
+    chunks: &[Arc<Chunk>],
+    ranges: Vec<OffsetRange>,
+    now_us: i64,
+) -> Result<FileEntry> {
+    let rollup = &table.rollups[index];
+    let rows = chunks.iter().filter(|c| c.rows() > 0);
+    let parts = rows.map(|c| c.states(rollup)).collect::<Result<Vec<_>>>()?;
+    let granularity = rollup.def.finest();
+    let merged = rollup.plan.merge(granularity, &parts)?;
+    let options = rollup.options(0);
+    let (dir, schema) = (rollup.dir(table.id), rollup.plan.schema());
+    let written =
+        write_segment(storage, &dir, now_us / 1000, schema, &[merged], &options).await?;
+    let target = Target::Rollup { id: rollup.id, granularity };
+    Ok(entry(written, target, 1, options, ranges, now_us))
+}
+
+pub(crate) fn entry(
+    written: WrittenFile,
+    target: Target,
+    schema_id: u32,
+    options: SegmentOptions,
+    ranges: Vec<OffsetRange>,
+    now_us: i64,
+) -> FileEntry {
+    FileEntry {
+        path: written.path,
+        target,
+        bytes: written.bytes,
+        footer_bytes: written.footer_bytes,
+        rows: written.rows,
+        schema_id,
+        level: options.level,
+        sorted_by: options.sorted_by,
+        time: written.time,
+        ranges,
+        columns: written.columns,
+        created_at_us: now_us,
+    }
+}
+
+/// Position moves of a cut: pieces of one partition follow one another, so they fold into one move.
+fn advances(cut: &Cut) -> Vec<Advance> {
+    let mut moves: Vec<Advance> = Vec::new();
+    for piece in cut.chunks.iter().flat_map(|c| c.pieces()) {
+        let last = moves.iter_mut().find(|m| m.range.tp == piece.range.tp && m.epoch() == piece.epoch);
+        match last {
+            Some(Advance { op: Op::Advance { to, counts, identity, .. }, range }) => {
+                *to = piece.range.to;
+                range.to = piece.range.to;
+                counts.add(&piece.counts);
+                *identity = piece.identity.clone();
+            }
+            _ => moves.push(Advance {
+                range: piece.range.clone(),
+                op: Op::Advance {
+                    table: cut.table.id,
+                    tp: piece.range.tp.clone(),
+                    epoch: piece.epoch,
+                    from: piece.range.from,
+                    to: piece.range.to,
+                    counts: piece.counts,
+                    identity: piece.identity.clone(),
+                },
+            }),
+        }
+    }
+    moves
+}
+
+impl Advance {
+    fn epoch(&self) -> u64 {
+        match &self.op {
+            Op::Advance { epoch, .. } => *epoch,
+            _ => 0,
+        }
+    }
+}
+
+fn fields(cut: &Cut) -> Option<Op> {
+    let mut seen: Vec<FieldSeen> = Vec::new();
+    for field in cut.chunks.iter().flat_map(|c| c.pieces()).flat_map(|p| &p.fields) {
+        let known =
+            seen.iter_mut().find(|f| f.path == field.path && f.json_type == field.json_type);
+        match known {
+            Some(known) => known.count += field.count,
+            None => seen.push(field.clone()),
+        }
+    }
+    (!seen.is_empty()).then_some(Op::Fields { table: cut.table.id, fields: seen })
+}

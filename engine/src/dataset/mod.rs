@@ -1,0 +1,306 @@
+//! The dataset: one store, one log, one pointer. Every change of what a query sees goes through here.
+//!
+//! Readers load the pointer; appends and commits replace it under one short lock, so a statement sees one
+//! moment in every table it names (promise P3).
+
+mod append;
+mod claims;
+mod declare;
+mod flush;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use parking_lot::Mutex;
+use tokio::sync::{Mutex as AsyncMutex, Notify, watch};
+
+use crate::catalog::TableId;
+use crate::clock::Clock;
+use crate::compiled::Catalog;
+use crate::error::{Error, Result};
+use crate::expr::ExpressionCompiler;
+use crate::hot::HotSet;
+use crate::limits;
+use crate::log::CommitLog;
+use crate::log::manifest::Manifest;
+use crate::log::op::Op;
+use crate::position::TopicPartition;
+use crate::snapshot::{Snapshot, Version};
+use crate::store::Storage;
+
+pub use append::{Append, Pressure};
+pub use claims::{Claim, StartPosition};
+pub use declare::Change;
+pub(crate) use flush::entry as flush_entry;
+
+/// When hot rows are written and when reading waits.
+#[derive(Debug, Clone)]
+pub struct FlushLimits {
+    /// Bytes of one table's hot rows.
+    pub table_bytes: usize,
+    /// Bytes of all hot rows.
+    pub all_bytes: usize,
+    /// Age of the oldest hot row of a table, microseconds.
+    pub age_us: i64,
+    /// Tables with fewer rows than this wait for `age_small_us`.
+    pub small_rows: usize,
+    /// Age for small tables, microseconds.
+    pub age_small_us: i64,
+    /// Level-0 files of a table at which compaction starts.
+    pub compact_files: usize,
+    /// Level-0 files of a table at which reading waits.
+    pub pause_files: usize,
+    /// Free bytes of the disk below which reading waits.
+    pub disk_reserve_bytes: u64,
+    /// Bytes of rejected records kept.
+    pub rejected_bytes: u64,
+    /// Age of rejected records kept, microseconds.
+    pub rejected_age_us: i64,
+    /// Age before which an unreferenced file is not deleted, microseconds.
+    pub collect_grace_us: i64,
+}
+
+impl Default for FlushLimits {
+    fn default() -> Self {
+        Self {
+            table_bytes: limits::FLUSH_TABLE_BYTES,
+            all_bytes: limits::FLUSH_ALL_BYTES,
+            age_us: limits::FLUSH_AGE_US,
+            small_rows: limits::FLUSH_SMALL_ROWS,
+            age_small_us: limits::FLUSH_AGE_SMALL_US,
+            compact_files: limits::COMPACT_FILES,
+            pause_files: limits::PAUSE_FILES,
+            disk_reserve_bytes: limits::DISK_RESERVE_BYTES,
+            rejected_bytes: limits::REJECTED_BYTES,
+            rejected_age_us: limits::REJECTED_AGE_US,
+            collect_grace_us: limits::COLLECT_GRACE_US,
+        }
+    }
+}
+
+/// How a dataset is opened.
+#[derive(Debug, Clone)]
+pub struct DatasetOptions {
+    /// Name of this process in claims and log entries.
+    pub member: String,
+    /// Source of the time.
+    pub clock: Arc<dyn Clock>,
+    /// Compiles the expressions of declarations.
+    pub compiler: Arc<dyn ExpressionCompiler>,
+    /// When to write and when to wait.
+    pub flush: FlushLimits,
+}
+
+/// One open dataset.
+pub struct Dataset {
+    pub(crate) storage: Storage,
+    pub(crate) options: DatasetOptions,
+    version: ArcSwap<Version>,
+    /// Held for the short moment in which the pointer is replaced.
+    swap: Mutex<()>,
+    /// The committer: commits go one after the other.
+    log: AsyncMutex<CommitLog>,
+    /// One flush at a time.
+    flushing: AsyncMutex<()>,
+    /// One maintenance run at a time, with the paths it saw leave (path, when).
+    pub(crate) maintaining: AsyncMutex<crate::maintain::Removed>,
+    sequence: watch::Sender<u64>,
+    flush_wanted: Notify,
+    trouble: Mutex<Option<String>>,
+    in_doubt: AtomicBool,
+    pub(crate) counters: Counters,
+}
+
+/// Totals since the process began, for metrics.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Rows published.
+    pub rows_appended: AtomicU64,
+    /// Flush commits.
+    pub flushes: AtomicU64,
+    /// Rows made durable.
+    pub rows_flushed: AtomicU64,
+    /// Bytes of files written by flushes.
+    pub bytes_flushed: AtomicU64,
+    /// Flushes that failed and will be tried again.
+    pub flush_failures: AtomicU64,
+    /// Compactions committed.
+    pub compactions: AtomicU64,
+    /// Files deleted by collection.
+    pub files_deleted: AtomicU64,
+}
+
+impl fmt::Debug for Dataset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dataset")
+            .field("member", &self.options.member)
+            .field("number", &self.version.load().manifest.number)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Schema of rejected records.
+pub fn rejected_schema() -> SchemaRef {
+    let utc = || DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+    Arc::new(Schema::new(vec![
+        Field::new("table", DataType::Utf8View, false),
+        Field::new("topic", DataType::Utf8View, false),
+        Field::new("partition", DataType::Int32, false),
+        Field::new("offset", DataType::Int64, false),
+        Field::new("timestamp", utc(), true),
+        Field::new("key", DataType::BinaryView, true),
+        Field::new("payload", DataType::BinaryView, true),
+        Field::new("payload_bytes", DataType::Int64, false),
+        Field::new("reason", DataType::Utf8View, false),
+        Field::new("ingested_at", utc(), false),
+    ]))
+}
+
+impl Dataset {
+    /// Opens the dataset of `storage`: reads the log, compiles the declared tables.
+    pub async fn open(storage: Storage, options: DatasetOptions) -> Result<Arc<Self>> {
+        let member = options.member.clone();
+        let clock = Arc::clone(&options.clock);
+        let (log, manifest) = CommitLog::open(storage.clone(), member, clock).await?;
+        let catalog = Catalog::compile(&manifest, None, options.compiler.as_ref())?;
+        let version = Version {
+            sequence: 1,
+            manifest,
+            hot: Arc::new(HotSet::default()),
+            catalog: Arc::new(catalog),
+        };
+        Ok(Arc::new(Self {
+            storage,
+            options,
+            version: ArcSwap::from_pointee(version),
+            swap: Mutex::new(()),
+            log: AsyncMutex::new(log),
+            flushing: AsyncMutex::new(()),
+            maintaining: AsyncMutex::default(),
+            sequence: watch::Sender::new(1),
+            flush_wanted: Notify::new(),
+            trouble: Mutex::new(None),
+            in_doubt: AtomicBool::new(false),
+            counters: Counters::default(),
+        }))
+    }
+
+    /// Pins what is visible now.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        let now = self.options.clock.now_us();
+        Arc::new(Snapshot::new(self.version.load_full(), self.storage.clone(), now))
+    }
+
+    /// The store.
+    pub fn storage(&self) -> &Storage {
+        &self.storage
+    }
+    /// Source of the time.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.options.clock
+    }
+    /// Compiler of declared expressions.
+    pub fn compiler(&self) -> &Arc<dyn ExpressionCompiler> {
+        &self.options.compiler
+    }
+    /// Name of this process in claims.
+    pub fn member(&self) -> &str {
+        &self.options.member
+    }
+    /// Totals for metrics.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+    /// The limits in force.
+    pub fn flush_limits(&self) -> &FlushLimits {
+        &self.options.flush
+    }
+    /// Changes whenever something new is visible.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.sequence.subscribe()
+    }
+
+    /// Waits until the record at `offset` is visible in `table`, as a row or as a counted one.
+    pub async fn wait_visible(
+        &self,
+        table: TableId,
+        tp: &TopicPartition,
+        offset: i64,
+        timeout: Duration,
+    ) -> Result<()> {
+        let mut changes = self.watch();
+        let visible = async {
+            loop {
+                let end = self.snapshot().positions(table).get(tp).map(|p| p.1);
+                if end.is_some_and(|end| end > offset) {
+                    return Ok(());
+                }
+                if changes.changed().await.is_err() {
+                    return Err(Error::unavailable("the dataset is closing"));
+                }
+            }
+        };
+        tokio::time::timeout(timeout, visible).await.unwrap_or_else(|_| {
+            let waited = timeout.as_millis();
+            Err(Error::unavailable(format!("{tp} at {offset} is not visible after {waited} ms")))
+        })
+    }
+
+    /// Audits what is committed; see [`crate::verify`].
+    pub async fn verify(
+        &self,
+        progress: &(dyn Fn(&str) + Sync),
+    ) -> Result<Vec<crate::verify::TableAudit>> {
+        crate::verify::verify(&self.snapshot(), progress).await
+    }
+
+    /// Applies what other processes have committed since.
+    pub async fn refresh(&self) -> Result<()> {
+        let manifest = self.log.lock().await.refresh().await?;
+        if manifest.number > self.version.load().manifest.number {
+            self.publish(manifest, |hot| Ok(hot.clone()))?;
+        }
+        Ok(())
+    }
+
+    /// One commit. On success the new manifest is visible together with `hot`'s change of the hot rows.
+    pub(crate) async fn commit(
+        &self,
+        ops: Vec<Op>,
+        hot: impl FnOnce(&HotSet) -> Result<HotSet>,
+    ) -> Result<u64> {
+        let mut log = self.log.lock().await;
+        let committed = log.commit(ops).await?;
+        crate::failpoint::hit("commit.put_done");
+        // The log stays locked until the pointer has moved, so that pointers move in the log's order.
+        self.publish(committed.manifest, hot)?;
+        drop(log);
+        Ok(committed.number)
+    }
+
+    fn publish(
+        &self,
+        manifest: Arc<Manifest>,
+        hot: impl FnOnce(&HotSet) -> Result<HotSet>,
+    ) -> Result<()> {
+        let _guard = self.swap.lock();
+        let old = self.version.load_full();
+        let compiler = self.options.compiler.as_ref();
+        let catalog = Catalog::compile(&manifest, Some(&old.catalog), compiler)?;
+        self.replace(&old, manifest, hot(&old.hot)?, Arc::new(catalog));
+        Ok(())
+    }
+
+    /// The one place that moves the pointer; called under `swap`.
+    fn replace(&self, old: &Version, manifest: Arc<Manifest>, hot: HotSet, catalog: Arc<Catalog>) {
+        let sequence = old.sequence + 1;
+        self.version.store(Arc::new(Version { sequence, manifest, hot: Arc::new(hot), catalog }));
+        self.sequence.send_replace(sequence);
+    }
+}

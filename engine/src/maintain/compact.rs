@@ -1,0 +1,166 @@
+//! Carries out a compaction: reads files, writes fewer, and swaps them in one commit.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::plan::{self, Compaction, RollupMerge};
+use super::remove;
+use crate::compiled::CompiledTable;
+use crate::dataset::{Dataset, flush_entry, rejected_schema};
+use crate::error::Result;
+use crate::log::op::{FileEntry, Op, RemoveReason, Target};
+use crate::position::OffsetRange;
+use crate::segment::{SegmentOptions, merge_segments, merge_states};
+
+impl Dataset {
+    /// Carries out the most urgent compaction; whether there was one.
+    pub(super) async fn compact_once(&self, force: bool) -> Result<bool> {
+        let snapshot = self.snapshot();
+        let manifest = Arc::clone(snapshot.manifest());
+        if let Some(files) = plan::merge_rejected(&manifest, force) {
+            self.take_lease().await?;
+            self.compact_rejected(&files).await?;
+            return Ok(true);
+        }
+        let limit = self.options.flush.compact_files;
+        let Some(compaction) = plan::next_compaction(&manifest, limit, force) else {
+            return Ok(false);
+        };
+        let Some(table) = snapshot.table_by_id(compaction.table) else {
+            return Ok(false);
+        };
+        self.take_lease().await?;
+        self.compact(table, &compaction).await?;
+        Ok(true)
+    }
+
+    async fn compact(&self, table: &CompiledTable, compaction: &Compaction) -> Result<()> {
+        let now_us = self.options.clock.now_us();
+        let mut ops = Vec::new();
+        for file in inputs(compaction) {
+            ops.push(remove(&file, RemoveReason::Compaction));
+        }
+        for file in self.merge_raw(table, compaction, now_us).await? {
+            ops.push(Op::AddFile { file });
+        }
+        for merge in &compaction.rollups {
+            if let Some(file) = self.merge_rollup(table, merge, compaction.level, now_us).await? {
+                ops.push(Op::AddFile { file });
+            }
+        }
+        crate::failpoint::hit("compact.files_written");
+        let number = self.commit(ops, |hot| Ok(hot.clone())).await?;
+        self.counters.compactions.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(number, table = table.def.qualified_name(), "compacted");
+        Ok(())
+    }
+
+    async fn merge_raw(
+        &self,
+        table: &CompiledTable,
+        compaction: &Compaction,
+        now_us: i64,
+    ) -> Result<Vec<FileEntry>> {
+        if compaction.raw.is_empty() {
+            return Ok(Vec::new());
+        }
+        let options = table.raw_options(compaction.level);
+        let dir = table.raw_dir();
+        let written = merge_segments(
+            &self.storage,
+            &dir,
+            now_us / 1000,
+            &compaction.raw,
+            &table.schema,
+            &options,
+            true,
+        )
+        .await?;
+        let ranges = ranges(&compaction.raw);
+        let target = Target::Raw(table.id);
+        let entries = written.into_iter().map(|w| {
+            flush_entry(w, target, table.schema_id, options.clone(), ranges.clone(), now_us)
+        });
+        Ok(entries.collect())
+    }
+
+    async fn merge_rollup(
+        &self,
+        table: &CompiledTable,
+        merge: &RollupMerge,
+        level: u8,
+        now_us: i64,
+    ) -> Result<Option<FileEntry>> {
+        let Some(rollup) = table.rollup(merge.id) else {
+            return Ok(None);
+        };
+        let options = rollup.options(level);
+        let dir = rollup.dir(table.id);
+        let written = merge_states(
+            &self.storage,
+            &dir,
+            now_us / 1000,
+            &merge.files,
+            &rollup.plan,
+            merge.granularity,
+            &options,
+        )
+        .await?;
+        let target = Target::Rollup { id: merge.id, granularity: merge.granularity };
+        Ok(written.map(|w| flush_entry(w, target, 1, options, ranges(&merge.files), now_us)))
+    }
+
+    async fn compact_rejected(&self, files: &[Arc<FileEntry>]) -> Result<()> {
+        let now_us = self.options.clock.now_us();
+        let level = files.iter().map(|f| f.level).max().unwrap_or(0).saturating_add(1);
+        let options = SegmentOptions {
+            level,
+            sorted_by: Vec::new(),
+            bloom: Vec::new(),
+            time_column: "ingested_at".into(),
+        };
+        let schema = rejected_schema();
+        let dir = "rejected";
+        let ms = now_us / 1000;
+        let written =
+            merge_segments(&self.storage, dir, ms, files, &schema, &options, false).await?;
+        let mut ops: Vec<Op> = files.iter().map(|f| remove(f, RemoveReason::Compaction)).collect();
+        // Age is counted from the youngest record: nothing leaves before its time.
+        let created_us = files.iter().map(|f| f.created_at_us).max().unwrap_or(now_us);
+        for file in written {
+            let ranges = ranges(files);
+            let options = options.clone();
+            let file = flush_entry(file, Target::Rejected, 1, options, ranges, created_us);
+            ops.push(Op::AddFile { file });
+        }
+        self.commit(ops, |hot| Ok(hot.clone())).await?;
+        Ok(())
+    }
+}
+
+/// All inputs, each once: level-0 rollup files feed several granularities.
+fn inputs(compaction: &Compaction) -> Vec<Arc<FileEntry>> {
+    let mut files = compaction.raw.clone();
+    for file in compaction.rollups.iter().flat_map(|m| &m.files) {
+        if !files.iter().any(|f| f.path == file.path) {
+            files.push(Arc::clone(file));
+        }
+    }
+    files
+}
+
+/// Union of the inputs' offset ranges, with touching ones joined.
+fn ranges(files: &[Arc<FileEntry>]) -> Vec<OffsetRange> {
+    let mut all: Vec<OffsetRange> = files.iter().flat_map(|f| f.ranges.iter().cloned()).collect();
+    all.sort_by(|a, b| (&a.tp, a.from).cmp(&(&b.tp, b.from)));
+    let mut joined: Vec<OffsetRange> = Vec::new();
+    for range in all {
+        match joined.last_mut() {
+            Some(last) if last.tp == range.tp && last.to >= range.from => {
+                last.to = last.to.max(range.to);
+            }
+            _ => joined.push(range),
+        }
+    }
+    joined
+}

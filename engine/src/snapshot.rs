@@ -1,0 +1,166 @@
+//! A snapshot: committed files, hot rows and catalogue of one moment. Taking one is one pointer load;
+//! holding one keeps its rows readable (invariant I3: a snapshot never changes).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+
+use crate::catalog::{RollupId, TableId};
+use crate::compiled::{Catalog, CompiledTable};
+use crate::error::{Error, Result};
+use crate::hot::{Chunk, HotSet};
+use crate::limits;
+use crate::log::manifest::Manifest;
+use crate::log::op::{FileEntry, Target};
+use crate::position::TopicPartition;
+use crate::store::Storage;
+use crate::time::Granularity;
+
+/// What the one pointer of a dataset points to.
+#[derive(Debug, Clone)]
+pub(crate) struct Version {
+    pub(crate) sequence: u64,
+    pub(crate) manifest: Arc<Manifest>,
+    pub(crate) hot: Arc<HotSet>,
+    pub(crate) catalog: Arc<Catalog>,
+}
+
+/// A pinned version.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    version: Arc<Version>,
+    storage: Storage,
+    pinned_at_us: i64,
+}
+
+impl Snapshot {
+    pub(crate) fn new(version: Arc<Version>, storage: Storage, pinned_at_us: i64) -> Self {
+        Self { version, storage, pinned_at_us }
+    }
+
+    /// Grows with every publication of rows and every commit of this process.
+    pub fn sequence(&self) -> u64 {
+        self.version.sequence
+    }
+    /// The committed part.
+    pub fn manifest(&self) -> &Arc<Manifest> {
+        &self.version.manifest
+    }
+    /// The served tables.
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        &self.version.catalog
+    }
+    /// When it was taken, microseconds.
+    pub fn pinned_at_us(&self) -> i64 {
+        self.pinned_at_us
+    }
+    /// The store of its files.
+    pub fn storage(&self) -> &Storage {
+        &self.storage
+    }
+
+    /// Refuses a pin older than [`limits::PIN_AGE_MAX_US`]: its files may be gone.
+    pub fn check_age(&self, now_us: i64) -> Result<()> {
+        if now_us.saturating_sub(self.pinned_at_us) > limits::PIN_AGE_MAX_US {
+            let minutes = limits::PIN_AGE_MAX_US / 60_000_000;
+            return Err(Error::invalid("snapshot too old").with_hint(format!(
+                "a cursor or transaction may read one snapshot for {minutes} minutes; run the query again"
+            )));
+        }
+        Ok(())
+    }
+
+    /// The served tables, by id.
+    pub fn tables(&self) -> impl Iterator<Item = &Arc<CompiledTable>> {
+        self.version.catalog.tables()
+    }
+    /// The served table of this name.
+    pub fn table(&self, schema: &str, name: &str) -> Option<&Arc<CompiledTable>> {
+        self.version.catalog.table(schema, name)
+    }
+    /// The served table of this id.
+    pub fn table_by_id(&self, id: TableId) -> Option<&Arc<CompiledTable>> {
+        self.version.catalog.table_by_id(id)
+    }
+    /// Live raw files of a table.
+    pub fn raw_files(&self, id: TableId) -> &[Arc<FileEntry>] {
+        self.version.manifest.tables.get(&id).map_or(&[], |t| &t.files)
+    }
+    /// Rows with an event time before this are not part of the raw table, microseconds.
+    pub fn horizon_us(&self, id: TableId) -> Option<i64> {
+        self.version.manifest.tables.get(&id).and_then(|t| t.horizon_us)
+    }
+    /// Hot chunks of a table.
+    pub fn hot(&self, id: TableId) -> &[Arc<Chunk>] {
+        self.version.hot.table(id).map_or(&[], |t| t.chunks())
+    }
+    /// All hot rows.
+    pub fn hot_set(&self) -> &Arc<HotSet> {
+        &self.version.hot
+    }
+
+    /// Files that together hold the committed states of a rollup at `granularity`: those of that
+    /// granularity, and level-0 files, whose finer buckets the reader truncates.
+    pub fn rollup_files(&self, id: RollupId, granularity: Granularity) -> Vec<Arc<FileEntry>> {
+        let Some(rollup) = self.version.manifest.rollups.get(&id) else {
+            return Vec::new();
+        };
+        let counts = |file: &FileEntry| {
+            file.level == 0
+                || matches!(file.target, Target::Rollup { granularity: g, .. } if g == granularity)
+        };
+        rollup.files.iter().filter(|f| counts(f)).cloned().collect()
+    }
+
+    /// Buckets before this are not part of that granularity, microseconds.
+    pub fn rollup_horizon_us(&self, id: RollupId, granularity: Granularity) -> Option<i64> {
+        self.version.manifest.rollups.get(&id)?.horizon_us.get(&granularity).copied()
+    }
+
+    /// Partial states of all hot rows that the rollup covers, at its finest granularity.
+    pub fn hot_states(&self, id: RollupId) -> Result<Vec<RecordBatch>> {
+        let Some(state) = self.version.manifest.rollups.get(&id) else {
+            return Ok(Vec::new());
+        };
+        let Some(table) = self.table_by_id(state.table) else {
+            return Ok(Vec::new());
+        };
+        let Some(rollup) = table.rollup(id) else {
+            return Ok(Vec::new());
+        };
+        self.hot(table.id).iter().filter(|c| c.rows() > 0).map(|c| c.states(rollup)).collect()
+    }
+
+    /// Files of rejected records.
+    pub fn rejected_files(&self) -> &[Arc<FileEntry>] {
+        &self.version.manifest.rejected
+    }
+
+    /// Rejected records that are not yet committed.
+    pub fn hot_rejected(&self) -> Vec<RecordBatch> {
+        let tables = self.version.hot.tables();
+        tables
+            .flat_map(|(_, hot)| hot.chunks())
+            .flat_map(|chunk| chunk.pieces())
+            .filter(|piece| piece.rejected.num_rows() > 0)
+            .map(|piece| piece.rejected.clone())
+            .collect()
+    }
+
+    /// Per partition of a table: committed position and end of what is visible (hot rows included).
+    pub fn positions(&self, id: TableId) -> BTreeMap<TopicPartition, (i64, i64)> {
+        let Some(table) = self.version.manifest.tables.get(&id) else {
+            return BTreeMap::new();
+        };
+        let hot = self.version.hot.table(id);
+        let end = |tp: &TopicPartition, committed: i64| {
+            hot.and_then(|h| h.ends().get(tp).copied()).unwrap_or(committed)
+        };
+        table
+            .positions
+            .iter()
+            .map(|(tp, position)| (tp.clone(), (position.offset, end(tp, position.offset))))
+            .collect()
+    }
+}
