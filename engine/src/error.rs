@@ -120,6 +120,9 @@ impl From<arrow::error::ArrowError> for Error {
 
 impl From<parquet::errors::ParquetError> for Error {
     fn from(e: parquet::errors::ParquetError) -> Self {
+        if crate::store::is_full(&e) {
+            return Self::full("storage has no space left").with_source(e);
+        }
         Self::corrupt("parquet file cannot be read or written").with_source(e)
     }
 }
@@ -132,6 +135,9 @@ impl From<object_store::Error> for Error {
             }
             object_store::Error::AlreadyExists { ref path, .. } => {
                 Self::busy(format!("object {path:?} already exists")).with_source(e)
+            }
+            _ if crate::store::is_full(&e) => {
+                Self::full("storage has no space left").with_source(e)
             }
             _ => Self::unavailable("object store failed").with_source(e),
         }

@@ -13,9 +13,15 @@ pub mod catalog;
 pub mod clock;
 pub mod error;
 pub mod expr;
+pub mod failpoint;
 pub mod limits;
 pub mod log;
+pub mod order;
 pub mod position;
+pub mod rollup;
+pub mod segment;
+pub mod state;
+pub mod store;
 pub mod time;
 pub mod types;
 

@@ -20,6 +20,14 @@ pub const PAUSE_FILES: usize = 64;
 pub const CHECKPOINT_EVERY: u64 = 64;
 /// Log entries are kept at least this long, microseconds (a slower writer re-opens first).
 pub const LOG_RETENTION_US: i64 = 7 * 86_400 * 1_000_000;
+/// A writer that has not read the log's tail for this long re-opens first, microseconds.
+pub const LOG_STALE_US: i64 = 60 * 60 * 1_000_000;
+/// Checkpoints kept: one to open from, others to fall back on.
+pub const CHECKPOINTS_KEPT: usize = 3;
+/// Times that one commit may lose its number to others before its caller is told.
+pub const COMMIT_RACES_MAX: u32 = 1_000;
+/// Undeclared fields that are remembered per table; a topic with generated keys has no end of them.
+pub const FIELDS_MAX: usize = 1_000;
 /// Rows of a Parquet row group.
 pub const ROW_GROUP_ROWS: usize = 512 * 1024;
 /// Age after which a pinned snapshot is refused, microseconds.
@@ -41,5 +49,6 @@ pub const REJECTED_AGE_US: i64 = 30 * 86_400 * 1_000_000;
 pub const DISK_RESERVE_BYTES: u64 = 256 << 20;
 
 const _: () = assert!(COLLECT_GRACE_US > PIN_AGE_MAX_US);
+const _: () = assert!(LOG_RETENTION_US > 24 * LOG_STALE_US);
 const _: () = assert!(PAUSE_FILES > COMPACT_FILES);
 const _: () = assert!(FLUSH_ALL_BYTES >= FLUSH_TABLE_BYTES);

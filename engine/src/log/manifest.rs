@@ -42,6 +42,7 @@ pub struct RollupState {
     /// Its definition.
     pub def: RollupDef,
     /// Offsets it covers since it was declared: per partition `[from, ∞)`.
+    #[serde(with = "pairs")]
     pub since: BTreeMap<TopicPartition, i64>,
     /// Offsets it covers besides (backfilled).
     pub coverage: Vec<OffsetRange>,
@@ -65,6 +66,7 @@ pub struct TableState {
     /// Live raw files.
     pub files: Vec<Arc<FileEntry>>,
     /// Positions.
+    #[serde(with = "pairs")]
     pub positions: BTreeMap<TopicPartition, PositionState>,
     /// Raw rows before this event time are gone, microseconds.
     pub horizon_us: Option<i64>,
@@ -84,6 +86,7 @@ pub struct Manifest {
     /// Live files of rejected records.
     pub rejected: Vec<Arc<FileEntry>>,
     /// Claims.
+    #[serde(with = "pairs")]
     pub claims: BTreeMap<TopicPartition, ClaimState>,
     /// Largest ids ever given, so that none is given twice.
     pub last_table_id: u32,
@@ -93,4 +96,29 @@ pub struct Manifest {
     pub sweep_before_ms: i64,
     /// The maintainer's lease: member, until (microseconds).
     pub lease: Option<(String, i64)>,
+}
+
+/// JSON has no structured keys: such maps travel as lists of pairs.
+mod pairs {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<K, V, S>(map: &BTreeMap<K, V>, s: S) -> Result<S::Ok, S::Error>
+    where
+        K: Serialize,
+        V: Serialize,
+        S: Serializer,
+    {
+        s.collect_seq(map)
+    }
+
+    pub(super) fn deserialize<'de, K, V, D>(d: D) -> Result<BTreeMap<K, V>, D::Error>
+    where
+        K: Deserialize<'de> + Ord,
+        V: Deserialize<'de>,
+        D: Deserializer<'de>,
+    {
+        Ok(Vec::<(K, V)>::deserialize(d)?.into_iter().collect())
+    }
 }

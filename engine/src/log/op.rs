@@ -40,6 +40,7 @@ pub enum StatValue {
     /// numeric: unscaled value as text
     Decimal(String),
     /// real and double precision; never NaN
+    #[serde(with = "float")]
     Float(f64),
     /// text-like; a maximum that was cut is rounded up
     Text(String),
@@ -287,4 +288,27 @@ pub struct Entry {
     pub at_us: i64,
     /// What it does, in order.
     pub ops: Vec<Op>,
+}
+
+/// JSON has no infinities: they travel as text.
+mod float {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Number {
+        Finite(f64),
+        Text(String),
+    }
+
+    pub(super) fn serialize<S: Serializer>(x: &f64, s: S) -> Result<S::Ok, S::Error> {
+        if x.is_finite() { x.serialize(s) } else { s.collect_str(x) }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<f64, D::Error> {
+        match Number::deserialize(d)? {
+            Number::Finite(x) => Ok(x),
+            Number::Text(text) => text.parse().map_err(serde::de::Error::custom),
+        }
+    }
 }
