@@ -1,0 +1,313 @@
+//! JSON text to [`Value`] and back: the only place that knows JSON's spelling. Object keys are keywords;
+//! integers beyond 2^53 and decimals are written as strings, so that no reader rounds them. Bounded like the
+//! EDN reader; duplicate keys are refused.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::edn;
+use super::text::{ReadError, ReadLimits, instant_text, join_surrogates};
+use super::value::{Map, Value};
+
+/// Integers up to this size survive a reader that keeps numbers as floats.
+const SAFE_INTEGER_MAX: u64 = 1 << 53;
+
+/// Reads exactly one value.
+pub fn read(text: &str, limits: ReadLimits) -> Result<Value, ReadError> {
+    let mut reader = Reader { text, at: 0, limits };
+    if text.len() > limits.bytes {
+        return Err(reader.error(format!("text is longer than {} bytes", limits.bytes)));
+    }
+    let value = reader.value(0)?;
+    reader.skip_blank();
+    match reader.peek() {
+        None => Ok(value),
+        Some(_) => Err(reader.error("a second value follows the first")),
+    }
+}
+
+struct Reader<'a> {
+    text: &'a str,
+    at: usize,
+    limits: ReadLimits,
+}
+
+type Read<T> = Result<T, ReadError>;
+
+impl<'a> Reader<'a> {
+    fn error(&self, reason: impl Into<String>) -> ReadError {
+        ReadError::at(self.text, self.at, reason)
+    }
+    fn rest(&self) -> &'a str {
+        self.text.get(self.at..).unwrap_or("")
+    }
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+    fn skip_blank(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\r' | b'\n')) {
+            self.at += 1;
+        }
+    }
+    fn take(&mut self, byte: u8) -> bool {
+        let found = self.peek() == Some(byte);
+        if found {
+            self.at += 1;
+        }
+        found
+    }
+
+    fn value(&mut self, depth: usize) -> Read<Value> {
+        if depth > self.limits.depth {
+            return Err(self.error(format!("nested deeper than {}", self.limits.depth)));
+        }
+        self.skip_blank();
+        match self.peek() {
+            Some(b'{') => self.object(depth),
+            Some(b'[') => self.array(depth),
+            Some(b'"') => Ok(Value::String(self.string()?)),
+            Some(b'-' | b'0'..=b'9') => self.number(),
+            Some(_) => {
+                let words = [("null", Value::Nil), ("true", true.into()), ("false", false.into())];
+                for (word, value) in words {
+                    if self.rest().starts_with(word) {
+                        self.at += word.len();
+                        return Ok(value);
+                    }
+                }
+                Err(self.error("character that no JSON value begins with"))
+            }
+            None => Err(self.error("text ends where a value should stand")),
+        }
+    }
+
+    fn array(&mut self, depth: usize) -> Read<Value> {
+        self.at += 1;
+        let mut items = Vec::new();
+        self.skip_blank();
+        if self.take(b']') {
+            return Ok(Value::Vector(items));
+        }
+        loop {
+            items.push(self.value(depth + 1)?);
+            self.skip_blank();
+            if self.take(b']') {
+                return Ok(Value::Vector(items));
+            }
+            if !self.take(b',') {
+                return Err(self.error("expected , or ] in an array"));
+            }
+        }
+    }
+
+    fn object(&mut self, depth: usize) -> Read<Value> {
+        let start = self.at;
+        self.at += 1;
+        let mut entries = Vec::new();
+        self.skip_blank();
+        if self.take(b'}') {
+            return Ok(Value::Map(Map::new()));
+        }
+        loop {
+            self.skip_blank();
+            if self.peek() != Some(b'"') {
+                return Err(self.error("expected a string as a key of an object"));
+            }
+            let key = Value::Keyword(self.string()?);
+            self.skip_blank();
+            if !self.take(b':') {
+                return Err(self.error("expected : after a key"));
+            }
+            entries.push((key, self.value(depth + 1)?));
+            self.skip_blank();
+            if self.take(b'}') {
+                break;
+            }
+            if !self.take(b',') {
+                return Err(self.error("expected , or } in an object"));
+            }
+        }
+        Map::from_entries(entries)
+            .map(Value::Map)
+            .map_err(|_| ReadError::at(self.text, start, "a key stands twice in an object"))
+    }
+
+    fn string(&mut self) -> Read<Arc<str>> {
+        let start = self.at;
+        self.at += 1;
+        let mut out = String::new();
+        loop {
+            let rest = self.rest();
+            let Some(plain) = rest.bytes().position(|b| b == b'"' || b == b'\\' || b < 0x20) else {
+                return Err(ReadError::at(self.text, start, "a string has no end"));
+            };
+            out.push_str(rest.get(..plain).unwrap_or(""));
+            self.at += plain;
+            if self.take(b'"') {
+                return Ok(Arc::from(out));
+            }
+            if !self.take(b'\\') {
+                return Err(self.error("control character in a string"));
+            }
+            out.push(self.escape()?);
+        }
+    }
+
+    fn escape(&mut self) -> Read<char> {
+        let c = self.peek();
+        self.at += usize::from(c.is_some());
+        Ok(match c {
+            Some(b'n') => '\n',
+            Some(b't') => '\t',
+            Some(b'r') => '\r',
+            Some(b'b') => '\u{8}',
+            Some(b'f') => '\u{c}',
+            Some(b'"') => '"',
+            Some(b'\\') => '\\',
+            Some(b'/') => '/',
+            Some(b'u') => {
+                let first = self.hex4()?;
+                if let Some(c) = char::from_u32(first) {
+                    return Ok(c);
+                }
+                let low = if self.rest().starts_with("\\u") {
+                    self.at += 2;
+                    self.hex4()?
+                } else {
+                    0
+                };
+                join_surrogates(first, low)
+                    .ok_or_else(|| self.error("lone surrogate in a string"))?
+            }
+            _ => {
+                self.at = self.at.saturating_sub(1);
+                return Err(self.error("unknown escape in a string"));
+            }
+        })
+    }
+
+    fn hex4(&mut self) -> Read<u32> {
+        let digits = self.rest().get(..4).unwrap_or("");
+        if digits.len() != 4 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(self.error("\\u needs four hexadecimal digits"));
+        }
+        self.at += 4;
+        u32::from_str_radix(digits, 16).map_err(|_| self.error("\\u needs four hexadecimal digits"))
+    }
+
+    fn number(&mut self) -> Read<Value> {
+        let rest = self.rest();
+        let digits = |s: &str| s.bytes().take_while(u8::is_ascii_digit).count();
+        let tail = |n: usize| rest.get(n..).unwrap_or("");
+        let mut end = usize::from(rest.starts_with('-'));
+        let whole = digits(tail(end));
+        let leading_zero = whole > 1 && tail(end).starts_with('0');
+        end += whole;
+        let mut well_formed = whole > 0 && !leading_zero;
+        let mut is_float = false;
+        if tail(end).starts_with('.') {
+            let fraction = digits(tail(end + 1));
+            well_formed &= fraction > 0;
+            end += 1 + fraction;
+            is_float = true;
+        }
+        if tail(end).starts_with(['e', 'E']) {
+            let sign = usize::from(tail(end + 1).starts_with(['+', '-']));
+            let power = digits(tail(end + 1 + sign));
+            well_formed &= power > 0;
+            end += 1 + sign + power;
+            is_float = true;
+        }
+        let text = rest.get(..end).unwrap_or("");
+        if !well_formed {
+            return Err(self.error("malformed number"));
+        }
+        let value = if is_float {
+            let parsed = text.parse::<f64>().ok().filter(|x| x.is_finite());
+            Value::Float(parsed.ok_or_else(|| self.error("number out of range"))?)
+        } else {
+            edn::integer(text)
+        };
+        self.at += end;
+        Ok(value)
+    }
+}
+
+impl From<bool> for Value {
+    fn from(b: bool) -> Self {
+        Self::Bool(b)
+    }
+}
+
+/// Writes a value as JSON. Keys that are no text are written in EDN; sets and lists become arrays.
+pub fn write(value: &Value) -> String {
+    let mut out = String::new();
+    push(&mut out, value);
+    out
+}
+
+fn push(out: &mut String, value: &Value) {
+    match value {
+        Value::Nil => out.push_str("null"),
+        Value::Bool(b) => out.push_str(if *b { "true" } else { "false" }),
+        Value::Int(n) if n.unsigned_abs() <= SAFE_INTEGER_MAX => out.push_str(&n.to_string()),
+        Value::Int(n) => push_string(out, &n.to_string()),
+        Value::Float(x) if x.is_finite() => out.push_str(&format!("{x:?}")),
+        Value::Float(x) if x.is_nan() => push_string(out, "NaN"),
+        Value::Float(x) => push_string(out, if *x > 0.0 { "Infinity" } else { "-Infinity" }),
+        Value::BigInt(text)
+        | Value::Decimal(text)
+        | Value::String(text)
+        | Value::Keyword(text)
+        | Value::Symbol(text)
+        | Value::Uuid(text) => push_string(out, text),
+        Value::Char(c) => push_string(out, c.encode_utf8(&mut [0; 4])),
+        Value::List(items) | Value::Vector(items) | Value::Set(items) => {
+            out.push('[');
+            for (i, item) in items.iter().enumerate() {
+                if i > 0 {
+                    out.push(',');
+                }
+                push(out, item);
+            }
+            out.push(']');
+        }
+        Value::Map(map) => push_map(out, map),
+        Value::Inst { micros, offset } => push_string(out, &instant_text(*micros, *offset)),
+    }
+}
+
+fn push_map(out: &mut String, map: &Map) {
+    out.push('{');
+    let mut written = BTreeSet::new();
+    for (i, (key, value)) in map.iter().enumerate() {
+        if i > 0 {
+            out.push(',');
+        }
+        let mut name = key.as_name().map_or_else(|| edn::write(key), str::to_string);
+        if written.contains(&name) {
+            name = edn::write(key);
+        }
+        push_string(out, &name);
+        written.insert(name);
+        out.push(':');
+        push(out, value);
+    }
+    out.push('}');
+}
+
+fn push_string(out: &mut String, text: &str) {
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            c if u32::from(c) < 0x20 => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+}
