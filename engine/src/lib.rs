@@ -11,18 +11,24 @@
 
 pub mod catalog;
 pub mod clock;
+pub mod compiled;
+pub mod dataset;
 pub mod error;
 pub mod expr;
 pub mod failpoint;
+pub mod hot;
 pub mod limits;
 pub mod log;
+pub mod maintain;
 pub mod order;
 pub mod position;
 pub mod rollup;
 pub mod segment;
+pub mod snapshot;
 pub mod state;
 pub mod store;
 pub mod time;
 pub mod types;
+pub mod verify;
 
 pub use error::{Error, ErrorKind, Result};
