@@ -1,0 +1,317 @@
+//! The configuration file: TOML in, definitions of the engine out. All problems are reported at once, each
+//! with its place; unknown keys are errors. The shape of the file is in `docs/configuration.md`.
+
+mod column;
+mod defaults;
+mod names;
+mod problem;
+mod table;
+mod tree;
+mod units;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use otus_engine::catalog::{Source, TableDef};
+use otus_engine::expr::ExpressionCompiler;
+use otus_engine::store::StorageConfig;
+use otus_engine::{Error, Result};
+
+pub use problem::{Problem, Problems, Severity};
+pub use tree::{Environment, SystemEnvironment};
+pub use units::{human_bytes, parse_duration_us, parse_moment_us, parse_size_bytes};
+
+use table::PlacedTable;
+use tree::{Section, Sink};
+
+/// Where `serve` listens if the file says nothing.
+const POSTGRES_DEFAULT: &str = "127.0.0.1:5433";
+/// See [`POSTGRES_DEFAULT`].
+const HTTP_DEFAULT: &str = "127.0.0.1:8080";
+/// Time that a stopping server gives to the last flush.
+const SHUTDOWN_DEFAULT: Duration = Duration::from_secs(30);
+
+/// Properties of librdkafka that Otus sets itself: positions are committed with the rows, so these are not
+/// free.
+const FIXED_KAFKA_PROPERTIES: [&str; 7] = [
+    "auto.offset.reset",
+    "enable.auto.commit",
+    "enable.auto.offset.store",
+    "enable.partition.eof",
+    "partition.assignment.strategy",
+    "group.protocol",
+    "group.id",
+];
+
+/// Everything that one file declares.
+#[derive(Clone)]
+pub struct Config {
+    /// Where the data lies.
+    pub storage: StorageConfig,
+    /// Properties of librdkafka; none = topics live in the embedded log.
+    pub kafka: Option<BTreeMap<String, String>>,
+    /// Where to listen.
+    pub server: ServerConfig,
+    /// Bounds of queries.
+    pub query: QueryConfig,
+    /// Declared tables, in the order of the file.
+    pub tables: Vec<TableDef>,
+    /// Problems that did not refuse the file.
+    pub warnings: Vec<Problem>,
+}
+
+/// The `[server]` section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerConfig {
+    /// Address of the Postgres endpoint.
+    pub postgres: String,
+    /// Address of the HTTP endpoint.
+    pub http: String,
+    /// Host names under which HTTP may be asked, besides loopback and the address itself.
+    pub hosts: Vec<String>,
+    /// Time that a stopping server gives to the last flush.
+    pub shutdown: Duration,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            postgres: POSTGRES_DEFAULT.to_string(),
+            http: HTTP_DEFAULT.to_string(),
+            hosts: Vec::new(),
+            shutdown: SHUTDOWN_DEFAULT,
+        }
+    }
+}
+
+/// The `[query]` section.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct QueryConfig {
+    /// Memory of all running queries together, bytes.
+    pub memory_bytes: Option<u64>,
+    /// Threads that run queries.
+    pub threads: Option<usize>,
+    /// A statement that runs longer is stopped.
+    pub timeout: Option<Duration>,
+}
+
+impl Config {
+    /// A configuration without tables over this storage URL: for programs that embed Otus.
+    pub fn new(storage_url: impl Into<String>) -> Self {
+        Self {
+            storage: StorageConfig { url: storage_url.into(), options: BTreeMap::new() },
+            kafka: None,
+            server: ServerConfig::default(),
+            query: QueryConfig::default(),
+            tables: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Reads a file. The error lists all problems.
+    pub fn load(path: &Path, compiler: &dyn ExpressionCompiler) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            let error = Error::not_found(format!("configuration {:?} cannot be read: {e}", path));
+            error.with_hint("`otus infer` prints a section to begin with; -c names another file")
+        })?;
+        let environment = SystemEnvironment;
+        Self::parse(&path.display().to_string(), &text, &environment, Some(compiler))
+            .map_err(Error::from)
+    }
+
+    /// Reads the text of a file. Without a compiler expressions are not looked at.
+    pub fn parse(
+        file: &str,
+        text: &str,
+        environment: &dyn Environment,
+        compiler: Option<&dyn ExpressionCompiler>,
+    ) -> Result<Self, Problems> {
+        let sink = Sink::new(text, environment);
+        let document = tree::parse(&sink, text);
+        let mut config = read(&Section::root(&sink, &document), compiler);
+        drop(document);
+        let list = sink.into_problems();
+        if list.iter().any(|p| p.severity == Severity::Error) {
+            return Err(Problems { file: file.to_string(), list });
+        }
+        config.warnings = list;
+        Ok(config)
+    }
+
+    /// Whether any table reads a topic of the embedded log.
+    pub fn uses_local_log(&self) -> bool {
+        self.kafka.is_none() && self.tables.iter().any(|t| !matches!(t.source, Source::File(_)))
+    }
+}
+
+impl fmt::Debug for Config {
+    /// Values of `[kafka]` and of storage options may be secrets and are left out.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("storage", &self.storage.url)
+            .field("kafka", &self.kafka.as_ref().map(|k| k.keys().collect::<Vec<_>>()))
+            .field("server", &self.server)
+            .field("query", &self.query)
+            .field("tables", &self.tables)
+            .finish_non_exhaustive()
+    }
+}
+
+fn read(root: &Section<'_>, compiler: Option<&dyn ExpressionCompiler>) -> Config {
+    let mut config = Config::new("file:./otus-data");
+    if let Some(section) = root.take("storage").and_then(|n| n.section()) {
+        storage(section, &mut config.storage);
+    }
+    config.kafka = root.take("kafka").and_then(|n| n.section()).map(|s| kafka(&s));
+    if let Some(section) = root.take("server").and_then(|n| n.section()) {
+        server(section, &mut config.server);
+    }
+    if let Some(section) = root.take("query").and_then(|n| n.section()) {
+        query(section, &mut config.query);
+    }
+    if let Some(section) = root.take("tables").and_then(|n| n.section()) {
+        let has_kafka = config.kafka.is_some();
+        let entries = section.entries();
+        let placed: Vec<PlacedTable<'_>> = entries
+            .iter()
+            .filter_map(|(name, node)| table::table(&section, name, node, has_kafka, compiler))
+            .collect();
+        check_collisions(&placed);
+        config.tables = placed.into_iter().map(|p| p.def).collect();
+    }
+    root.finish();
+    config
+}
+
+fn storage(section: Section<'_>, storage: &mut StorageConfig) {
+    if let Some(node) = section.take("url")
+        && let Some(url) = node.expanded()
+    {
+        let known = ["file:", "s3://", "memory:"].iter().any(|scheme| url.starts_with(scheme));
+        if !known {
+            node.error_hint(
+                format!("unknown storage {url:?}"),
+                "\"file:./otus-data\", \"s3://bucket/prefix\" or \"memory:\"",
+            );
+        }
+        storage.url = url;
+    }
+    for (key, node) in section.entries() {
+        if key != "url"
+            && let Some((key, value)) = property(&key, &node)
+        {
+            storage.options.insert(key, value);
+        }
+    }
+}
+
+/// A property, or one whose value lies in a file (`password_file`).
+fn property(key: &str, node: &tree::Node<'_>) -> Option<(String, String)> {
+    match key.strip_suffix("_file") {
+        Some(key) => Some((key.to_string(), node.file_text()?)),
+        None => Some((key.to_string(), node.scalar_text()?)),
+    }
+}
+
+fn kafka(section: &Section<'_>) -> BTreeMap<String, String> {
+    let mut properties = BTreeMap::new();
+    collect_properties("", section, &mut properties);
+    if !properties.contains_key("bootstrap.servers") {
+        section.error_hint(
+            "\"bootstrap.servers\" is missing",
+            "for example bootstrap.servers = \"localhost:9092\"",
+        );
+    }
+    properties
+}
+
+/// `bootstrap.servers` without quotes is a table in a table to TOML; both spellings mean the property.
+fn collect_properties(prefix: &str, section: &Section<'_>, into: &mut BTreeMap<String, String>) {
+    for (key, node) in section.entries() {
+        let name = if prefix.is_empty() { key } else { format!("{prefix}.{key}") };
+        if node.is_table() {
+            if let Some(section) = node.section() {
+                collect_properties(&name, &section, into);
+            }
+            continue;
+        }
+        let Some((name, value)) = property(&name, &node) else { continue };
+        if FIXED_KAFKA_PROPERTIES.contains(&name.as_str()) {
+            node.error_hint(
+                format!("property {name:?} is fixed by Otus"),
+                "positions are committed with the rows, so this setting is not free; remove it",
+            );
+        }
+        into.insert(name, value);
+    }
+}
+
+fn server(section: Section<'_>, server: &mut ServerConfig) {
+    for (key, target) in [("postgres", &mut server.postgres), ("http", &mut server.http)] {
+        if let Some(node) = section.take(key)
+            && let Some(address) = node.expanded()
+        {
+            let port = address.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+            if !matches!(port, Some(Ok(_))) {
+                node.error_hint(
+                    format!("{address:?} is not an address with a port"),
+                    "for example \"127.0.0.1:5433\"",
+                );
+            }
+            *target = address;
+        }
+    }
+    if let Some(hosts) = section.take("hosts").and_then(|n| n.names()) {
+        server.hosts = hosts.into_iter().map(|(host, _)| host).collect();
+    }
+    if let Some(shutdown) = section.take("shutdown").and_then(|n| duration(&n)) {
+        server.shutdown = shutdown;
+    }
+    section.finish();
+}
+
+fn query(section: Section<'_>, query: &mut QueryConfig) {
+    query.memory_bytes = section.take("memory").and_then(|n| n.size_bytes());
+    if let Some(node) = section.take("threads") {
+        let threads = node.integer().and_then(|n| usize::try_from(n).ok());
+        query.threads = threads.filter(|n| (1..=1024).contains(n));
+        if query.threads.is_none() {
+            node.error("threads must be between 1 and 1024");
+        }
+    }
+    query.timeout = section.take("timeout").and_then(|n| duration(&n));
+    section.finish();
+}
+
+fn duration(node: &tree::Node<'_>) -> Option<Duration> {
+    node.duration_us().and_then(|us| u64::try_from(us).ok()).map(Duration::from_micros)
+}
+
+/// Tables and the finished views of rollups share one name space per schema.
+fn check_collisions(tables: &[PlacedTable<'_>]) {
+    let mut owners: BTreeMap<(&str, String), String> = BTreeMap::new();
+    for table in tables {
+        let key = (table.def.schema.as_str(), table.def.name.clone());
+        owners.insert(key, format!("table {:?}", table.def.name));
+    }
+    for table in tables {
+        for (rollup, node) in table.def.rollups.iter().zip(&table.rollups) {
+            for granularity in &rollup.granularities {
+                let view = rollup.view_name(*granularity);
+                let what = format!("the view of rollup {:?} of {:?}", rollup.name, table.def.name);
+                let key = (table.def.schema.as_str(), view.clone());
+                if let Some(other) = owners.insert(key, what) {
+                    node.error_hint(
+                        format!("its view {view:?} collides with {other}"),
+                        "rename the rollup",
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,340 @@
+//! One `[tables.<name>]` section becomes one [`TableDef`].
+
+use std::sync::Arc;
+
+use arrow::datatypes::{Schema, SchemaRef};
+use otus_engine::catalog::{
+    Accept, ColumnDef, ColumnSource, MeasureDef, Retention, Source, Start, TableDef, TableKind,
+};
+use otus_engine::expr::ExpressionCompiler;
+use otus_engine::time::Granularity;
+use otus_engine::types::ColumnType;
+
+use super::column::{self, Placed};
+use super::problem::Severity;
+use super::tree::{Node, Section};
+use super::{names, units};
+
+/// Schema of a table that names none.
+const DEFAULT_SCHEMA: &str = "public";
+/// Largest record of a table that says nothing else: Kafka's own default for a message.
+const RECORD_BYTES_MAX: usize = 1 << 20;
+
+/// A table and the places that later checks report to.
+pub(super) struct PlacedTable<'a> {
+    pub(super) def: TableDef,
+    pub(super) node: Node<'a>,
+    pub(super) rollups: Vec<Node<'a>>,
+}
+
+/// Reads one table's section; `None` if it is too broken to go on with.
+pub(super) fn table<'a>(
+    tables: &Section<'a>,
+    name: &str,
+    node: &Node<'a>,
+    has_kafka: bool,
+    compiler: Option<&dyn ExpressionCompiler>,
+) -> Option<PlacedTable<'a>> {
+    if let Some((message, hint)) = names::refusal(name) {
+        tables.report_key(name, Severity::Error, message, hint);
+    } else if let Some((message, hint)) = names::stumbling_block(name) {
+        tables.report_key(name, Severity::Warning, message, &hint);
+    }
+    let section = node.section()?;
+    let description = section.take("description").and_then(|n| n.text());
+    let schema = schema_name(&section);
+    let source = source(&section);
+    let format = format_name(&section);
+    let start = section.take("start").and_then(|n| start(&n)).unwrap_or_default();
+    let time_node = section.require("time", "the name of the column that holds the event's time");
+    let time = time_node.as_ref().and_then(Node::text).unwrap_or_default();
+    let accept = section.take("accept").and_then(|n| accept(&n)).unwrap_or_default();
+    let retention_node = section.take("retention");
+    let retention = retention_node.as_ref().and_then(retention).unwrap_or_default();
+    let filter_node = section.take("filter");
+    let filter = filter_node.as_ref().and_then(Node::text);
+    let is_file = matches!(source, Some(Source::File(_)));
+    let append_node = section.take("append");
+    let append = append_node.as_ref().and_then(Node::boolean);
+    if append == Some(true)
+        && is_file
+        && let Some(node) = &append_node
+    {
+        node.error("a table that reads a file cannot be appended to");
+    }
+    let record_bytes_max = section.take("record_max").and_then(|n| record_max(&n));
+    let columns_node =
+        section.require("columns", "for example [tables.x.columns] with time = \"timestamptz\"");
+    let columns = columns_node.as_ref().and_then(Node::section);
+    let columns = columns.map(|s| column::columns(&s, &time)).unwrap_or_default();
+    let measures = section.take("measures").and_then(|n| n.section());
+    let measures = measures.map(|s| column::measures(&s)).unwrap_or_default();
+    let column_defs = defs(&columns);
+    let measure_defs = defs(&measures);
+    let rollups = section.take("rollups").and_then(|n| n.section());
+    let rollups = rollups
+        .map(|s| column::rollups(&s, &time, &column_defs, &measure_defs))
+        .unwrap_or_default();
+    section.finish();
+    if let (Some(node), true) = (&time_node, columns_node.is_some()) {
+        check_time(node, &time, &columns);
+    }
+    let def = TableDef {
+        schema,
+        name: name.to_string(),
+        kind: TableKind::Events,
+        description,
+        source: source?,
+        start,
+        format,
+        time,
+        columns: column_defs,
+        filter,
+        measures: measure_defs,
+        rollups: defs(&rollups),
+        accept,
+        retention,
+        append: append.unwrap_or(!has_kafka && !is_file),
+        record_bytes_max: record_bytes_max.unwrap_or(RECORD_BYTES_MAX),
+    };
+    if let Some(node) = &retention_node {
+        check_retention(node, &def);
+    }
+    if let Some(compiler) = compiler {
+        compile(compiler, &def, &columns, &measures, filter_node.as_ref());
+    }
+    let rollups = rollups.into_iter().map(|r| r.node).collect();
+    Some(PlacedTable { def, node: node.clone(), rollups })
+}
+
+fn defs<T: Clone>(placed: &[Placed<'_, T>]) -> Vec<T> {
+    placed.iter().map(|p| p.def.clone()).collect()
+}
+
+fn schema_name(section: &Section<'_>) -> String {
+    let Some(node) = section.take("schema") else { return DEFAULT_SCHEMA.to_string() };
+    let Some(name) = node.text() else { return DEFAULT_SCHEMA.to_string() };
+    if let Some((message, hint)) = names::schema_refusal(&name) {
+        node.error_hint(message, hint);
+    }
+    name
+}
+
+fn source(section: &Section<'_>) -> Option<Source> {
+    let topic = section.take("topic");
+    let topics = section.take("topics");
+    let pattern = section.take("topic_pattern");
+    let file = section.take("file");
+    let given = [&topic, &topics, &pattern, &file].into_iter().flatten().count();
+    if given != 1 {
+        section.error_hint(
+            if given == 0 { "the table reads nothing" } else { "the table reads more than one" },
+            "give one of topic, topics, topic_pattern and file",
+        );
+        return None;
+    }
+    if let Some(node) = topic {
+        let topic = node.expanded()?;
+        check_topic(&node, &topic);
+        return Some(Source::Topics(vec![topic]));
+    }
+    if let Some(node) = topics {
+        let names = node.names()?;
+        if names.is_empty() {
+            node.error("topics is empty");
+        }
+        for (name, item) in &names {
+            check_topic(item, name);
+        }
+        return Some(Source::Topics(names.into_iter().map(|(name, _)| name).collect()));
+    }
+    if let Some(node) = pattern {
+        let pattern = node.text()?;
+        if let Err(e) = regex::Regex::new(&pattern) {
+            let reason = e.to_string();
+            let last = reason.lines().last().unwrap_or_default().trim_start_matches("error: ");
+            node.error(format!("{pattern:?} is not a regular expression: {last}"));
+        }
+        return Some(Source::Pattern(pattern));
+    }
+    let node = file?;
+    Some(Source::File(node.expanded()?))
+}
+
+fn check_topic(node: &Node<'_>, topic: &str) {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if topic.is_empty()
+        || topic.len() > 249
+        || topic == "."
+        || topic == ".."
+        || !topic.chars().all(legal)
+    {
+        node.error_hint(
+            format!("{topic:?} is not a topic's name"),
+            "1 to 249 letters, digits, dots, underscores and hyphens",
+        );
+    }
+}
+
+fn format_name(section: &Section<'_>) -> String {
+    let Some(node) = section.take("format") else { return "json".to_string() };
+    let format = node.text().unwrap_or_default();
+    if format != "json" && !format.is_empty() {
+        node.error_hint(format!("unknown format {format:?}"), "\"json\" is the only one so far");
+    }
+    format
+}
+
+fn start(node: &Node<'_>) -> Option<Start> {
+    Some(match node.moment_text()?.as_str() {
+        "earliest" => Start::Earliest,
+        "latest" => Start::Latest,
+        moment => match units::parse_moment_us(moment) {
+            Ok(us) => Start::Time(us),
+            Err(_) => {
+                node.error_hint(
+                    format!("unknown start {moment:?}"),
+                    "\"earliest\", \"latest\" or a moment such as \"2024-08-20T09:00:00Z\"",
+                );
+                return None;
+            }
+        },
+    })
+}
+
+fn accept(node: &Node<'_>) -> Option<Accept> {
+    let section = node.section()?;
+    let late_us = section.take("late").and_then(|n| n.duration_us());
+    let early_us = section.take("early").and_then(|n| n.duration_us());
+    section.finish();
+    Some(Accept { late_us, early_us })
+}
+
+fn retention(node: &Node<'_>) -> Option<Retention> {
+    let section = node.section()?;
+    let mut retention = Retention::default();
+    for (key, value) in section.entries() {
+        if key == "raw" {
+            retention.raw_us = value.duration_us();
+        } else if let Ok(granularity) = key.parse::<Granularity>() {
+            if let Some(us) = value.duration_us() {
+                retention.rollup_us.insert(granularity, us);
+            }
+        } else {
+            let message = format!("unknown key {key:?}");
+            let hint = "\"raw\" or a granularity such as \"minute\", \"hour\", \"day\"";
+            section.report_key(&key, Severity::Error, message, hint);
+        }
+    }
+    Some(retention)
+}
+
+fn check_retention(node: &Node<'_>, def: &TableDef) {
+    for granularity in def.retention.rollup_us.keys() {
+        if !def.rollups.iter().any(|r| r.granularities.contains(granularity)) {
+            node.error(format!("no rollup of the table has the granularity {granularity}"));
+        }
+    }
+}
+
+fn record_max(node: &Node<'_>) -> Option<usize> {
+    let bytes = usize::try_from(node.size_bytes()?).ok()?;
+    if !(1..=512 << 20).contains(&bytes) {
+        node.error("record_max must be between 1 B and 512 MiB");
+        return None;
+    }
+    Some(bytes)
+}
+
+fn check_time(node: &Node<'_>, time: &str, columns: &[Placed<'_, ColumnDef>]) {
+    let Some(column) = columns.iter().find(|c| c.def.name == time) else {
+        column::unknown(node, "column", time, columns.iter().map(|c| c.def.name.as_str()));
+        return;
+    };
+    if !matches!(column.def.column_type, ColumnType::Timestamptz | ColumnType::Timestamp) {
+        column.node.error_hint(
+            format!("the event-time column {time:?} is {}", column.def.column_type),
+            "declare it as timestamptz, or as timestamp if it has no zone",
+        );
+    }
+}
+
+/// Compiles every expression, so that a mistake is found here and not at the first record.
+fn compile(
+    compiler: &dyn ExpressionCompiler,
+    def: &TableDef,
+    columns: &[Placed<'_, ColumnDef>],
+    measures: &[Placed<'_, MeasureDef>],
+    filter: Option<&Node<'_>>,
+) {
+    let plain = plain_schema(def);
+    for column in columns {
+        let ColumnSource::Computed(sql) = &column.def.source else { continue };
+        match compiler.scalar(&plain, sql) {
+            Ok(compiled) => {
+                let (from, to) = (compiled.data_type(), column.def.column_type.arrow());
+                if !arrow::compute::can_cast_types(from, &to) {
+                    let declared = &column.def.column_type;
+                    column.sql.error(format!("the expression gives {from}, not {declared}"));
+                }
+            }
+            Err(e) => column.sql.engine_error(&e),
+        }
+    }
+    let schema = def.arrow_schema();
+    if let (Some(node), Some(sql)) = (filter, &def.filter) {
+        match compiler.scalar(&schema, sql) {
+            Ok(compiled) if *compiled.data_type() != arrow::datatypes::DataType::Boolean => {
+                node.error(format!("the filter gives {}, not boolean", compiled.data_type()));
+            }
+            Ok(_) => {}
+            Err(e) => node.engine_error(&e),
+        }
+    }
+    if def.column(&def.time).is_some() {
+        compile_measures(compiler, &schema, &def.time, measures);
+    }
+}
+
+/// The raw schema without computed columns: what computed columns are made of.
+fn plain_schema(def: &TableDef) -> SchemaRef {
+    let fields: Vec<_> = def
+        .columns
+        .iter()
+        .filter(|c| !matches!(c.source, ColumnSource::Computed(_)))
+        .map(|c| c.column_type.field(&c.name, c.name != def.time))
+        .collect();
+    Arc::new(Schema::new(fields))
+}
+
+/// Measures may name each other in any order: grow the set that compiles, then report what is left.
+fn compile_measures(
+    compiler: &dyn ExpressionCompiler,
+    schema: &SchemaRef,
+    time: &str,
+    measures: &[Placed<'_, MeasureDef>],
+) {
+    if compiler.measures(schema, time, &defs(measures)).is_ok() {
+        return;
+    }
+    let mut good: Vec<MeasureDef> = Vec::new();
+    let mut waiting: Vec<&Placed<'_, MeasureDef>> = measures.iter().collect();
+    loop {
+        let before = waiting.len();
+        let mut failed = Vec::new();
+        for measure in waiting {
+            good.push(measure.def.clone());
+            if let Err(e) = compiler.measures(schema, time, &good) {
+                good.pop();
+                failed.push((measure, e));
+            }
+        }
+        if failed.len() == before || failed.is_empty() {
+            for (measure, error) in failed {
+                measure.sql.engine_error(&error);
+            }
+            return;
+        }
+        waiting = failed.into_iter().map(|(measure, _)| measure).collect();
+    }
+}

@@ -1,0 +1,4 @@
+//! demo
+mod event;
+pub(crate) mod generator;
+mod rhythm;

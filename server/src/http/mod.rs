@@ -1,0 +1,2 @@
+//! http
+pub(crate) mod render;
