@@ -1,0 +1,131 @@
+//! Two clients of the Postgres endpoint: psql as a person uses it, and tokio-postgres for what is done a
+//! thousand times.
+
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use tokio::runtime::Runtime;
+use tokio_postgres::{NoTls, SimpleQueryMessage};
+
+/// psql against one server.
+#[derive(Debug, Clone)]
+pub struct Psql {
+    port: u16,
+}
+
+impl Psql {
+    /// psql for the server on `port`, or why there is none.
+    pub fn new(port: u16) -> Result<Self, String> {
+        let version = Command::new("psql").arg("--version").output();
+        version.map_err(|_| "psql is not installed (tests/run --install)".to_owned())?;
+        Ok(Self { port })
+    }
+
+    /// psql with these arguments, ready to run.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut psql = Command::new("psql");
+        psql.args(["-X", "-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "otus"])
+            .args(["-d", "otus", "-v", "ON_ERROR_STOP=1"])
+            .args(arguments)
+            .env("PGCONNECT_TIMEOUT", "30")
+            .env("PGSSLMODE", "disable")
+            .env_remove("PGOPTIONS")
+            .env_remove("PGSERVICE");
+        psql
+    }
+
+    /// Runs one statement or meta command; unaligned rows, fields by `|`, without heading.
+    pub fn query(&self, sql: &str) -> Result<String> {
+        let output = self.command(&["-At", "-c", sql]).output()?;
+        let words = String::from_utf8_lossy(&output.stderr);
+        anyhow::ensure!(output.status.success(), "psql: {sql}: {words}");
+        Ok(String::from_utf8_lossy(&output.stdout).trim_end_matches('\n').to_owned())
+    }
+
+    /// Runs one statement that must fail, and gives the error as psql shows it.
+    pub fn error(&self, sql: &str) -> Result<String> {
+        let verbose = ["-At", "-v", "VERBOSITY=verbose", "-c", sql];
+        let output = self.command(&verbose).output()?;
+        anyhow::ensure!(!output.status.success(), "psql: {sql} did not fail");
+        Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+}
+
+/// One connection, used without async.
+pub struct Client {
+    runtime: Runtime,
+    client: tokio_postgres::Client,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").finish_non_exhaustive()
+    }
+}
+
+/// Rows as text; NULL is `None`.
+pub type Rows = Vec<Vec<Option<String>>>;
+
+impl Client {
+    /// Connects.
+    pub fn connect(port: u16) -> Result<Self> {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let client = runtime.block_on(async move {
+            let mut config = tokio_postgres::Config::new();
+            config.host("127.0.0.1").port(port).user("otus").dbname("otus");
+            config.connect_timeout(std::time::Duration::from_secs(30));
+            let (client, connection) = config.connect(NoTls).await?;
+            drop(tokio::spawn(connection));
+            anyhow::Ok(client)
+        })?;
+        Ok(Self { runtime, client })
+    }
+
+    /// All rows of a statement, by the simple protocol.
+    pub fn rows(&self, sql: &str) -> Result<Rows> {
+        let messages =
+            self.runtime.block_on(self.client.simple_query(sql)).with_context(|| sql.to_owned())?;
+        Ok(rows_of(&messages))
+    }
+
+    /// The one row of a statement, as integers.
+    pub fn numbers(&self, sql: &str) -> Result<Vec<i64>> {
+        let rows = self.rows(sql)?;
+        let row = rows.first().with_context(|| format!("no row from {sql}"))?;
+        row.iter()
+            .map(|v| v.as_deref().context("null")?.parse::<i64>().context("not an integer"))
+            .collect::<Result<_>>()
+            .with_context(|| format!("{sql} gave {row:?}"))
+    }
+
+    /// The SQLSTATE and message with which a statement fails.
+    pub fn failure(&self, sql: &str) -> Result<(String, String)> {
+        match self.runtime.block_on(self.client.simple_query(sql)) {
+            Ok(_) => anyhow::bail!("{sql} did not fail"),
+            Err(error) => {
+                let error = error.as_db_error().context("not an error of the server")?;
+                Ok((error.code().code().to_owned(), error.message().to_owned()))
+            }
+        }
+    }
+
+    /// Runs async work over the connection.
+    pub fn with<T>(
+        &mut self,
+        work: impl AsyncFnOnce(&mut tokio_postgres::Client) -> Result<T>,
+    ) -> Result<T> {
+        self.runtime.block_on(work(&mut self.client))
+    }
+}
+
+/// The rows among the messages of a simple query.
+pub fn rows_of(messages: &[SimpleQueryMessage]) -> Rows {
+    let row = |message: &SimpleQueryMessage| match message {
+        SimpleQueryMessage::Row(row) => {
+            Some((0..row.len()).map(|i| row.get(i).map(str::to_owned)).collect())
+        }
+        _ => None,
+    };
+    messages.iter().filter_map(row).collect()
+}

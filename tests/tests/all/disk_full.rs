@@ -1,0 +1,189 @@
+//! A disk that fills: reading pauses before it is full with a clear error, what is there stays right and can be
+//! queried, and reading goes on when there is room again. On a small file system in memory, which takes rights.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use anyhow::Result;
+use otus_tests::broker::{Broker, Record};
+use otus_tests::otus::{Otus, PATIENCE, Setup, post};
+use otus_tests::process::until;
+use otus_tests::{events, leash, need, skip};
+
+use crate::exactly_once::{audit, hurried};
+
+/// A mounted file system of a given size.
+struct Small {
+    folder: PathBuf,
+}
+
+impl Small {
+    fn mount(folder: &Path, megabytes: u32) -> Result<Self, String> {
+        std::fs::create_dir_all(folder).map_err(|e| e.to_string())?;
+        let size = format!("size={megabytes}m");
+        let output = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
+            .arg(folder)
+            .output()
+            .map_err(|e| e.to_string())?;
+        if output.status.success() {
+            Ok(Self { folder: folder.to_owned() })
+        } else {
+            let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            Err(format!("no right to mount a small file system: {words}"))
+        }
+    }
+
+    fn grow(&self, megabytes: u32) -> Result<()> {
+        let size = format!("remount,size={megabytes}m");
+        let status = Command::new("mount").args(["-o", &size]).arg(&self.folder).status()?;
+        anyhow::ensure!(status.success(), "remount failed");
+        Ok(())
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        Command::new("umount").arg("-l").arg(&self.folder).status().ok();
+    }
+}
+
+/// Payloads that do not compress: some text by chance in a field that is kept.
+fn bulky(id: u64) -> Vec<u8> {
+    let mut state = id.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut noise = String::with_capacity(2_000);
+    while noise.len() < 2_000 {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        noise.push_str(&format!("{state:x}"));
+    }
+    let amount = events::amount(id);
+    format!(
+        "{{\"id\":{id},\"at\":{},\"kind\":\"k\",\"amount\":{amount},\"country\":\"{noise}\"}}",
+        events::BEGIN_US
+    )
+    .into_bytes()
+}
+
+fn paused(otus: &Otus) -> Result<String> {
+    until("reading pauses", PATIENCE, || {
+        let rows = otus.rows("select distinct state, error from otus.partitions order by 1")?;
+        let state = rows.first().and_then(|r| r.first()).cloned().flatten();
+        anyhow::ensure!(state.as_deref() == Some("paused"), "{rows:?}");
+        rows[0].get(1).cloned().flatten().ok_or_else(|| anyhow::anyhow!("paused without a reason"))
+    })
+}
+
+#[test]
+fn reading_pauses_before_the_disk_is_full() -> Result<()> {
+    let broker = need!(Broker::shared());
+    let folder = leash::fresh_folder("small")?;
+    let small = match Small::mount(&folder.join("data"), 96) {
+        Ok(small) => small,
+        Err(reason) => return Ok(skip::unavailable(&reason)),
+    };
+    let topic = broker.topic("bulky", 4, &[])?;
+    // Without rollups whose states would carry the noise along.
+    let table = events::table_section(&topic);
+    let table = table.split("[tables.events.rollups").next().unwrap_or_default().to_owned();
+    let otus = Setup::tables(table)
+        .kafka(broker)
+        .folder(&folder)
+        .limit("flush_age", "\"200ms\"")
+        .limit("flush_small_rows", "0")
+        .limit("disk_reserve", "\"24MiB\"")
+        .start()?;
+    let (stop, made) = (AtomicBool::new(false), AtomicU64::new(0));
+    let end = std::thread::scope(|scope| {
+        let producer = scope.spawn(|| -> Result<u64> {
+            let records = broker.producer(&[])?;
+            let mut id = 0;
+            while !stop.load(Ordering::SeqCst) && id < 120_000 {
+                let value = bulky(id);
+                let partition = Some(i32::try_from(id % 4)?);
+                records.send(
+                    &topic,
+                    &Record { partition, value: Some(&value), ..Record::default() },
+                )?;
+                id += 1;
+                made.store(id, Ordering::SeqCst);
+            }
+            records.flush()?;
+            Ok(id)
+        });
+        let story = || -> Result<()> {
+            let reason = paused(&otus)?;
+            anyhow::ensure!(reason.contains("disk"), "the reason does not name the disk: {reason}");
+            Ok(())
+        };
+        let story = story();
+        stop.store(true, Ordering::SeqCst);
+        let end = producer.join().map_err(|_| anyhow::anyhow!("the producer panicked"))?;
+        story.map(|()| end)?
+    })?;
+    // Still there, still right, and not full.
+    let client = otus.connect()?;
+    let seen = client.numbers("select count(*), count(distinct id) from events")?;
+    anyhow::ensure!(seen[0] > 0 && seen[0] == seen[1], "{seen:?}");
+    anyhow::ensure!(seen[0] < i64::try_from(end)?, "everything fitted: this shows nothing");
+    otus.run(&["inspect", "--verify"])?;
+    small.grow(1_024)?;
+    let all = i64::try_from(end)?;
+    otus.wait_number("select count(*) from events", all)?;
+    let ids: i64 = (0..end).map(|id| i64::try_from(id).unwrap_or(0)).sum();
+    let found = client.numbers("select count(distinct id), sum(id) from events")?;
+    anyhow::ensure!(found == [all, ids], "{found:?}");
+    otus.run(&["inspect", "--verify"])?;
+    drop(otus);
+    Ok(())
+}
+
+/// With the embedded log, a full disk is an answer to the writer: 507, and nothing half written.
+#[test]
+fn an_append_to_a_full_disk_is_507() -> Result<()> {
+    let folder = leash::fresh_folder("small-log")?;
+    let small = match Small::mount(&folder.join("data"), 64) {
+        Ok(small) => small,
+        Err(reason) => return Ok(skip::unavailable(&reason)),
+    };
+    let table = events::table_section("events");
+    let table = table.split("[tables.events.rollups").next().unwrap_or_default().to_owned();
+    let otus = Setup::tables(table).folder(&folder).limit("disk_reserve", "\"16MiB\"").start()?;
+    let url = otus.url("/api/append/events");
+    let mut acknowledged = 0_i64;
+    let mut id = 0_u64;
+    let status = loop {
+        let records: Vec<_> = (id..id + 200)
+            .map(|id| serde_json::json!({"value": String::from_utf8_lossy(&bulky(id))}))
+            .collect();
+        let (status, body) =
+            post(&url, "application/json", &serde_json::Value::from(records).to_string())?;
+        if status != 200 {
+            anyhow::ensure!(body.contains("disk"), "{status} {body}");
+            break status;
+        }
+        acknowledged += 200;
+        id += 200;
+        anyhow::ensure!(id < 100_000, "the disk never filled");
+    };
+    anyhow::ensure!(status == 507, "{status}");
+    small.grow(1_024)?;
+    otus.wait_number("select count(distinct id) from events where id >= 0", acknowledged)?;
+    drop(otus);
+    Ok(())
+}
+
+/// The ordinary table on a roomy disk is the control: the same limits, nothing pauses.
+#[test]
+fn a_roomy_disk_does_not_pause() -> Result<()> {
+    let broker = need!(Broker::shared());
+    let topic = broker.topic("roomy", 4, &[])?;
+    let records = broker.producer(&[])?;
+    (0..2_000).try_for_each(|id| crate::exactly_once::send(&records, &topic, id))?;
+    records.flush()?;
+    let otus = hurried(&topic, broker).limit("disk_reserve", "\"24MiB\"").start()?;
+    audit(&otus, 2_000)?;
+    otus.wait_number("select count(*) from otus.partitions where state = 'running'", 4)
+}
