@@ -18,6 +18,7 @@ pub mod pattern;
 pub mod problem;
 pub mod shape;
 pub mod spelling;
+pub mod step;
 pub mod text;
 pub mod value;
 
