@@ -32,11 +32,19 @@ pub struct Snapshot {
     version: Arc<Version>,
     storage: Storage,
     pinned_at_us: i64,
+    age_max_us: i64,
 }
 
 impl Snapshot {
-    pub(crate) fn new(version: Arc<Version>, storage: Storage, pinned_at_us: i64) -> Self {
-        Self { version, storage, pinned_at_us }
+    /// Pinned at `pinned_at_us`, in a dataset that keeps unreferenced files for `grace_us`.
+    pub(crate) fn new(
+        version: Arc<Version>,
+        storage: Storage,
+        pinned_at_us: i64,
+        grace_us: i64,
+    ) -> Self {
+        let age_max_us = limits::PIN_AGE_MAX_US.min(grace_us / 2);
+        Self { version, storage, pinned_at_us, age_max_us }
     }
 
     /// Grows with every publication of rows and every commit of this process.
@@ -60,12 +68,13 @@ impl Snapshot {
         &self.storage
     }
 
-    /// Refuses a pin older than [`limits::PIN_AGE_MAX_US`]: its files may be gone.
+    /// Refuses a pin older than [`limits::PIN_AGE_MAX_US`], or than half of the grace of unreferenced files
+    /// if that is less: its files may be gone.
     pub fn check_age(&self, now_us: i64) -> Result<()> {
-        if now_us.saturating_sub(self.pinned_at_us) > limits::PIN_AGE_MAX_US {
-            let minutes = limits::PIN_AGE_MAX_US / 60_000_000;
+        if now_us.saturating_sub(self.pinned_at_us) > self.age_max_us {
+            let seconds = self.age_max_us / 1_000_000;
             return Err(Error::invalid("snapshot too old").with_hint(format!(
-                "a cursor or transaction may read one snapshot for {minutes} minutes; run the query again"
+                "a cursor or transaction may read one snapshot for {seconds} s; run the query again"
             )));
         }
         Ok(())

@@ -3,6 +3,7 @@
 
 mod column;
 mod defaults;
+mod limits;
 mod names;
 mod problem;
 mod table;
@@ -15,6 +16,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use otus_engine::catalog::{Source, TableDef};
+use otus_engine::dataset::FlushLimits;
 use otus_engine::expr::ExpressionCompiler;
 use otus_engine::store::StorageConfig;
 use otus_engine::{Error, Result};
@@ -56,6 +58,8 @@ pub struct Config {
     pub server: ServerConfig,
     /// Bounds of queries.
     pub query: QueryConfig,
+    /// When rows are written, when reading waits, and what is kept.
+    pub limits: FlushLimits,
     /// Declared tables, in the order of the file.
     pub tables: Vec<TableDef>,
     /// Problems that did not refuse the file.
@@ -105,6 +109,7 @@ impl Config {
             kafka: None,
             server: ServerConfig::default(),
             query: QueryConfig::default(),
+            limits: FlushLimits::default(),
             tables: Vec::new(),
             warnings: Vec::new(),
         }
@@ -154,6 +159,7 @@ impl fmt::Debug for Config {
             .field("kafka", &self.kafka.as_ref().map(|k| k.keys().collect::<Vec<_>>()))
             .field("server", &self.server)
             .field("query", &self.query)
+            .field("limits", &self.limits)
             .field("tables", &self.tables)
             .finish_non_exhaustive()
     }
@@ -170,6 +176,9 @@ fn read(root: &Section<'_>, compiler: Option<&dyn ExpressionCompiler>) -> Config
     }
     if let Some(section) = root.take("query").and_then(|n| n.section()) {
         query(section, &mut config.query);
+    }
+    if let Some(section) = root.take("limits").and_then(|n| n.section()) {
+        limits::limits(&section, &mut config.limits);
     }
     if let Some(section) = root.take("tables").and_then(|n| n.section()) {
         let has_kafka = config.kafka.is_some();
