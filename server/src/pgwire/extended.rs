@@ -1,0 +1,310 @@
+//! The extended protocol: statements parsed once, bound to parameters as portals, executed whole or some
+//! rows at a time. A suspended portal keeps its stream; nothing is collected.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::common::ScalarValue;
+use otus_sql::statement::Statement;
+use otus_sql::{Outcome, RowTag, TransactionStatus};
+use pgwire::messages::data::{NoData, ParameterDescription};
+use pgwire::messages::extendedquery::PortalSuspended;
+use pgwire::messages::response::EmptyQueryResponse;
+use tokio_postgres::types::Type;
+
+use super::answer::Answer;
+use super::encode::Zone;
+use super::error::WireError;
+use super::frame::{Bind, Format, Target};
+use super::limits::{PORTALS_MAX, STATEMENTS_MAX};
+use super::params;
+use super::rows::{Cursor, data_row};
+use super::types::{parameter_type, pg_type, row_description};
+
+/// Prepared statements and portals of a connection, by name; the unnamed ones have the empty name.
+#[derive(Default)]
+pub(super) struct Extended {
+    statements: HashMap<String, Arc<Prepared>>,
+    portals: HashMap<String, Portal>,
+}
+
+/// A statement that has been planned once, to know its types.
+struct Prepared {
+    /// None for a text without a statement.
+    statement: Option<Statement>,
+    parameters: Vec<Type>,
+    /// Columns of the answer; none if it has no rows.
+    schema: Option<SchemaRef>,
+}
+
+/// A statement with its parameters.
+struct Portal {
+    prepared: Arc<Prepared>,
+    parameters: Vec<ScalarValue>,
+    formats: Vec<Format>,
+    state: PortalState,
+}
+
+enum PortalState {
+    Ready,
+    /// Some rows are sent, more may come.
+    Suspended {
+        cursor: Box<Cursor>,
+        tag: RowTag,
+        zone: Zone,
+    },
+    Done,
+}
+
+impl Extended {
+    /// A simple query ends the life of what has no name.
+    pub(super) fn forget_unnamed(&mut self) {
+        self.statements.remove("");
+        self.portals.remove("");
+    }
+
+    /// The end of a transaction ends the life of portals.
+    pub(super) fn close_portals(&mut self) {
+        self.portals.clear();
+    }
+
+    pub(super) fn close(&mut self, target: Target, name: &str) {
+        match target {
+            Target::Statement => {
+                if let Some(prepared) = self.statements.remove(name) {
+                    self.portals.retain(|_, portal| !Arc::ptr_eq(&portal.prepared, &prepared));
+                }
+            }
+            Target::Portal => drop(self.portals.remove(name)),
+        }
+    }
+
+    pub(super) async fn parse(
+        &mut self,
+        answer: &Answer,
+        name: String,
+        sql: &str,
+        oids: &[u32],
+    ) -> Result<(), WireError> {
+        if !name.is_empty() {
+            if self.statements.contains_key(&name) {
+                let message = format!("prepared statement {name:?} already exists");
+                return Err(WireError::error("42P05", message));
+            }
+            if self.statements.len() >= STATEMENTS_MAX {
+                return Err(too_many("prepared statements"));
+            }
+        }
+        let mut statements = answer.session().parse(sql)?;
+        if statements.len() > 1 {
+            let message = "cannot insert multiple commands into a prepared statement";
+            return Err(WireError::error("42601", message));
+        }
+        let prepared = match statements.pop() {
+            None => Prepared { statement: None, parameters: Vec::new(), schema: None },
+            Some(statement) => prepare(answer, statement, oids).await?,
+        };
+        self.statements.insert(name, Arc::new(prepared));
+        Ok(())
+    }
+
+    pub(super) fn bind(&mut self, answer: &Answer, bind: Bind) -> Result<(), WireError> {
+        let prepared = Arc::clone(self.statement(&bind.statement)?);
+        if let Some(statement) = &prepared.statement {
+            check_transaction(answer, statement)?;
+        }
+        if !bind.portal.is_empty() {
+            if self.portals.contains_key(&bind.portal) {
+                let message = format!("cursor {:?} already exists", bind.portal);
+                return Err(WireError::error("42P03", message));
+            }
+            if self.portals.len() >= PORTALS_MAX {
+                return Err(too_many("portals"));
+            }
+        }
+        let (given, wanted) = (bind.parameters.len(), prepared.parameters.len());
+        if given != wanted {
+            let message = format!(
+                "bind message supplies {given} parameters, but prepared statement {:?} requires {wanted}",
+                bind.statement
+            );
+            return Err(WireError::error("08P01", message));
+        }
+        if bind.parameter_formats.len() > 1 && bind.parameter_formats.len() != given {
+            let message = "bind message has not as many formats as parameters";
+            return Err(WireError::error("08P01", message));
+        }
+        let columns = prepared.schema.as_ref().map_or(0, |schema| schema.fields().len());
+        if bind.result_formats.len() > 1 && bind.result_formats.len() != columns {
+            let message = "bind message has not as many result formats as the query has columns";
+            return Err(WireError::error("08P01", message));
+        }
+        let zone = answer.zone();
+        let mut parameters = Vec::with_capacity(given);
+        for (index, value) in bind.parameters.iter().enumerate() {
+            let format = Format::of(&bind.parameter_formats, index);
+            let value =
+                params::decode(&prepared.parameters[index], format, value.as_deref(), &zone);
+            parameters.push(value.map_err(|mut e| {
+                e.detail.get_or_insert(format!("in parameter ${}", index + 1));
+                e
+            })?);
+        }
+        let portal = Portal {
+            prepared,
+            parameters,
+            formats: bind.result_formats,
+            state: PortalState::Ready,
+        };
+        self.portals.insert(bind.portal, portal);
+        Ok(())
+    }
+
+    pub(super) fn describe_statement(
+        &self,
+        answer: &mut Answer,
+        name: &str,
+    ) -> Result<(), WireError> {
+        let prepared = self.statement(name)?;
+        let oids = prepared.parameters.iter().map(Type::oid).collect();
+        answer.outbox().put(&ParameterDescription::new(oids))?;
+        describe(answer, prepared, &[])
+    }
+
+    pub(super) fn describe_portal(&self, answer: &mut Answer, name: &str) -> Result<(), WireError> {
+        let portal = self.portals.get(name).ok_or_else(|| no_portal(name))?;
+        describe(answer, &portal.prepared, &portal.formats)
+    }
+
+    /// Runs a portal, or takes it up where it stopped.
+    pub(super) async fn execute(
+        &mut self,
+        answer: &mut Answer,
+        name: &str,
+        rows_max: usize,
+    ) -> Result<(), WireError> {
+        // Taken out: whatever goes wrong ends the portal, and being dropped ends its work.
+        let Some(mut portal) = self.portals.remove(name) else { return Err(no_portal(name)) };
+        let Some(statement) = &portal.prepared.statement else {
+            answer.outbox().put(&EmptyQueryResponse::new())?;
+            self.portals.insert(name.to_owned(), portal);
+            return Ok(());
+        };
+        check_transaction(answer, statement)?;
+        let state = std::mem::replace(&mut portal.state, PortalState::Done);
+        let (mut cursor, tag, zone) = match state {
+            PortalState::Suspended { cursor, tag, zone } => (cursor, tag, zone),
+            PortalState::Done => {
+                let Some(tag) = statement.row_tag() else {
+                    let message = format!("portal {name:?} cannot be run again");
+                    return Err(WireError::error("55000", message));
+                };
+                answer.complete(tag.complete(0))?;
+                self.portals.insert(name.to_owned(), portal);
+                return Ok(());
+            }
+            PortalState::Ready => {
+                let parameters = std::mem::take(&mut portal.parameters);
+                match answer.session().execute(statement, parameters).await? {
+                    Outcome::Rows { schema, stream, tag, .. } => {
+                        check_schema(portal.prepared.schema.as_ref(), &schema)?;
+                        (Box::new(Cursor::new(schema, stream)), tag, answer.zone())
+                    }
+                    other => {
+                        answer.rowless(other).await?;
+                        self.portals.insert(name.to_owned(), portal);
+                        return Ok(());
+                    }
+                }
+            }
+        };
+        let sent = cursor
+            .send(answer.outbox(), rows_max, |columns, row, out| {
+                data_row(columns, row, &portal.formats, &zone, out)
+            })
+            .await?;
+        if sent.suspended {
+            answer.reports()?;
+            answer.outbox().put(&PortalSuspended::new())?;
+            portal.state = PortalState::Suspended { cursor, tag, zone };
+        } else {
+            answer.complete(tag.complete(sent.rows as u64))?;
+        }
+        self.portals.insert(name.to_owned(), portal);
+        Ok(())
+    }
+
+    fn statement(&self, name: &str) -> Result<&Arc<Prepared>, WireError> {
+        self.statements.get(name).ok_or_else(|| {
+            let message = if name.is_empty() {
+                "unnamed prepared statement does not exist".to_owned()
+            } else {
+                format!("prepared statement {name:?} does not exist")
+            };
+            WireError::error("26000", message)
+        })
+    }
+}
+
+fn no_portal(name: &str) -> WireError {
+    WireError::error("34000", format!("portal {name:?} does not exist"))
+}
+
+fn too_many(what: &str) -> WireError {
+    WireError::error("53400", format!("too many {what} in this connection"))
+        .with_hint("close those that are not needed any more")
+}
+
+/// Plans a statement to learn its types. The client's own types go before what the planner finds.
+async fn prepare(
+    answer: &Answer,
+    statement: Statement,
+    oids: &[u32],
+) -> Result<Prepared, WireError> {
+    check_transaction(answer, &statement)?;
+    let given: Vec<Option<Type>> = oids
+        .iter()
+        .map(|oid| Type::from_oid(*oid).filter(|pg| *pg != Type::UNKNOWN && *oid != 0))
+        .collect();
+    let hints: Vec<_> = given.iter().map(|pg| pg.as_ref().and_then(parameter_type)).collect();
+    let description = answer.session().describe(&statement, &hints).await?;
+    let parameters = description
+        .params
+        .iter()
+        .enumerate()
+        .map(|(index, found)| match given.get(index) {
+            Some(Some(pg)) => pg.clone(),
+            _ => pg_type(&Field::new("", found.clone(), true)),
+        })
+        .collect();
+    Ok(Prepared { statement: Some(statement), parameters, schema: description.schema })
+}
+
+fn describe(answer: &mut Answer, prepared: &Prepared, formats: &[Format]) -> Result<(), WireError> {
+    match &prepared.schema {
+        Some(schema) => answer.outbox().put(&row_description(schema, formats)),
+        None => answer.outbox().put(&NoData::new()),
+    }
+}
+
+/// A failed transaction accepts only its end.
+fn check_transaction(answer: &Answer, statement: &Statement) -> Result<(), WireError> {
+    let failed = answer.session().transaction_status() == TransactionStatus::Failed;
+    if failed && !statement.ends_transaction() {
+        let message =
+            "current transaction is aborted, commands ignored until end of transaction block";
+        return Err(WireError::error("25P02", message));
+    }
+    Ok(())
+}
+
+/// The rows must be those that were described: the catalogue may have changed in between.
+fn check_schema(described: Option<&SchemaRef>, found: &Schema) -> Result<(), WireError> {
+    let types = |schema: &Schema| schema.fields().iter().map(|f| pg_type(f)).collect::<Vec<_>>();
+    if described.is_some_and(|described| types(described) == types(found)) {
+        return Ok(());
+    }
+    Err(WireError::error("0A000", "cached plan must not change result type")
+        .with_hint("prepare the statement again"))
+}

@@ -1,0 +1,193 @@
+//! The Postgres wire: connections, the simple and the extended protocol, COPY, cancel requests.
+//!
+//! ```text
+//!  socket ─► inbox ─► frame ─► connection ─┬─ simple ──► answer ─► Session::execute ─► batches ─┐
+//!                       (watch: cancel,    └─ extended ─► portal ──────┘                        │
+//!                        gone, shutdown)                                                        ▼
+//!  socket ◄─ outbox ◄───────────────────────────────────────────────── encode, row by row ◄─ rows
+//! ```
+//!
+//! One session per connection, one batch in memory per running statement. The only home of pgwire and
+//! arrow-pg; it knows nothing of SQL text. The messages a client sends are read here, with every length
+//! checked; pgwire's reader trusts lengths and would panic.
+
+mod answer;
+mod cancel;
+mod connection;
+mod copy;
+mod encode;
+mod error;
+mod extended;
+mod frame;
+mod io;
+mod limits;
+mod params;
+mod rows;
+mod startup;
+mod types;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use otus_sql::{SessionOptions, SqlEngine};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use self::cancel::CancelRegistry;
+use self::connection::{Connection, Stop};
+use self::error::WireError;
+use self::io::{Inbox, Outbox};
+use self::startup::{Hello, Opening};
+
+/// Settings of the Postgres wire.
+#[derive(Debug, Clone)]
+pub struct WireOptions {
+    /// Most sessions at a time; further clients are refused with 53300.
+    pub connections_max: usize,
+    /// Time that running statements have to end when the server stops.
+    pub grace: Duration,
+}
+
+impl Default for WireOptions {
+    fn default() -> Self {
+        Self { connections_max: 100, grace: Duration::from_secs(5) }
+    }
+}
+
+/// What all connections share.
+struct Server {
+    engine: Arc<SqlEngine>,
+    registry: Arc<CancelRegistry>,
+    sessions: Arc<Semaphore>,
+    stop: Stop,
+}
+
+/// Serves clients until `shutdown` is cancelled: then takes no more, ends idle sessions at once and
+/// running statements after a grace. Nobody is authenticated: the caller decides on which address that
+/// is acceptable.
+pub async fn serve(
+    listener: TcpListener,
+    engine: Arc<SqlEngine>,
+    options: WireOptions,
+    shutdown: CancellationToken,
+) {
+    let server = Arc::new(Server {
+        engine,
+        registry: Arc::default(),
+        sessions: Arc::new(Semaphore::new(options.connections_max)),
+        stop: Stop { graceful: shutdown.clone(), forced: CancellationToken::new() },
+    });
+    let sockets_max = options.connections_max + limits::EXTRA_CONNECTIONS;
+    let mut tasks = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => break,
+            Some(ended) = tasks.join_next() => report(ended),
+            accepted = listener.accept(), if tasks.len() < sockets_max => match accepted {
+                Ok((socket, _)) => {
+                    tasks.spawn(Arc::clone(&server).connection(socket));
+                }
+                Err(e) => {
+                    tracing::warn!(error = %e, "postgres connection could not be accepted");
+                    // Out of file handles, most likely: some must be given back first.
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    let drained = async {
+        while let Some(ended) = tasks.join_next().await {
+            report(ended);
+        }
+    };
+    if tokio::time::timeout(options.grace, drained).await.is_err() {
+        server.stop.forced.cancel();
+        let told = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(Duration::from_secs(1), told).await.is_err() {
+            tasks.shutdown().await;
+        }
+    }
+}
+
+/// A bug in one connection ends that connection; it must be seen, not felt by others.
+fn report(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(e) = ended
+        && e.is_panic()
+    {
+        tracing::error!(error = %e, "postgres connection ended by a bug");
+    }
+}
+
+impl Server {
+    async fn connection(self: Arc<Self>, socket: TcpStream) {
+        let peer = socket.peer_addr().ok();
+        if let Err(e) = self.converse(socket).await {
+            tracing::debug!(?peer, sqlstate = %e.sqlstate, error = %e.message, "postgres connection ended");
+        }
+    }
+
+    async fn converse(&self, socket: TcpStream) -> Result<(), WireError> {
+        socket.set_nodelay(true)?;
+        let (reader, writer) = socket.into_split();
+        let (mut inbox, mut outbox) = (Inbox::new(reader), Outbox::new(writer));
+        let hello = match self.open(&mut inbox, &mut outbox).await {
+            Ok(Some(hello)) => hello,
+            Ok(None) => return Ok(()),
+            Err(e) => return outbox.farewell(e).await,
+        };
+        let Ok(_permit) = Arc::clone(&self.sessions).try_acquire_owned() else {
+            let e = WireError::fatal("53300", "sorry, too many clients already");
+            return outbox.farewell(e).await;
+        };
+        let registered = self.registry.register(hello.secret_bytes);
+        let session = self.engine.session(SessionOptions {
+            user: hello.user,
+            database: hello.database,
+            backend_pid: registered.pid(),
+            settings: hello.settings,
+        });
+        Connection::new(inbox, outbox, session, registered).run(&self.stop).await
+    }
+
+    /// The startup dialogue in bounded time. None if there is nothing more to do.
+    async fn open(
+        &self,
+        inbox: &mut Inbox,
+        outbox: &mut Outbox,
+    ) -> Result<Option<Hello>, WireError> {
+        let opening = tokio::select! {
+            biased;
+            () = self.stop.graceful.cancelled() => {
+                return Err(WireError::fatal("57P03", "the database system is shutting down"));
+            }
+            opening = tokio::time::timeout(limits::STARTUP_TIMEOUT, startup::open(inbox, outbox)) => {
+                opening.map_err(|_| WireError::fatal("08006", "startup took too long"))??
+            }
+        };
+        match opening {
+            Opening::Closed => Ok(None),
+            Opening::Cancel { pid, secret } => {
+                self.registry.cancel(pid, &secret);
+                Ok(None)
+            }
+            Opening::Session(mut hello) => {
+                hello.database = self.database(&hello)?;
+                Ok(Some(hello))
+            }
+        }
+    }
+
+    /// There is one database. Clients that name none send the user's name, which is taken for it.
+    fn database(&self, hello: &Hello) -> Result<String, WireError> {
+        let only = &self.engine.config().database;
+        if hello.database.is_empty() || hello.database == *only || hello.database == hello.user {
+            return Ok(only.clone());
+        }
+        Err(WireError::fatal("3D000", format!("database \"{}\" does not exist", hello.database))
+            .with_hint(format!("the database is \"{only}\"")))
+    }
+}
