@@ -73,12 +73,12 @@ impl fmt::Debug for Grouping {
     }
 }
 
-/// All rows, sorted by the columns named `keys`; rows with equal keys keep their order.
+/// One batch of all rows, sorted by the columns named `keys`; rows with equal keys keep their order.
 pub fn sort_batches(
     schema: &SchemaRef,
     batches: &[RecordBatch],
     keys: &[&str],
-) -> Result<Vec<RecordBatch>> {
+) -> Result<RecordBatch> {
     let all = concat_batches(schema, batches)?;
     let columns = keys
         .iter()
@@ -89,8 +89,8 @@ pub fn sort_batches(
         })
         .collect::<Result<Vec<_>>>()?;
     match sort_indices(&columns)? {
-        None => Ok(vec![all]),
-        Some(indices) => Ok(vec![take_record_batch(&all, &indices)?]),
+        None => Ok(all),
+        Some(indices) => Ok(take_record_batch(&all, &indices)?),
     }
 }
 

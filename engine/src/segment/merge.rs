@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::{AsArray, BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 use futures::StreamExt;
 
@@ -20,44 +21,53 @@ const DAY_ROWS_MIN: u64 = 64 * 1024;
 /// Rows at which partial states go out, once a bucket is complete.
 const FOLD_ROWS: usize = 16 * 1024;
 
-/// Merges raw segments into one sorted as the options say; those that are not sorted so are sorted in memory
-/// first. With `split_days` a new UTC day starts a new file if the current one is worth it.
-pub async fn merge_segments(
+/// How segments are merged.
+#[derive(Debug, Clone, Default)]
+pub struct MergeOptions {
+    /// How the results are written; `sorted_by` is the order merged by.
+    pub segment: SegmentOptions,
+    /// Whether a new UTC day starts a new file if the current one is worth it.
+    pub split_days: bool,
+    /// Bytes, about, at which a new file is started; 0 = no bound.
+    pub file_bytes_max: u64,
+    /// Rows with an earlier time are left out.
+    pub from_us: Option<i64>,
+}
+
+/// Merges raw segments; those not sorted by the wanted keys are sorted in memory first. No rows, no file.
+pub async fn merge_sorted_segments(
     storage: &Storage,
-    dir: &str,
-    now_ms: i64,
     files: &[Arc<FileEntry>],
     schema: &SchemaRef,
-    options: &SegmentOptions,
-    split_days: bool,
+    dir: &str,
+    now_ms: i64,
+    options: &MergeOptions,
 ) -> Result<Vec<WrittenFile>> {
-    let keys: Vec<&str> = options.sorted_by.iter().map(String::as_str).collect();
+    let keys: Vec<&str> = options.segment.sorted_by.iter().map(String::as_str).collect();
     let mut merged = merged_stream(storage, files, schema, &keys).await?;
-    let place = Place { storage, dir, now_ms, schema, options };
-    let mut output =
-        Output { place, split_days, current: None, day: i64::MIN, written: Vec::new() };
+    let mut output = Output::new(Place { storage, dir, now_ms, schema, options });
     while let Some(batch) = merged.next().await {
         output.write(batch?).await?;
     }
     output.finish().await
 }
 
-/// Merges segments of partial states into one of `granularity`, which is theirs or coarser; none if there
-/// are no rows. Memory holds the keys of one bucket.
-pub async fn merge_states(
+/// Merges segments of partial states to one row per key at `granularity`, which is theirs or coarser. Memory
+/// holds the keys of one bucket. No rows, no file.
+pub async fn merge_rollup_segments(
     storage: &Storage,
-    dir: &str,
-    now_ms: i64,
     files: &[Arc<FileEntry>],
     plan: &RollupPlan,
     granularity: Granularity,
-    options: &SegmentOptions,
-) -> Result<Option<WrittenFile>> {
+    dir: &str,
+    now_ms: i64,
+    options: &MergeOptions,
+) -> Result<Vec<WrittenFile>> {
     let sort_keys = plan.sort_keys();
     let bucket = &sort_keys[..1];
     let mut merged = merged_stream(storage, files, plan.schema(), bucket).await?;
     let place = Place { storage, dir, now_ms, schema: plan.schema(), options };
-    let mut writer = place.create()?;
+    let mut output = Output::new(place);
     let mut aggregation = plan.start(granularity)?;
     let mut current = i64::MIN;
     while let Some(batch) = merged.next().await {
@@ -73,16 +83,13 @@ pub async fn merge_states(
                 // All keys so far lie in earlier buckets: their order is final.
                 aggregation.push_states(&batch.slice(from, row - from))?;
                 from = row;
-                writer.write(&aggregation.take_states()?).await?;
+                output.write(aggregation.take_states()?).await?;
             }
         }
         aggregation.push_states(&batch.slice(from, batch.num_rows() - from))?;
     }
-    writer.write(&aggregation.finish()?).await?;
-    match writer.rows() {
-        0 => Ok(None),
-        _ => Ok(Some(writer.finish().await?)),
-    }
+    output.write(aggregation.finish()?).await?;
+    output.finish().await
 }
 
 /// All rows of the files in one order.
@@ -100,7 +107,7 @@ async fn merged_stream(
         } else {
             let batches = read_segment(storage, file, schema, None).await?;
             let all = sort_batches(schema, &batches, keys)?;
-            streams.push(futures::stream::iter(all.into_iter().map(Ok)).boxed());
+            streams.push(futures::stream::iter([Ok(all)]).boxed());
         }
     }
     merge_sorted(schema, streams, keys)
@@ -116,41 +123,42 @@ fn times<'a>(batch: &'a RecordBatch, column: &str) -> Result<&'a [i64]> {
 }
 
 /// Where and how files are written.
-#[derive(Clone, Copy)]
 struct Place<'a> {
     storage: &'a Storage,
     dir: &'a str,
     now_ms: i64,
     schema: &'a SchemaRef,
-    options: &'a SegmentOptions,
-}
-
-impl Place<'_> {
-    fn create(&self) -> Result<SegmentWriter> {
-        SegmentWriter::create(self.storage, self.dir, self.now_ms, self.schema, self.options)
-    }
+    options: &'a MergeOptions,
 }
 
 /// The files that a merge writes, one after the other.
 struct Output<'a> {
     place: Place<'a>,
-    split_days: bool,
     current: Option<SegmentWriter>,
     day: i64,
     written: Vec<WrittenFile>,
 }
 
-impl Output<'_> {
+impl<'a> Output<'a> {
+    fn new(place: Place<'a>) -> Self {
+        Self { place, current: None, day: i64::MIN, written: Vec::new() }
+    }
+
     async fn write(&mut self, batch: RecordBatch) -> Result<()> {
-        if !self.split_days {
-            return self.write_piece(&batch).await;
-        }
-        let mut rest = batch;
+        let options = self.place.options;
+        let time_column = &options.segment.time_column;
+        let mut rest = match options.from_us {
+            Some(from) => keep_from(batch, time_column, from)?,
+            None => batch,
+        };
         while rest.num_rows() > 0 {
-            let times = times(&rest, &self.place.options.time_column)?;
-            let day = times[0].div_euclid(DAY_US);
-            let length = times.partition_point(|t| t.div_euclid(DAY_US) <= day);
-            self.start_day(day).await?;
+            let mut length = rest.num_rows();
+            if options.split_days {
+                let times = times(&rest, time_column)?;
+                let day = times[0].div_euclid(DAY_US);
+                length = times.partition_point(|t| t.div_euclid(DAY_US) <= day);
+                self.start_day(day).await?;
+            }
             self.write_piece(&rest.slice(0, length)).await?;
             rest = rest.slice(length, rest.num_rows() - length);
         }
@@ -167,11 +175,23 @@ impl Output<'_> {
     }
 
     async fn write_piece(&mut self, piece: &RecordBatch) -> Result<()> {
+        let place = &self.place;
         let writer = match &mut self.current {
             Some(writer) => writer,
-            none => none.insert(self.place.create()?),
+            none => none.insert(SegmentWriter::create(
+                place.storage,
+                place.dir,
+                place.now_ms,
+                place.schema,
+                &place.options.segment,
+            )?),
         };
-        writer.write(piece).await
+        writer.write(piece).await?;
+        let full = self.place.options.file_bytes_max;
+        if full > 0 && writer.bytes() >= full {
+            self.close().await?;
+        }
+        Ok(())
     }
 
     async fn close(&mut self) -> Result<()> {
@@ -185,4 +205,14 @@ impl Output<'_> {
         self.close().await?;
         Ok(self.written)
     }
+}
+
+/// The rows whose time is not before `from`.
+fn keep_from(batch: RecordBatch, column: &str, from: i64) -> Result<RecordBatch> {
+    let times = times(&batch, column)?;
+    if times.iter().all(|t| *t >= from) {
+        return Ok(batch);
+    }
+    let keep: BooleanArray = times.iter().map(|t| Some(*t >= from)).collect();
+    Ok(filter_record_batch(&batch, &keep)?)
 }

@@ -9,7 +9,8 @@ use object_store::path::Path;
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
-use crate::log::op::ColumnStats;
+use crate::log::op::{ColumnStats, FileEntry, Target};
+use crate::position::OffsetRange;
 
 mod merge;
 mod properties;
@@ -17,7 +18,7 @@ mod read;
 mod stats;
 mod write;
 
-pub use merge::{merge_segments, merge_states};
+pub use merge::{MergeOptions, merge_rollup_segments, merge_sorted_segments};
 pub use read::{read_segment, stream_segment};
 pub use write::{SegmentWriter, write_segment};
 
@@ -50,10 +51,40 @@ pub struct WrittenFile {
     pub footer_bytes: u32,
     /// Rows.
     pub rows: u64,
+    /// Level it was written for.
+    pub level: u8,
+    /// Columns it is sorted by.
+    pub sorted_by: Vec<String>,
     /// Least and greatest time, microseconds, inclusive.
     pub time: Option<(i64, i64)>,
     /// Bounds and null counts.
     pub columns: Vec<ColumnStats>,
+}
+
+impl WrittenFile {
+    /// The entry that makes it part of the dataset.
+    pub fn into_entry(
+        self,
+        target: Target,
+        schema_id: u32,
+        ranges: Vec<OffsetRange>,
+        created_at_us: i64,
+    ) -> FileEntry {
+        FileEntry {
+            path: self.path,
+            target,
+            bytes: self.bytes,
+            footer_bytes: self.footer_bytes,
+            rows: self.rows,
+            schema_id,
+            level: self.level,
+            sorted_by: self.sorted_by,
+            time: self.time,
+            ranges,
+            columns: self.columns,
+            created_at_us,
+        }
+    }
 }
 
 /// A new path in `dir`. Its name tells the time, which the sweep goes by.

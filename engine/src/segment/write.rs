@@ -116,6 +116,8 @@ impl SegmentWriter {
             bytes,
             footer_bytes,
             rows: self.rows,
+            level: self.options.level,
+            sorted_by: self.options.sorted_by,
             time,
             columns,
         })

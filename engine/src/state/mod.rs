@@ -28,6 +28,8 @@ mod sum;
 mod values;
 
 #[cfg(test)]
+pub(crate) mod samples;
+#[cfg(test)]
 mod tests;
 
 /// The states of one aggregate over many groups. Groups are numbered from 0; `total_groups` is one past
