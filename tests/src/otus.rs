@@ -281,6 +281,12 @@ impl Otus {
         self.post_json("/api/pull", request)
     }
 
+    /// Appends records, one a line, to a topic of the embedded log: status and answer.
+    pub fn append(&self, topic: &str, lines: &[Vec<u8>]) -> Result<(u16, String)> {
+        let body = String::from_utf8(lines.join(&b'\n'))?;
+        post(&self.url(&format!("/api/append/{topic}")), "application/x-ndjson", &body)
+    }
+
     /// Posts JSON and reads JSON.
     pub fn post_json(&self, path: &str, body: &Value) -> Result<(u16, Value)> {
         let (status, text) = post(&self.url(path), "application/json", &body.to_string())?;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use anyhow::Result;
 use otus_tests::broker::{Broker, Record};
-use otus_tests::otus::{Otus, PATIENCE, Setup, post};
+use otus_tests::otus::{Otus, PATIENCE, Setup};
 use otus_tests::process::until;
 use otus_tests::{events, leash, need, skip};
 
@@ -151,15 +151,11 @@ fn an_append_to_a_full_disk_is_507() -> Result<()> {
     let table = events::table_section("events");
     let table = table.split("[tables.events.rollups").next().unwrap_or_default().to_owned();
     let otus = Setup::tables(table).folder(&folder).limit("disk_reserve", "\"16MiB\"").start()?;
-    let url = otus.url("/api/append/events");
     let mut acknowledged = 0_i64;
     let mut id = 0_u64;
     let status = loop {
-        let records: Vec<_> = (id..id + 200)
-            .map(|id| serde_json::json!({"value": String::from_utf8_lossy(&bulky(id))}))
-            .collect();
-        let (status, body) =
-            post(&url, "application/json", &serde_json::Value::from(records).to_string())?;
+        let lines: Vec<_> = (id..id + 200).map(bulky).collect();
+        let (status, body) = otus.append("events", &lines)?;
         if status != 200 {
             anyhow::ensure!(body.contains("disk"), "{status} {body}");
             break status;

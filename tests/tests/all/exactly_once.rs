@@ -98,23 +98,24 @@ pub(crate) fn hurried(topic: &str, broker: &Broker) -> Setup {
         .limit("flush_small_rows", "0")
         .limit("compact_files", "4")
         .limit("collect_grace", "\"1s\"")
-        .limit("checkpoint_every", "8")
 }
 
 /// Starts the process with a failpoint and waits until it dies there; `false` if it does not within the time.
+/// Maintenance is asked for meanwhile: by itself it looks for orphans every few minutes only.
 fn die_at(otus: &mut Otus, failpoint: &str) -> Result<bool> {
     otus.spawn(&[("OTUS_FAILPOINT", failpoint)])?;
-    match otus.wait_end(Duration::from_secs(45)) {
-        Ok(status) => {
-            let killed = status.signal() == Some(9) || status.signal() == Some(6);
+    let started = std::time::Instant::now();
+    while started.elapsed() < Duration::from_secs(60) {
+        if let Ok(status) = otus.wait_end(Duration::from_millis(800)) {
+            let killed = matches!(status.signal(), Some(6 | 9));
             anyhow::ensure!(killed, "{failpoint}: ended with {status}:\n{}", otus.output());
-            Ok(true)
+            return Ok(true);
         }
-        Err(_) => {
-            otus.kill()?;
-            Ok(false)
-        }
+        // Refused before the endpoint is up, and broken off by the death that is waited for.
+        otus.maintain().ok();
     }
+    otus.kill()?;
+    Ok(false)
 }
 
 fn die_by_chance(otus: &mut Otus, rng: &mut SmallRng) -> Result<()> {

@@ -6,7 +6,6 @@ use std::fs;
 use anyhow::{Context, Result};
 use otus_tests::otus::Setup;
 use otus_tests::{leash, paths};
-use serde_json::json;
 
 /// The first code block of this language in a document after this heading.
 fn block(document: &str, heading: &str, language: &str) -> Result<String> {
@@ -41,8 +40,8 @@ fn the_readme_sample_is_accepted_as_it_stands() -> Result<()> {
 fn the_readme_sample_runs_and_answers() -> Result<()> {
     let otus = Setup::tables(sample_table()?).start()?;
     let record = block("README.md", "## A table for a topic of yours", "json")?;
-    let records: Vec<_> = record.lines().map(|line| json!({"value": line})).collect();
-    let (status, answer) = otus.post_json("/api/append/orders", &json!(records))?;
+    let records: Vec<_> = record.lines().map(|line| line.as_bytes().to_vec()).collect();
+    let (status, answer) = otus.append("orders", &records)?;
     anyhow::ensure!(status == 200, "append: {status} {answer}");
     otus.wait_number("select count(*) from orders", i64::try_from(records.len())?)?;
     otus.wait_number("select count(*) from otus.rejected", 0)?;

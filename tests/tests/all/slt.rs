@@ -8,7 +8,6 @@ use otus_tests::events;
 use otus_tests::otus::{Otus, Setup};
 use otus_tests::paths;
 use otus_tests::postgres::rows_of;
-use serde_json::json;
 use sqllogictest::{DBOutput, DefaultColumnType, Runner};
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
@@ -90,13 +89,8 @@ fn server() -> Result<Otus> {
     let otus = Setup::tables(events::table_section("events")).start()?;
     for half in [0..EVENTS / 2, EVENTS / 2..EVENTS] {
         let end = half.end;
-        let records: Vec<_> = half
-            .map(|id| {
-                let value = String::from_utf8(events::payload(id))?;
-                Ok(json!({"value": value, "partition": 0}))
-            })
-            .collect::<Result<_>>()?;
-        let (status, answer) = otus.post_json("/api/append/events", &json!(records))?;
+        let lines: Vec<_> = half.map(events::payload).collect();
+        let (status, answer) = otus.append("events?partition=0", &lines)?;
         anyhow::ensure!(status == 200, "append: {status} {answer}");
         let (count, _, _) = events::sums(end);
         otus.wait_number("select count(*) from events", count)?;

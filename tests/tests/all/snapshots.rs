@@ -48,7 +48,6 @@ fn busy(broker: &Broker, topic: &str) -> Result<Otus> {
         .limit("flush_age", "\"300ms\"")
         .limit("flush_small_rows", "0")
         .limit("compact_files", "4")
-        .limit("collect_grace", "\"2s\"")
         .start()
 }
 
@@ -141,8 +140,6 @@ fn a_cursor_keeps_its_moment_and_a_prepared_statement_moves_on() -> Result<()> {
         otus.flush()?;
     }
     otus.maintain()?;
-    wait_between(Duration::from_secs(4));
-    otus.maintain()?;
     let (prepared, counted) = before;
     let (rest, after): (usize, i64) = client.with(async |c| {
         let rest = c.query("fetch all from walk", &[]).await.context("fetch all")?.len();
@@ -154,5 +151,36 @@ fn a_cursor_keeps_its_moment_and_a_prepared_statement_moves_on() -> Result<()> {
     anyhow::ensure!(i64::try_from(rest)? + 100 == wanted, "the cursor gave {rest} more");
     let wanted = events::sums(45_000).0;
     anyhow::ensure!(after == wanted, "the prepared statement gave {after}, {wanted} wanted");
+    Ok(())
+}
+
+/// Beyond its age a cursor is refused with a clear error, and never reads around files that are gone.
+#[test]
+fn a_cursor_older_than_the_grace_is_refused() -> Result<()> {
+    let broker = need!(Broker::shared());
+    let topic = broker.topic("old-cursors", PARTITIONS, &[])?;
+    let records = broker.producer(&[])?;
+    let otus = Setup::tables(two_tables(&topic))
+        .kafka(broker)
+        .limit("flush_small_rows", "0")
+        .limit("collect_grace", "\"4s\"")
+        .start()?;
+    (0..2_000).try_for_each(|id| crate::exactly_once::send(&records, &topic, id))?;
+    records.flush()?;
+    otus.wait_number("select count(*) from events", events::sums(2_000).0)?;
+    otus.flush()?;
+    let mut client = otus.connect()?;
+    client.with(async |c| {
+        c.batch_execute("begin; declare walk cursor for select id from events order by id").await?;
+        Ok(c.query("fetch 10 from walk", &[]).await?)
+    })?;
+    otus.maintain()?;
+    wait_between(Duration::from_secs(6));
+    otus.maintain()?;
+    let refused = client.with(async |c| Ok(c.query("fetch all from walk", &[]).await.err()))?;
+    let refused = refused.context("the old cursor was answered")?;
+    let error = refused.as_db_error().context("not an error of the server")?;
+    anyhow::ensure!(error.message().contains("snapshot too old"), "{error:?}");
+    anyhow::ensure!(error.code().code() == "72000", "{error:?}");
     Ok(())
 }
