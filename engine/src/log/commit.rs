@@ -374,14 +374,15 @@ impl CommitLog {
             .await
             .map_err(|e| Error::internal("encoding a checkpoint failed").with_source(e))??;
         let path = checkpoint_path(number);
-        match self.store().put_opts(&path, bytes.into(), PutMode::Create.into()).await {
+        let put = self.store().put_opts(&path, bytes.into(), PutMode::Create.into());
+        match self.in_time(put).await {
             Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => {}
             Err(e) => return Err(e.into()),
         }
         self.checkpoint = number;
         failpoint::hit("checkpoint.written");
-        let hint = PutPayload::from(number.to_string());
-        self.store().put(&hint_path(), hint).await?;
+        let (path, hint) = (hint_path(), PutPayload::from(number.to_string()));
+        self.in_time(self.store().put(&path, hint)).await?;
         self.trim().await
     }
 
@@ -399,11 +400,22 @@ impl CommitLog {
         });
         let paths = entries.map(|(_, meta)| meta.location.clone());
         for path in paths.chain(old.iter().map(|number| checkpoint_path(*number))) {
-            match self.store().delete(&path).await {
+            match self.in_time(self.store().delete(&path)).await {
                 Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
                 Err(e) => return Err(e.into()),
             }
         }
         Ok(())
+    }
+
+    /// A store may never answer; whoever holds the log must not wait for ever.
+    async fn in_time<T>(
+        &self,
+        call: impl Future<Output = object_store::Result<T>>,
+    ) -> object_store::Result<T> {
+        match tokio::time::timeout(self.settings.put_timeout, call).await {
+            Ok(answer) => answer,
+            Err(e) => Err(object_store::Error::Generic { store: "log", source: Box::new(e) }),
+        }
     }
 }

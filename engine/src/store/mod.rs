@@ -21,7 +21,10 @@ use lock::FolderLock;
 
 pub mod disk;
 pub mod durable;
+pub mod fault;
 pub mod lock;
+#[cfg(unix)]
+pub mod powercut;
 mod s3;
 
 /// Where a dataset lies, as configured.

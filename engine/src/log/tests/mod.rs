@@ -20,6 +20,10 @@ use crate::types::ColumnType;
 
 mod apply;
 mod commit;
+mod faults;
+#[cfg(unix)]
+mod powercut;
+mod world;
 
 /// 2026-01-01T00:00:00Z, microseconds.
 pub(super) const NOW_US: i64 = 1_767_225_600_000_000;
