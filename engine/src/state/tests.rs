@@ -106,7 +106,10 @@ fn check(
     let (whole, merged) = (whole.finish(EmitTo::All).unwrap(), merged.finish(EmitTo::All).unwrap());
     assert_eq!(whole.len(), groups, "{what}");
     assert_eq!(*whole.data_type(), function.output_type(&types).unwrap(), "{what}");
-    assert_same(&whole, &merged, &what);
+    // Quantiles of groups that outgrow the sketch differ by its rank error, which has a test of its own.
+    if !matches!(function, ApproxQuantile { .. }) || rows / groups < 150 {
+        assert_same(&whole, &merged, &what);
+    }
     check_naive(function, &value, &time, &group, hidden.as_ref(), &whole, &what);
 }
 
