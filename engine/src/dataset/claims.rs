@@ -1,6 +1,8 @@
 //! Claims and positions: who reads a partition, and from where. The epoch of a claim fences the process
 //! that lost it (invariant I1 rests on it).
 
+use std::sync::Arc;
+
 use crate::catalog::TableId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hot::HotSet;
@@ -44,7 +46,7 @@ impl Dataset {
         }
         for _ in 0..CLAIM_TRIES {
             self.refresh().await?;
-            let manifest = std::sync::Arc::clone(self.snapshot().manifest());
+            let manifest = Arc::clone(self.snapshot().manifest());
             let claims: Vec<Claim> = tps
                 .iter()
                 .map(|tp| {
@@ -60,7 +62,7 @@ impl Dataset {
                     member: self.options.member.clone(),
                 })
                 .collect();
-            match self.commit(ops, |hot| Ok(hot.clone())).await {
+            match self.commit(ops).await {
                 Ok(_) => {
                     // What was read under an older epoch can no longer be committed.
                     self.drop_hot(tps).await?;
@@ -85,7 +87,7 @@ impl Dataset {
             offset: s.offset,
             identity: s.identity,
         };
-        self.commit(starts.into_iter().map(op).collect(), |hot| Ok(hot.clone())).await?;
+        self.commit(starts.into_iter().map(op).collect()).await?;
         Ok(())
     }
 
@@ -106,19 +108,17 @@ impl Dataset {
         reason: String,
     ) -> Result<()> {
         let _flushing = self.flushing.lock().await;
-        let snapshot = self.snapshot();
-        let Some(compiled) = snapshot.table_by_id(table).cloned() else {
+        if self.snapshot().table_by_id(table).is_none() {
             return Err(Error::not_found(format!("table {table:?} is not served")));
-        };
+        }
         let lost = tp.clone();
         let op = Op::Reset { table, tp, to, identity, reason };
-        self.commit(vec![op], move |hot| {
-            let mut hot = hot.clone();
-            if let Some(rows) = hot.table(table) {
-                let kept = rows.without_partitions(&compiled, &|tp| *tp == lost)?;
+        self.commit_and(vec![op], move |catalog, hot| {
+            if let (Some(rows), Some(compiled)) = (hot.table(table), catalog.table_by_id(table)) {
+                let kept = rows.without_partitions(compiled, &|tp| *tp == lost)?;
                 hot.set(table, kept);
             }
-            Ok(hot)
+            Ok(())
         })
         .await?;
         Ok(())
@@ -137,7 +137,7 @@ impl Dataset {
                 hot.set(*id, rows.without_partitions(table, &|tp| lost(*id, tp))?);
             }
         }
-        let (manifest, catalog) = (old.manifest.clone(), old.catalog.clone());
+        let (manifest, catalog) = (Arc::clone(&old.manifest), Arc::clone(&old.catalog));
         self.replace(&old, manifest, hot, catalog);
         Ok(())
     }

@@ -67,7 +67,7 @@ impl Dataset {
         }
         // A record follows the definition of the commit that holds it.
         self.flush().await?;
-        self.commit(declaration.ops, |hot| Ok(hot.clone())).await?;
+        self.commit(declaration.ops).await?;
         Ok(declaration.changes)
     }
 }

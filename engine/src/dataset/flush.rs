@@ -1,7 +1,6 @@
 //! Flushing: hot rows, their rollup states, rejected records and positions become durable in one commit
 //! (invariants I1 and I2), and leave memory in the same move of the pointer.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,7 +14,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::hot::{Chunk, HotSet, HotTable};
 use crate::log::op::{FieldSeen, FileEntry, Op, Target};
 use crate::position::{OffsetRange, TopicPartition};
-use crate::segment::{SegmentOptions, WrittenFile, sort_batches, write_segment};
+use crate::order::sort_batches;
+use crate::segment::{SegmentOptions, write_segment};
 use crate::snapshot::Version;
 
 /// How often the flusher looks at the age of hot rows.
@@ -94,25 +94,34 @@ impl Dataset {
         wanted: impl Fn(&Version, TableId) -> bool,
     ) -> Result<Option<u64>> {
         let _flushing = self.flushing.lock().await;
+        let result = self.flush_locked(wanted).await;
+        if let Err(error) = &result {
+            self.counters.flush_failures.fetch_add(1, Ordering::Relaxed);
+            *self.trouble.lock() = Some(format!("hot rows cannot be written: {error}"));
+        } else {
+            *self.trouble.lock() = None;
+        }
+        result
+    }
+
+    async fn flush_locked(
+        &self,
+        wanted: impl Fn(&Version, TableId) -> bool,
+    ) -> Result<Option<u64>> {
+        // What an earlier flush left in doubt may be in the log: its rows must not be written again.
+        self.settle().await?;
         loop {
             let cuts = self.cut(&wanted);
             if cuts.is_empty() {
                 return Ok(None);
             }
             match self.write_and_commit(&cuts).await {
-                Ok(number) => {
-                    *self.trouble.lock() = None;
-                    return Ok(Some(number));
-                }
+                Ok(number) => return Ok(Some(number)),
                 // A partition was lost: the flush is void, and is built again from what is still ours.
                 Err(error) if error.kind() == ErrorKind::Busy && self.drop_lost().await? => {
                     tracing::warn!(%error, "a flush lost a partition and is built again without it");
                 }
-                Err(error) => {
-                    self.counters.flush_failures.fetch_add(1, Ordering::Relaxed);
-                    *self.trouble.lock() = Some(format!("hot rows cannot be written: {error}"));
-                    return Err(error);
-                }
+                Err(error) => return Err(error),
             }
         }
     }
@@ -158,22 +167,7 @@ impl Dataset {
             ops.push(Op::AddFile { file });
         }
         crate::failpoint::hit("flush.files_written");
-        let flushed: BTreeMap<TableId, Vec<u64>> = cuts
-            .iter()
-            .map(|cut| (cut.table.id, cut.chunks.iter().map(|c| c.id()).collect()))
-            .collect();
-        let number = self
-            .commit(ops, |hot| {
-                let mut hot = hot.clone();
-                for (id, chunks) in &flushed {
-                    if let Some(table) = hot.table(*id) {
-                        let rest = table.without_chunks(chunks);
-                        hot.set(*id, rest);
-                    }
-                }
-                Ok(hot)
-            })
-            .await?;
+        let number = self.commit(ops).await?;
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
         self.counters.rows_flushed.fetch_add(rows, Ordering::Relaxed);
         self.counters.bytes_flushed.fetch_add(bytes, Ordering::Relaxed);
@@ -229,7 +223,7 @@ impl Dataset {
         let dir = "rejected";
         let written =
             write_segment(&self.storage, dir, now_us / 1000, &schema, &batches, &options).await?;
-        Ok(Some(entry(written, Target::Rejected, 1, options, ranges, now_us)))
+        Ok(Some(written.into_entry(Target::Rejected, 1, ranges, now_us)))
     }
 
     /// Removes hot rows of partitions whose claim is no longer ours; whether there were any.
@@ -266,8 +260,8 @@ async fn write_raw(
     let sorted = sort_batches(&table.schema, &batches, &keys)?;
     let dir = table.raw_dir();
     let written =
-        write_segment(storage, &dir, now_us / 1000, &table.schema, &sorted, &options).await?;
-    Ok(entry(written, Target::Raw(table.id), table.schema_id, options, ranges, now_us))
+        write_segment(storage, &dir, now_us / 1000, &table.schema, &[sorted], &options).await?;
+    Ok(written.into_entry(Target::Raw(table.id), table.schema_id, ranges, now_us))
 }
 
 async fn write_states(
@@ -288,31 +282,7 @@ async fn write_states(
     let written =
         write_segment(storage, &dir, now_us / 1000, schema, &[merged], &options).await?;
     let target = Target::Rollup { id: rollup.id, granularity };
-    Ok(entry(written, target, 1, options, ranges, now_us))
-}
-
-pub(crate) fn entry(
-    written: WrittenFile,
-    target: Target,
-    schema_id: u32,
-    options: SegmentOptions,
-    ranges: Vec<OffsetRange>,
-    now_us: i64,
-) -> FileEntry {
-    FileEntry {
-        path: written.path,
-        target,
-        bytes: written.bytes,
-        footer_bytes: written.footer_bytes,
-        rows: written.rows,
-        schema_id,
-        level: options.level,
-        sorted_by: options.sorted_by,
-        time: written.time,
-        ranges,
-        columns: written.columns,
-        created_at_us: now_us,
-    }
+    Ok(written.into_entry(target, 1, ranges, now_us))
 }
 
 /// Position moves of a cut: pieces of one partition follow one another, so they fold into one move.

@@ -12,7 +12,7 @@ mod tests;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -23,7 +23,7 @@ use tokio::sync::{Mutex as AsyncMutex, Notify, watch};
 use crate::catalog::TableId;
 use crate::clock::Clock;
 use crate::compiled::Catalog;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::expr::ExpressionCompiler;
 use crate::hot::HotSet;
 use crate::limits;
@@ -37,7 +37,6 @@ use crate::store::Storage;
 pub use append::{Append, Pressure};
 pub use claims::{Claim, StartPosition};
 pub use declare::Change;
-pub(crate) use flush::entry as flush_entry;
 
 /// When hot rows are written and when reading waits.
 #[derive(Debug, Clone)]
@@ -113,7 +112,6 @@ pub struct Dataset {
     sequence: watch::Sender<u64>,
     flush_wanted: Notify,
     trouble: Mutex<Option<String>>,
-    in_doubt: AtomicBool,
     pub(crate) counters: Counters,
 }
 
@@ -186,7 +184,6 @@ impl Dataset {
             sequence: watch::Sender::new(1),
             flush_wanted: Notify::new(),
             trouble: Mutex::new(None),
-            in_doubt: AtomicBool::new(false),
             counters: Counters::default(),
         }))
     }
@@ -194,7 +191,8 @@ impl Dataset {
     /// Pins what is visible now.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         let now = self.options.clock.now_us();
-        Arc::new(Snapshot::new(self.version.load_full(), self.storage.clone(), now))
+        let grace_us = self.options.flush.collect_grace_us;
+        Arc::new(Snapshot::new(self.version.load_full(), self.storage.clone(), now, grace_us))
     }
 
     /// The store.
@@ -262,38 +260,63 @@ impl Dataset {
 
     /// Applies what other processes have committed since.
     pub async fn refresh(&self) -> Result<()> {
-        let manifest = self.log.lock().await.refresh().await?;
+        let mut log = self.log.lock().await;
+        let manifest = log.refresh().await?;
         if manifest.number > self.version.load().manifest.number {
-            self.publish(manifest, |hot| Ok(hot.clone()))?;
+            self.publish(manifest, |_, _| Ok(()))?;
         }
         Ok(())
     }
 
-    /// One commit. On success the new manifest is visible together with `hot`'s change of the hot rows.
-    pub(crate) async fn commit(
+    /// Finds out what became of a commit in doubt, if there is one.
+    pub(crate) async fn settle(&self) -> Result<()> {
+        let mut log = self.log.lock().await;
+        match log.resolve().await {
+            // Refused: it never took place, and what it was to make durable is still hot.
+            Err(error) if error.kind() == ErrorKind::Busy => {}
+            Err(error) => return Err(error),
+            Ok(_) => {}
+        }
+        let manifest = log.manifest();
+        if manifest.number > self.version.load().manifest.number {
+            self.publish(manifest, |_, _| Ok(()))?;
+        }
+        Ok(())
+    }
+
+    /// One commit, visible together with its manifest.
+    pub(crate) async fn commit(&self, ops: Vec<Op>) -> Result<u64> {
+        self.commit_and(ops, |_, _| Ok(())).await
+    }
+
+    /// One commit; `change` edits the hot rows in the same move of the pointer.
+    pub(crate) async fn commit_and(
         &self,
         ops: Vec<Op>,
-        hot: impl FnOnce(&HotSet) -> Result<HotSet>,
+        change: impl FnOnce(&Catalog, &mut HotSet) -> Result<()>,
     ) -> Result<u64> {
         let mut log = self.log.lock().await;
         let committed = log.commit(ops).await?;
         crate::failpoint::hit("commit.put_done");
         // The log stays locked until the pointer has moved, so that pointers move in the log's order.
-        self.publish(committed.manifest, hot)?;
+        self.publish(committed.manifest, change)?;
         drop(log);
         Ok(committed.number)
     }
 
+    /// Moves the pointer to a newer manifest. Hot rows that it holds as durable leave in the same move.
     fn publish(
         &self,
         manifest: Arc<Manifest>,
-        hot: impl FnOnce(&HotSet) -> Result<HotSet>,
+        change: impl FnOnce(&Catalog, &mut HotSet) -> Result<()>,
     ) -> Result<()> {
         let _guard = self.swap.lock();
         let old = self.version.load_full();
         let compiler = self.options.compiler.as_ref();
         let catalog = Catalog::compile(&manifest, Some(&old.catalog), compiler)?;
-        self.replace(&old, manifest, hot(&old.hot)?, Arc::new(catalog));
+        let mut hot = old.hot.without_committed(&manifest);
+        change(&old.catalog, &mut hot)?;
+        self.replace(&old, manifest, hot, Arc::new(catalog));
         Ok(())
     }
 

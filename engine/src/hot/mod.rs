@@ -12,9 +12,9 @@ use crate::catalog::TableId;
 use crate::compiled::CompiledTable;
 use crate::error::{Error, Result};
 use crate::limits;
+use crate::log::manifest::{Manifest, PositionState};
 use crate::position::TopicPartition;
 
-pub(crate) use chunk::merge_time;
 pub use chunk::{Chunk, Piece};
 
 /// The hot rows of one table: sealed chunks, then at most one open chunk.
@@ -34,6 +34,11 @@ impl HotTable {
     /// One past the last hot offset, per partition that has hot ranges.
     pub fn ends(&self) -> &BTreeMap<TopicPartition, i64> {
         &self.ends
+    }
+    /// First hot offset of a partition.
+    fn start(&self, tp: &TopicPartition) -> Option<i64> {
+        let pieces = self.chunks.iter().flat_map(|c| c.pieces());
+        pieces.filter(|p| p.range.tp == *tp).map(|p| p.range.from).min()
     }
     /// Rows in memory.
     pub fn rows(&self) -> usize {
@@ -89,11 +94,18 @@ impl HotTable {
         Self { open: false, ..self.clone() }
     }
 
-    /// Without the chunks of these ids, which a commit has made durable.
-    pub(crate) fn without_chunks(&self, flushed: &[u64]) -> Self {
+    /// Without the chunks whose offsets lie wholly below the committed positions.
+    fn without_committed(&self, positions: &BTreeMap<TopicPartition, PositionState>) -> Self {
+        let durable = |chunk: &Chunk| {
+            let below = |p: &Piece| {
+                positions.get(&p.range.tp).is_some_and(|known| p.range.to <= known.offset)
+            };
+            chunk.pieces().iter().all(below)
+        };
         let mut next = self.clone();
-        next.chunks.retain(|c| !flushed.contains(&c.id()));
-        next.open = self.open && !next.chunks.is_empty();
+        let open = next.chunks.last().filter(|_| self.open).map(|c| c.id());
+        next.chunks.retain(|c| !durable(c));
+        next.open = next.chunks.last().is_some_and(|c| Some(c.id()) == open);
         next.recount();
         next
     }
@@ -152,6 +164,24 @@ impl HotSet {
     pub fn rows(&self) -> usize {
         self.tables.values().map(|t| t.rows()).sum()
     }
+    /// Without what `manifest` holds as durable.
+    pub(crate) fn without_committed(&self, manifest: &Manifest) -> Self {
+        let mut next = Self::default();
+        for (id, hot) in &self.tables {
+            let Some(table) = manifest.tables.get(id) else { continue };
+            let changed = hot.ends.iter().any(|(tp, _)| {
+                table.positions.get(tp).is_none_or(|p| hot.start(tp).is_some_and(|s| s < p.offset))
+            });
+            let kept = if changed {
+                Arc::new(hot.without_committed(&table.positions))
+            } else {
+                Arc::clone(hot)
+            };
+            next.tables.insert(*id, kept);
+        }
+        next
+    }
+
     pub(crate) fn set(&mut self, id: TableId, table: HotTable) {
         if table.chunks.is_empty() && table.ends.is_empty() {
             // The counter of chunk ids must outlive the rows: ids of a running flush may not come again.

@@ -66,7 +66,7 @@ impl Dataset {
             return Ok(0);
         }
         let before_ms = (now_us - grace_us) / 1000 + 1;
-        self.commit(vec![Op::Sweep { before_ms }], |hot| Ok(hot.clone())).await?;
+        self.commit(vec![Op::Sweep { before_ms }]).await?;
         crate::failpoint::hit("sweep.committed");
         // Between the look and the sweep another process may have added one of them.
         let live = live_paths(self.snapshot().manifest());

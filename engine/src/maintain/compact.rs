@@ -6,11 +6,14 @@ use std::sync::atomic::Ordering;
 use super::plan::{self, Compaction, RollupMerge};
 use super::remove;
 use crate::compiled::CompiledTable;
-use crate::dataset::{Dataset, flush_entry, rejected_schema};
+use crate::dataset::{Dataset, rejected_schema};
 use crate::error::Result;
 use crate::log::op::{FileEntry, Op, RemoveReason, Target};
 use crate::position::OffsetRange;
-use crate::segment::{SegmentOptions, merge_segments, merge_states};
+use crate::segment::{MergeOptions, SegmentOptions, WrittenFile, merge_rollup_segments, merge_sorted_segments};
+
+/// Bytes at which a compacted file is closed and another begun.
+const FILE_BYTES_MAX: u64 = 256 << 20;
 
 impl Dataset {
     /// Carries out the most urgent compaction; whether there was one.
@@ -44,12 +47,12 @@ impl Dataset {
             ops.push(Op::AddFile { file });
         }
         for merge in &compaction.rollups {
-            if let Some(file) = self.merge_rollup(table, merge, compaction.level, now_us).await? {
+            for file in self.merge_rollup(table, merge, compaction.level, now_us).await? {
                 ops.push(Op::AddFile { file });
             }
         }
         crate::failpoint::hit("compact.files_written");
-        let number = self.commit(ops, |hot| Ok(hot.clone())).await?;
+        let number = self.commit(ops).await?;
         self.counters.compactions.fetch_add(1, Ordering::Relaxed);
         tracing::debug!(number, table = table.def.qualified_name(), "compacted");
         Ok(())
@@ -64,24 +67,21 @@ impl Dataset {
         if compaction.raw.is_empty() {
             return Ok(Vec::new());
         }
-        let options = table.raw_options(compaction.level);
-        let dir = table.raw_dir();
-        let written = merge_segments(
-            &self.storage,
-            &dir,
-            now_us / 1000,
-            &compaction.raw,
-            &table.schema,
-            &options,
-            true,
-        )
-        .await?;
-        let ranges = ranges(&compaction.raw);
-        let target = Target::Raw(table.id);
-        let entries = written.into_iter().map(|w| {
-            flush_entry(w, target, table.schema_id, options.clone(), ranges.clone(), now_us)
-        });
-        Ok(entries.collect())
+        let options = MergeOptions {
+            segment: table.raw_options(compaction.level),
+            split_days: true,
+            file_bytes_max: FILE_BYTES_MAX,
+            from_us: self.snapshot().horizon_us(table.id),
+        };
+        let (files, dir) = (&compaction.raw, table.raw_dir());
+        let ms = now_us / 1000;
+        let written =
+            merge_sorted_segments(&self.storage, files, &table.schema, &dir, ms, &options).await?;
+        let ranges = ranges(files);
+        let entry = |file: WrittenFile| {
+            file.into_entry(Target::Raw(table.id), table.schema_id, ranges.clone(), now_us)
+        };
+        Ok(written.into_iter().map(entry).collect())
     }
 
     async fn merge_rollup(
@@ -90,50 +90,49 @@ impl Dataset {
         merge: &RollupMerge,
         level: u8,
         now_us: i64,
-    ) -> Result<Option<FileEntry>> {
+    ) -> Result<Vec<FileEntry>> {
         let Some(rollup) = table.rollup(merge.id) else {
-            return Ok(None);
+            return Ok(Vec::new());
         };
-        let options = rollup.options(level);
-        let dir = rollup.dir(table.id);
-        let written = merge_states(
-            &self.storage,
-            &dir,
-            now_us / 1000,
-            &merge.files,
-            &rollup.plan,
-            merge.granularity,
-            &options,
-        )
-        .await?;
-        let target = Target::Rollup { id: merge.id, granularity: merge.granularity };
-        Ok(written.map(|w| flush_entry(w, target, 1, options, ranges(&merge.files), now_us)))
+        let options = MergeOptions {
+            segment: rollup.options(level),
+            split_days: false,
+            file_bytes_max: FILE_BYTES_MAX,
+            from_us: self.snapshot().rollup_horizon_us(merge.id, merge.granularity),
+        };
+        let (plan, granularity) = (&rollup.plan, merge.granularity);
+        let (dir, ms) = (rollup.dir(table.id), now_us / 1000);
+        let files = &merge.files;
+        let written =
+            merge_rollup_segments(&self.storage, files, plan, granularity, &dir, ms, &options)
+                .await?;
+        let target = Target::Rollup { id: merge.id, granularity };
+        let ranges = ranges(files);
+        let entry = |file: WrittenFile| file.into_entry(target, 1, ranges.clone(), now_us);
+        Ok(written.into_iter().map(entry).collect())
     }
 
     async fn compact_rejected(&self, files: &[Arc<FileEntry>]) -> Result<()> {
         let now_us = self.options.clock.now_us();
         let level = files.iter().map(|f| f.level).max().unwrap_or(0).saturating_add(1);
-        let options = SegmentOptions {
+        let segment = SegmentOptions {
             level,
-            sorted_by: Vec::new(),
+            sorted_by: vec!["ingested_at".into()],
             bloom: Vec::new(),
             time_column: "ingested_at".into(),
         };
-        let schema = rejected_schema();
-        let dir = "rejected";
-        let ms = now_us / 1000;
+        let options = MergeOptions { segment, ..MergeOptions::default() };
+        let (schema, ms) = (rejected_schema(), now_us / 1000);
         let written =
-            merge_segments(&self.storage, dir, ms, files, &schema, &options, false).await?;
+            merge_sorted_segments(&self.storage, files, &schema, "rejected", ms, &options).await?;
         let mut ops: Vec<Op> = files.iter().map(|f| remove(f, RemoveReason::Compaction)).collect();
         // Age is counted from the youngest record: nothing leaves before its time.
         let created_us = files.iter().map(|f| f.created_at_us).max().unwrap_or(now_us);
         for file in written {
-            let ranges = ranges(files);
-            let options = options.clone();
-            let file = flush_entry(file, Target::Rejected, 1, options, ranges, created_us);
+            let file = file.into_entry(Target::Rejected, 1, ranges(files), created_us);
             ops.push(Op::AddFile { file });
         }
-        self.commit(ops, |hot| Ok(hot.clone())).await?;
+        self.commit(ops).await?;
         Ok(())
     }
 }

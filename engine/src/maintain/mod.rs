@@ -86,7 +86,7 @@ impl Dataset {
     /// Drops raw rows with an event time before `before_us`, cut to a whole UTC day.
     pub async fn advance_horizon(&self, table: TableId, before_us: i64) -> Result<u64> {
         let before_us = before_us.div_euclid(DAY_US) * DAY_US;
-        self.commit(vec![Op::Horizon { table, before_us }], |hot| Ok(hot.clone())).await?;
+        self.commit(vec![Op::Horizon { table, before_us }]).await?;
         self.remove_expired().await
     }
 
@@ -103,7 +103,7 @@ impl Dataset {
             }
         }
         let op = Op::Lease { member, until_us: now_us + LEASE_US, now_us };
-        self.commit(vec![op], |hot| Ok(hot.clone())).await?;
+        self.commit(vec![op]).await?;
         Ok(())
     }
 
@@ -120,7 +120,7 @@ impl Dataset {
             expiry.raw.into_iter().map(raw).chain(expiry.rollups.into_iter().map(states)).collect();
         if !ops.is_empty() {
             self.take_lease().await?;
-            self.commit(ops, |hot| Ok(hot.clone())).await?;
+            self.commit(ops).await?;
         }
         self.remove_expired().await
     }
@@ -137,7 +137,7 @@ impl Dataset {
         }
         let count = files.len() as u64;
         let ops = files.iter().map(|f| remove(f, RemoveReason::Retention)).collect();
-        self.commit(ops, |hot| Ok(hot.clone())).await?;
+        self.commit(ops).await?;
         Ok(count)
     }
 }
