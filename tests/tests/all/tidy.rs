@@ -181,3 +181,38 @@ fn documents_point_at_what_exists() -> Result<()> {
     }
     report(&problems)
 }
+
+/// Every key that the configuration reader takes stands in its document.
+#[test]
+fn every_configuration_key_is_documented() -> Result<()> {
+    let document = fs::read_to_string(paths::checkout().join("docs/configuration.md"))?;
+    let mut problems = Vec::new();
+    let mut keys = 0;
+    for (name, text) in sources(".rs")? {
+        if !name.starts_with("server/src/config/") || name.ends_with("/tests.rs") {
+            continue;
+        }
+        let calls = [
+            "take(\"",
+            "require(\"",
+            "duration(section, \"",
+            "size(section, \"",
+            "count(section, \"",
+            "memory(section, \"",
+        ];
+        for call in calls {
+            for key in text.split(call).skip(1).filter_map(|rest| rest.split('"').next()) {
+                keys += 1;
+                let inside = document.contains(&format!("`{key}`"))
+                    || document.contains(&format!("{key} ="));
+                let section =
+                    document.contains(&format!("[{key}]")) || document.contains(&format!(".{key}"));
+                if !inside && !section {
+                    problems.push(format!("docs/configuration.md: does not name {key:?} ({name})"));
+                }
+            }
+        }
+    }
+    anyhow::ensure!(keys > 30, "only {keys} keys found: the reader has changed its words");
+    report(&problems)
+}
