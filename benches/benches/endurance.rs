@@ -116,7 +116,7 @@ fn watch(
     while started.elapsed().as_secs_f64() < seconds {
         let sent = sent.load(Ordering::Relaxed);
         let seen = client.numbers(
-            "select coalesce(sum(kept + rejected + filtered), 0)::bigint, \
+            "select coalesce(sum(visible_offset), 0)::bigint, \
              (select count(*) from otus.segments) from otus.partitions",
         )?;
         let quarter = quarter(quarters, started.elapsed().as_secs_f64(), seconds);

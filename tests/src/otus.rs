@@ -262,6 +262,23 @@ impl Otus {
         .with_context(|| self.tail())
     }
 
+    /// What ingestion says about each partition: table, topic, state, position, end, lag.
+    pub fn partitions(&self) -> Result<Vec<Value>> {
+        let (status, text) = get(&self.url("/api/ingest"))?;
+        anyhow::ensure!(status == 200, "/api/ingest: {status} {text}");
+        let value: Value = serde_json::from_str(&text)?;
+        value["partitions"].as_array().cloned().context("no partitions")
+    }
+
+    /// Waits until a partition is in this state; gives all it says, the reason included.
+    pub fn wait_state(&self, state: &str) -> Result<String> {
+        until(&format!("a partition is {state}"), PATIENCE, || {
+            let partitions = self.partitions()?;
+            let found = partitions.iter().find(|p| p["state"] == state);
+            found.map(Value::to_string).with_context(|| format!("{partitions:?}"))
+        })
+    }
+
     /// Writes all hot rows and commits them.
     pub fn flush(&self) -> Result<()> {
         let (status, body) = post(&self.url("/api/ingest/flush"), "application/json", "{}")?;

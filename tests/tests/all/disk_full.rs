@@ -7,8 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use anyhow::Result;
 use otus_tests::broker::{Broker, Record};
-use otus_tests::otus::{Otus, PATIENCE, Setup};
-use otus_tests::process::until;
+use otus_tests::otus::Setup;
 use otus_tests::{events, leash, need, skip};
 
 use crate::exactly_once::{audit, hurried};
@@ -67,15 +66,6 @@ fn bulky(id: u64) -> Vec<u8> {
     .into_bytes()
 }
 
-fn paused(otus: &Otus) -> Result<String> {
-    until("reading pauses", PATIENCE, || {
-        let rows = otus.rows("select distinct state, error from otus.partitions order by 1")?;
-        let state = rows.first().and_then(|r| r.first()).cloned().flatten();
-        anyhow::ensure!(state.as_deref() == Some("paused"), "{rows:?}");
-        rows[0].get(1).cloned().flatten().ok_or_else(|| anyhow::anyhow!("paused without a reason"))
-    })
-}
-
 #[test]
 fn reading_pauses_before_the_disk_is_full() -> Result<()> {
     let broker = need!(Broker::shared());
@@ -114,7 +104,7 @@ fn reading_pauses_before_the_disk_is_full() -> Result<()> {
             Ok(id)
         });
         let story = || -> Result<()> {
-            let reason = paused(&otus)?;
+            let reason = otus.wait_state("paused")?;
             anyhow::ensure!(reason.contains("disk"), "the reason does not name the disk: {reason}");
             Ok(())
         };
@@ -181,5 +171,8 @@ fn a_roomy_disk_does_not_pause() -> Result<()> {
     records.flush()?;
     let otus = hurried(&topic, broker).limit("disk_reserve", "\"24MiB\"").start()?;
     audit(&otus, 2_000)?;
-    otus.wait_number("select count(*) from otus.partitions where state = 'running'", 4)
+    let partitions = otus.partitions()?;
+    let running = partitions.iter().filter(|p| p["state"] == "running").count();
+    anyhow::ensure!(running == 4, "{partitions:?}");
+    Ok(())
 }

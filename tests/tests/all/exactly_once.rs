@@ -84,8 +84,10 @@ pub(crate) fn audit(otus: &Otus, end: u64) -> Result<()> {
          from otus.rejected",
     )?;
     anyhow::ensure!(bad == [events::bad(end), events::bad(end)], "rejected: {bad:?}");
-    let read =
-        client.numbers("select sum(kept), sum(rejected), sum(filtered) from otus.partitions")?;
+    otus.flush()?;
+    let read = client.numbers(
+        "select sum(rows_kept), sum(rows_rejected), sum(rows_filtered) from otus.partitions",
+    )?;
     anyhow::ensure!(read == [count, events::bad(end), 0], "otus.partitions: {read:?}");
     Ok(())
 }

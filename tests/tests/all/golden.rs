@@ -21,7 +21,7 @@ const QUESTIONS: [&str; 9] = [
     "select bucket, kind, country, events, amounts, ids, people from by_kind_day order by 1, 2, 3",
     "select bucket, country, events, amounts, ids from by_country_hour order by 1, 2",
     "select partition, \"offset\", reason, encode(payload, 'hex') from otus.rejected order by 1, 2",
-    "select field, json_type, count, first_offset from otus.fields order by 1, 2",
+    "select path, json_type, count, first_offset from otus.fields order by 1, 2",
     "select id, at, kind, country, amount, _partition, _offset from events order by id limit 50",
 ];
 
