@@ -313,7 +313,11 @@ impl Otus {
 
     /// Runs a verb of the command line against this server's configuration.
     pub fn command(&self, arguments: &[&str]) -> Result<Output> {
-        Ok(Command::new(paths::binary()?).args(arguments).current_dir(&self.folder).output()?)
+        Ok(Command::new(paths::binary()?)
+            .args(arguments)
+            .env("OTUS_SERVER", self.url(""))
+            .current_dir(&self.folder)
+            .output()?)
     }
 
     /// Runs a verb that must succeed, and gives what it printed.

@@ -163,8 +163,8 @@ fn run(otus: &mut Otus, broker: &Broker, topic: &str, seed: u64) -> Result<()> {
     otus.launch()?;
     otus.wait_ready()?;
     audit(otus, end).context("after all deaths")?;
-    otus.run(&["inspect", "--verify"])?;
     otus.stop()?;
+    otus.run(&["inspect", "--verify"])?;
     otus.launch()?;
     audit(otus, end).context("after a clean stop")?;
     for (step, _) in STEPS {

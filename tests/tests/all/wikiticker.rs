@@ -232,7 +232,7 @@ fn check_one_commit(otus: &Otus, psql: &Psql) -> Result<()> {
 
 /// Raw rows that an entry adds; fails unless states and positions come with them.
 fn raw_rows_with_states(entry: &Value) -> Result<i64> {
-    let ops = entry["ops"].as_array().context("no operations")?;
+    let ops = entry["entry"]["ops"].as_array().context("no operations")?;
     let added = |op: &&Value| op["op"] == "add_file";
     let raw: Vec<_> =
         ops.iter().filter(added).filter(|op| op["file"]["target"]["raw"].is_number()).collect();
