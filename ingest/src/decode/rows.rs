@@ -1,0 +1,330 @@
+//! Rows of one table under construction, whatever the format: typed values in, batches out. Knows the sources
+//! outside the record's value (key, timestamp, headers), defaults, the event-time checks and system columns.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, Int32Array, Int64Array, StringViewBuilder, TimestampMicrosecondArray,
+};
+use otus_engine::catalog::{ColumnDef, ColumnSource, TableDef};
+use otus_engine::expr::ExpressionCompiler;
+use otus_engine::limits::{EVENT_TIME_MAX_US, EVENT_TIME_MIN_US};
+use otus_engine::log::op::FieldSeen;
+use otus_engine::position::{ReadCounts, TopicPartition};
+use otus_engine::types::ColumnType;
+use otus_engine::{Error, Result};
+
+use super::Decoded;
+use super::columns::{ColumnBuilder, Sources};
+use super::computed::Computed;
+use super::json::scan::{Cursor, Token};
+use super::rejects::Rejects;
+use super::value::{Misfit, Scratch, Target, Value, convert, convert_bytes};
+use crate::record::Record;
+
+/// A declared column that is filled from the record.
+#[derive(Debug)]
+pub(crate) struct Column {
+    pub(crate) def: ColumnDef,
+    pub(crate) default: Option<DefaultValue>,
+    builder: ColumnBuilder,
+}
+
+/// A default, converted once.
+#[derive(Debug)]
+pub(crate) struct DefaultValue {
+    value: Value,
+    text: String,
+    scratch: Scratch,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Rows {
+    table: Arc<TableDef>,
+    tp: TopicPartition,
+    columns: Vec<Column>,
+    /// Index of the event-time column, unless that one is computed.
+    time: Option<usize>,
+    values: Vec<Value>,
+    pub(crate) scratch: Scratch,
+    offsets: Vec<i64>,
+    ingested: Vec<i64>,
+    bytes: usize,
+    counts: ReadCounts,
+    rejects: Rejects,
+    first_reason: Option<String>,
+    computed: Computed,
+}
+
+impl Rows {
+    pub(crate) fn new(
+        table: &Arc<TableDef>,
+        tp: &TopicPartition,
+        compiler: &dyn ExpressionCompiler,
+    ) -> Result<Self> {
+        let mut columns = Vec::new();
+        for def in table.columns.iter().filter(|c| !matches!(c.source, ColumnSource::Computed(_))) {
+            columns.push(Column {
+                def: def.clone(),
+                default: default_of(def)?,
+                builder: ColumnBuilder::new(&def.column_type)?,
+            });
+        }
+        let Some(time) = table.column(&table.time) else {
+            return Err(Error::invalid(format!(
+                "table {:?} has no column {:?} to be its event time",
+                table.qualified_name(),
+                table.time
+            )));
+        };
+        if !matches!(time.column_type, ColumnType::Timestamp | ColumnType::Timestamptz) {
+            return Err(Error::invalid(format!(
+                "event-time column {:?} of table {:?} is {}, not timestamptz or timestamp",
+                table.time,
+                table.qualified_name(),
+                time.column_type
+            )));
+        }
+        Ok(Self {
+            time: columns.iter().position(|c| c.def.name == table.time),
+            values: vec![Value::Null; columns.len()],
+            columns,
+            scratch: Scratch::default(),
+            offsets: Vec::new(),
+            ingested: Vec::new(),
+            bytes: 0,
+            counts: ReadCounts::default(),
+            rejects: Rejects::new(table.qualified_name()),
+            first_reason: None,
+            computed: Computed::new(table, compiler)?,
+            table: Arc::clone(table),
+            tp: tp.clone(),
+        })
+    }
+
+    pub(crate) fn columns(&self) -> &[Column] {
+        &self.columns
+    }
+
+    pub(crate) fn pending(&self) -> usize {
+        usize::try_from(self.counts.read()).unwrap_or(usize::MAX)
+    }
+
+    pub(crate) fn pending_bytes(&self) -> usize {
+        self.bytes + self.rejects.bytes()
+    }
+
+    /// Largest record, bytes.
+    pub(crate) fn record_bytes_max(&self) -> usize {
+        self.table.record_bytes_max
+    }
+
+    /// Begins a row.
+    #[inline]
+    pub(crate) fn begin(&mut self) {
+        self.scratch.clear();
+        self.values.fill(Value::Null);
+    }
+
+    /// Sets a column of the row; null means the default, if there is one.
+    #[inline]
+    pub(crate) fn set(&mut self, column: usize, value: Value) {
+        self.values[column] = match value {
+            Value::Null if self.columns[column].default.is_some() => Value::Default,
+            value => value,
+        };
+    }
+
+    /// The value of a column from a token of the record's text, or why it cannot be.
+    #[inline]
+    pub(crate) fn convert(
+        &mut self,
+        column: usize,
+        text: &str,
+        token: Token,
+    ) -> Result<Value, String> {
+        let def = &self.columns[column].def;
+        let target = Target { column_type: &def.column_type, epoch: def.epoch };
+        convert(target, text, token, &mut self.scratch)
+            .map_err(|Misfit(reason)| column_reason(def, &reason))
+    }
+
+    /// Sets the columns that are taken from outside the record's value.
+    pub(crate) fn set_outside(&mut self, column: usize, record: &Record<'_>) -> Result<(), String> {
+        let Column { def, .. } = &self.columns[column];
+        let target = Target { column_type: &def.column_type, epoch: def.epoch };
+        let bytes = match &def.source {
+            ColumnSource::RecordTimestamp => {
+                let value = match (record.timestamp_us, &def.column_type) {
+                    (None, _) => Value::Null,
+                    (Some(us), ColumnType::Timestamp | ColumnType::Timestamptz) => Value::Int(us),
+                    (Some(us), ColumnType::BigInt) => Value::Int(us.div_euclid(1_000)),
+                    _ => return Err(column_reason(def, "cannot hold the record's timestamp")),
+                };
+                self.set(column, value);
+                return Ok(());
+            }
+            ColumnSource::RecordKey => record.key,
+            ColumnSource::RecordHeader(name) => record.headers.last(name).flatten(),
+            _ => None,
+        };
+        let value = match bytes {
+            None => Value::Null,
+            Some(bytes) => convert_bytes(target, bytes, &mut self.scratch)
+                .map_err(|Misfit(reason)| column_reason(def, &reason))?,
+        };
+        self.set(column, value);
+        Ok(())
+    }
+
+    /// Ends the row: checks the event time and appends. `text` is what values of place `Record` point into.
+    pub(crate) fn end(
+        &mut self,
+        record: &Record<'_>,
+        text: &str,
+        ingested_at_us: i64,
+    ) -> Result<(), String> {
+        if let Some(time) = self.time {
+            let us = match (self.values[time], &self.columns[time].default) {
+                (Value::Int(us), _) => Some(us),
+                (Value::Default, Some(DefaultValue { value: Value::Int(us), .. })) => Some(*us),
+                _ => None,
+            };
+            check_time(&self.table, us, record.timestamp_us)?;
+        }
+        let sources = Sources { record: text, scratch: &self.scratch };
+        for (column, value) in self.columns.iter_mut().zip(&self.values) {
+            match (value, &column.default) {
+                (Value::Default, Some(default)) => {
+                    let sources = Sources { record: &default.text, scratch: &default.scratch };
+                    column.builder.append(default.value, sources);
+                }
+                (value, _) => column.builder.append(*value, sources),
+            }
+        }
+        self.offsets.push(record.offset);
+        self.ingested.push(ingested_at_us);
+        self.bytes += text.len();
+        self.counts.kept += 1;
+        self.computed.keep(record);
+        Ok(())
+    }
+
+    /// Counts a record as filtered.
+    pub(crate) fn filter(&mut self) {
+        self.counts.filtered += 1;
+    }
+
+    /// Keeps a record as rejected.
+    pub(crate) fn reject(&mut self, record: &Record<'_>, reason: &str, ingested_at_us: i64) {
+        self.counts.rejected += 1;
+        self.rejects.push(record, reason, ingested_at_us);
+        if self.first_reason.is_none() {
+            self.first_reason = Some(reason.to_string());
+        }
+    }
+
+    /// Everything since the last flush.
+    pub(crate) fn flush(&mut self, fields: Vec<FieldSeen>) -> Result<Decoded> {
+        let mut arrays = Vec::with_capacity(self.columns.len());
+        for column in &mut self.columns {
+            arrays.push(column.builder.finish()?);
+        }
+        let offsets = std::mem::take(&mut self.offsets);
+        let ingested = std::mem::take(&mut self.ingested);
+        self.bytes = 0;
+        let system = self.system_arrays(&offsets, &ingested);
+        let (batch, bad) = self.computed.finish(&self.table, &self.tp, arrays, system)?;
+        let mut counts = std::mem::take(&mut self.counts);
+        counts.kept = batch.num_rows() as u64;
+        counts.filtered += bad.filtered;
+        counts.rejected += bad.rejected.len() as u64;
+        for (row, reason) in &bad.rejected {
+            let at = ingested.get(*row).copied().unwrap_or_default();
+            if self.first_reason.is_none() {
+                self.first_reason = Some(reason.clone());
+            }
+            if let Some(record) = self.computed.record(*row, &self.tp) {
+                self.rejects.push(&record, reason, at);
+            }
+        }
+        self.computed.forget();
+        let rejected = self.rejects.take()?;
+        Ok(Decoded { batch, rejected, counts, fields, first_reason: self.first_reason.take() })
+    }
+
+    fn system_arrays(&self, offsets: &[i64], ingested: &[i64]) -> Vec<ArrayRef> {
+        let rows = offsets.len();
+        let mut arrays: Vec<ArrayRef> = Vec::new();
+        if self.table.source.is_many() {
+            let mut topics = StringViewBuilder::with_capacity(rows);
+            for _ in 0..rows {
+                topics.append_value(&self.tp.topic);
+            }
+            arrays.push(Arc::new(topics.finish()));
+        }
+        arrays.push(Arc::new(Int32Array::from_value(self.tp.partition, rows)));
+        arrays.push(Arc::new(Int64Array::from(offsets.to_vec())));
+        let ingested = TimestampMicrosecondArray::from(ingested.to_vec()).with_timezone("UTC");
+        arrays.push(Arc::new(ingested));
+        arrays
+    }
+}
+
+/// Checks an event time: present, within the years that Otus keeps, within the table's window.
+pub(crate) fn check_time(
+    table: &TableDef,
+    us: Option<i64>,
+    record_us: Option<i64>,
+) -> Result<(), String> {
+    let name = &table.time;
+    let Some(us) = us else { return Err(format!("event time {name:?} is missing")) };
+    if !(EVENT_TIME_MIN_US..EVENT_TIME_MAX_US).contains(&us) {
+        return Err(format!("event time {name:?} is outside 1970 to 2200: {}", show_time(us)));
+    }
+    let Some(record_us) = record_us else { return Ok(()) };
+    if table.accept.late_us.is_some_and(|late| us < record_us.saturating_sub(late)) {
+        return Err(format!(
+            "event time {name:?} is too late: {} in a record of {}",
+            show_time(us),
+            show_time(record_us)
+        ));
+    }
+    if table.accept.early_us.is_some_and(|early| us > record_us.saturating_add(early)) {
+        return Err(format!(
+            "event time {name:?} is too early: {} in a record of {}",
+            show_time(us),
+            show_time(record_us)
+        ));
+    }
+    Ok(())
+}
+
+/// `column "name": what is wrong`.
+pub(crate) fn column_reason(def: &ColumnDef, reason: &str) -> String {
+    format!("column {:?}: {reason}", def.name)
+}
+
+fn show_time(us: i64) -> String {
+    match chrono::DateTime::from_timestamp_micros(us) {
+        Some(time) => time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true),
+        None => format!("{us} microseconds since 1970"),
+    }
+}
+
+fn default_of(def: &ColumnDef) -> Result<Option<DefaultValue>> {
+    let Some(json) = def.default.as_ref().filter(|value| !value.is_null()) else {
+        return Ok(None);
+    };
+    let text = json.to_string();
+    let mut scratch = Scratch::default();
+    let wrong = |reason: String| {
+        Error::invalid(format!("default of column {:?} does not fit: {reason}", def.name))
+    };
+    let token = Cursor::new(&text).value(0).map_err(|e| wrong(e.to_string()))?;
+    let target = Target { column_type: &def.column_type, epoch: def.epoch };
+    let value =
+        convert(target, &text, token, &mut scratch).map_err(|Misfit(reason)| wrong(reason))?;
+    Ok(Some(DefaultValue { value, text, scratch }))
+}
