@@ -1,0 +1,400 @@
+//! Errors of the planner and the executor as Postgres would raise them, and the Postgres names of types.
+
+use arrow::datatypes::{DataType, Field};
+use arrow::error::ArrowError;
+use datafusion::common::{Column, SchemaError};
+use datafusion::error::DataFusionError;
+use datafusion::sql::sqlparser::parser::ParserError;
+use otus_engine::types::PG_TYPE_KEY;
+
+use super::{SqlError, sqlstate};
+
+impl From<DataFusionError> for SqlError {
+    fn from(e: DataFusionError) -> Self {
+        translate(&e)
+    }
+}
+
+fn translate(e: &DataFusionError) -> SqlError {
+    match e {
+        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => {
+            translate(inner)
+        }
+        DataFusionError::Shared(inner) => translate(inner),
+        DataFusionError::Collection(list) => match list.first() {
+            Some(first) => translate(first),
+            None => SqlError::internal(e.to_string()),
+        },
+        DataFusionError::External(inner) => external(inner.as_ref()),
+        DataFusionError::ArrowError(inner, _) => arrow(inner),
+        DataFusionError::ParquetError(inner) => {
+            SqlError::new(sqlstate::DATA_CORRUPTED, format!("a segment cannot be read: {inner}"))
+        }
+        DataFusionError::ObjectStore(inner) => {
+            SqlError::new(sqlstate::IO, format!("the store cannot be read: {inner}"))
+        }
+        DataFusionError::IoError(inner) if inner.kind() == std::io::ErrorKind::StorageFull => {
+            SqlError::new(sqlstate::DISK_FULL, "no space left on device for spilled rows")
+        }
+        DataFusionError::IoError(inner) => SqlError::new(sqlstate::IO, inner.to_string()),
+        DataFusionError::SQL(inner, _) => match inner.as_ref() {
+            ParserError::RecursionLimitExceeded => {
+                SqlError::new(sqlstate::TOO_COMPLEX, "statement is nested too deeply")
+            }
+            ParserError::ParserError(m) | ParserError::TokenizerError(m) => {
+                SqlError::new(sqlstate::SYNTAX, m.clone())
+            }
+        },
+        DataFusionError::NotImplemented(m) => not_implemented(m),
+        DataFusionError::SchemaError(inner, _) => schema(inner),
+        DataFusionError::ResourcesExhausted(m) => exhausted(m),
+        DataFusionError::Plan(m) | DataFusionError::Configuration(m) => plan(m),
+        DataFusionError::Execution(m) => execution(m),
+        DataFusionError::ExecutionJoin(inner) if inner.is_cancelled() => SqlError::canceled(),
+        other => SqlError::internal(first_line(&other.to_string())),
+    }
+}
+
+fn external(e: &(dyn std::error::Error + Send + Sync + 'static)) -> SqlError {
+    if let Some(e) = e.downcast_ref::<SqlError>() {
+        return e.clone();
+    }
+    if let Some(e) = e.downcast_ref::<DataFusionError>() {
+        return translate(e);
+    }
+    if let Some(e) = e.downcast_ref::<ArrowError>() {
+        return arrow(e);
+    }
+    SqlError::internal(first_line(&e.to_string()))
+}
+
+fn arrow(e: &ArrowError) -> SqlError {
+    match e {
+        ArrowError::DivideByZero => SqlError::new(sqlstate::DIVISION_BY_ZERO, "division by zero"),
+        ArrowError::ArithmeticOverflow(m) => {
+            SqlError::new(sqlstate::OUT_OF_RANGE, "numeric value out of range").with_detail(m.clone())
+        }
+        ArrowError::CastError(m) => cast(m),
+        ArrowError::ParseError(m) => cast(m),
+        ArrowError::ComputeError(m) | ArrowError::InvalidArgumentError(m) => execution(m),
+        ArrowError::ExternalError(inner) => external(inner.as_ref()),
+        ArrowError::MemoryError(m) => SqlError::new(sqlstate::OUT_OF_MEMORY, m.clone()),
+        other => SqlError::internal(first_line(&other.to_string())),
+    }
+}
+
+/// Text that is no value of its type.
+fn cast(m: &str) -> SqlError {
+    let m = m.trim_start_matches("Cast error: ").trim_start_matches("Parser error: ");
+    if let Some((value, rest)) =
+        m.strip_prefix("Cannot cast string '").and_then(|r| r.split_once("' to value of "))
+    {
+        let name = rest.trim_end_matches(" type");
+        return SqlError::new(
+            sqlstate::INVALID_TEXT,
+            format!("invalid input syntax for type {}: \"{value}\"", named(name)),
+        );
+    }
+    if let Some((value, _)) =
+        m.strip_prefix("Error parsing timestamp from '").and_then(|r| r.split_once('\''))
+    {
+        return SqlError::new(
+            sqlstate::INVALID_DATETIME,
+            format!("invalid input syntax for type timestamp: \"{value}\""),
+        );
+    }
+    let range = ["overflow", "out of range", "Can't cast value", "too large"];
+    if range.iter().any(|r| m.contains(r)) {
+        return SqlError::new(sqlstate::OUT_OF_RANGE, first_line(m));
+    }
+    SqlError::new(sqlstate::INVALID_TEXT, first_line(m))
+}
+
+/// The Postgres name of a type as DataFusion prints it.
+fn named(arrow: &str) -> &str {
+    match arrow {
+        "Int8" | "Int16" => "smallint",
+        "Int32" => "integer",
+        "Int64" => "bigint",
+        "Float32" => "real",
+        "Float64" => "double precision",
+        "Boolean" => "boolean",
+        "Date32" => "date",
+        other if other.starts_with("Decimal") => "numeric",
+        other if other.starts_with("Timestamp") => "timestamp",
+        other => other,
+    }
+}
+
+fn schema(e: &SchemaError) -> SqlError {
+    match e {
+        SchemaError::FieldNotFound { field, valid_fields } => missing_column(field, valid_fields),
+        SchemaError::AmbiguousReference { field } => SqlError::new(
+            sqlstate::AMBIGUOUS_COLUMN,
+            format!("column reference \"{}\" is ambiguous", field.name),
+        ),
+        SchemaError::DuplicateQualifiedField { name, .. }
+        | SchemaError::DuplicateUnqualifiedField { name } => SqlError::new(
+            "42701",
+            format!("column name \"{name}\" appears more than once"),
+        )
+        .with_hint("give one of them another name with AS"),
+    }
+}
+
+fn missing_column(field: &Column, valid: &[Column]) -> SqlError {
+    let shown = match &field.relation {
+        Some(relation) => format!("{}.{}", relation.table(), field.name),
+        None => format!("\"{}\"", field.name),
+    };
+    let error =
+        SqlError::new(sqlstate::UNDEFINED_COLUMN, format!("column {shown} does not exist"));
+    let same = valid.iter().find(|v| v.name != field.name && v.name.eq_ignore_ascii_case(&field.name));
+    if let Some(same) = same {
+        return error.with_hint(format!(
+            "unquoted names are read in lower case: write \"{}\" with the quotes",
+            same.name
+        ));
+    }
+    let near = valid
+        .iter()
+        .map(|v| (distance(&v.name, &field.name), v))
+        .filter(|(d, v)| *d <= 2 && *d < v.name.chars().count())
+        .min_by_key(|(d, _)| *d);
+    match near {
+        Some((_, near)) => {
+            error.with_hint(format!("perhaps you meant the column \"{}\"", near.name))
+        }
+        None => error,
+    }
+}
+
+/// Levenshtein distance.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, cb) in b.iter().enumerate() {
+            let change = diagonal + usize::from(ca != *cb);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+fn plan(m: &str) -> SqlError {
+    let m = m.trim_start_matches("Error during planning: ");
+    if let Some((name, _)) = m.strip_prefix("table '").and_then(|r| r.split_once("' not found")) {
+        return missing_table(name);
+    }
+    if let Some((name, _)) =
+        m.strip_prefix("table function '").and_then(|r| r.split_once("' not found"))
+    {
+        return missing_function(name);
+    }
+    if let Some((name, _)) = m.strip_prefix("Invalid function '").and_then(|r| r.split_once('\'')) {
+        return missing_function(name);
+    }
+    let unfit = ["No function matches", "Failed to coerce arguments", "does not support"];
+    if unfit.iter().any(|u| m.contains(u)) {
+        return SqlError::new(sqlstate::UNDEFINED_FUNCTION, unfit_message(m))
+            .with_hint("no function or operator takes these types; add casts");
+    }
+    if m.contains("must appear in the GROUP BY clause") || m.contains("must be in GROUP BY") {
+        return SqlError::new(sqlstate::GROUPING, grouping_message(m));
+    }
+    if m.contains("Cannot infer common argument type") || m.contains("Cannot coerce") {
+        return SqlError::new(sqlstate::UNDEFINED_FUNCTION, format!("operator does not exist: {}", first_line(m)))
+            .with_hint("no operator takes these types; add casts");
+    }
+    if m.contains("Projections require unique expression names") {
+        return SqlError::new("42701", first_line(m)).with_hint("give one of them another name with AS");
+    }
+    if m.contains("No value found for placeholder") || m.contains("Invalid placeholder") {
+        return SqlError::new(sqlstate::UNDEFINED_PARAMETER, first_line(m));
+    }
+    SqlError::new(sqlstate::SYNTAX, first_line(m))
+}
+
+fn missing_table(name: &str) -> SqlError {
+    let mut parts: Vec<&str> = name.split('.').collect();
+    if parts.len() == 3 {
+        parts.remove(0);
+    }
+    if parts.first() == Some(&crate::catalog::PATH_SCHEMA) {
+        parts.remove(0);
+    }
+    SqlError::new(
+        sqlstate::UNDEFINED_TABLE,
+        format!("relation \"{}\" does not exist", parts.join(".")),
+    )
+}
+
+fn missing_function(name: &str) -> SqlError {
+    SqlError::new(sqlstate::UNDEFINED_FUNCTION, format!("function {name}() does not exist"))
+}
+
+/// What is left of a long message about argument types.
+fn unfit_message(m: &str) -> String {
+    let call = m.split("given name and argument types '").nth(1).and_then(|r| r.split_once('\''));
+    match call {
+        Some((call, _)) => format!("function {} does not exist", call.to_lowercase()),
+        None => first_line(m),
+    }
+}
+
+fn grouping_message(m: &str) -> String {
+    let column = m.split('"').nth(1);
+    match column {
+        Some(column) => format!(
+            "column \"{column}\" must appear in the GROUP BY clause or be used in an aggregate function"
+        ),
+        None => first_line(m),
+    }
+}
+
+fn not_implemented(m: &str) -> SqlError {
+    if let Some(rest) = m.strip_prefix("Unsupported SQL type ") {
+        return SqlError::new(
+            sqlstate::UNDEFINED_OBJECT,
+            format!("type \"{}\" does not exist", rest.to_lowercase()),
+        );
+    }
+    SqlError::unsupported(first_line(m))
+}
+
+fn execution(m: &str) -> SqlError {
+    let state = [
+        ("ivide by zero", sqlstate::DIVISION_BY_ZERO),
+        ("more than one row", sqlstate::CARDINALITY),
+        ("Cannot cast string", sqlstate::INVALID_TEXT),
+        ("Error parsing timestamp", sqlstate::INVALID_DATETIME),
+        ("verflow", sqlstate::OUT_OF_RANGE),
+        ("out of range", sqlstate::OUT_OF_RANGE),
+        ("Placeholder", sqlstate::UNDEFINED_PARAMETER),
+        ("Unsupported timezone", sqlstate::INVALID_PARAMETER),
+        ("Invalid timezone", sqlstate::INVALID_PARAMETER),
+    ];
+    let found = state.iter().find(|(part, _)| m.contains(part)).map(|(_, state)| *state);
+    match found {
+        Some(sqlstate::DIVISION_BY_ZERO) => {
+            SqlError::new(sqlstate::DIVISION_BY_ZERO, "division by zero")
+        }
+        Some(sqlstate::CARDINALITY) => SqlError::new(
+            sqlstate::CARDINALITY,
+            "more than one row returned by a subquery used as an expression",
+        ),
+        Some(sqlstate::INVALID_TEXT | sqlstate::INVALID_DATETIME) => cast(m),
+        Some(state) => SqlError::new(state, first_line(m)),
+        None => SqlError::new(sqlstate::INVALID_PARAMETER, first_line(m)),
+    }
+}
+
+fn exhausted(m: &str) -> SqlError {
+    if m.contains("disk") || m.contains("spill") && m.contains("exceeded") {
+        return SqlError::new(sqlstate::DISK_FULL, "the space for spilled rows is used up")
+            .with_detail(first_line(m));
+    }
+    SqlError::new(sqlstate::OUT_OF_MEMORY, "out of memory for queries")
+        .with_detail(first_line(m))
+        .with_hint("narrow the query, or raise the memory of queries in the configuration")
+}
+
+fn first_line(m: &str) -> String {
+    m.lines().next().unwrap_or_default().trim_end_matches('.').to_string()
+}
+
+/// The Postgres name of a type.
+pub(crate) fn pg_type(data_type: &DataType) -> String {
+    pg_names(data_type).0
+}
+
+/// The Postgres name of a field's type as the information schema spells it, and its internal name.
+pub(crate) fn pg_field_type(field: &Field) -> (String, String) {
+    match field.metadata().get(PG_TYPE_KEY) {
+        Some(name) => (name.clone(), name.clone()),
+        None => pg_names(field.data_type()),
+    }
+}
+
+fn pg_names(data_type: &DataType) -> (String, String) {
+    let (name, udt) = match data_type {
+        DataType::Null => ("unknown", "unknown"),
+        DataType::Boolean => ("boolean", "bool"),
+        DataType::Int8 | DataType::UInt8 | DataType::Int16 => ("smallint", "int2"),
+        DataType::UInt16 | DataType::Int32 => ("integer", "int4"),
+        DataType::UInt32 | DataType::Int64 => ("bigint", "int8"),
+        DataType::UInt64 | DataType::Decimal128(..) | DataType::Decimal256(..) => {
+            ("numeric", "numeric")
+        }
+        DataType::Float16 | DataType::Float32 => ("real", "float4"),
+        DataType::Float64 => ("double precision", "float8"),
+        DataType::Date32 | DataType::Date64 => ("date", "date"),
+        DataType::Time32(_) | DataType::Time64(_) => ("time without time zone", "time"),
+        DataType::Timestamp(_, None) => ("timestamp without time zone", "timestamp"),
+        DataType::Timestamp(_, Some(_)) => ("timestamp with time zone", "timestamptz"),
+        DataType::Interval(_) | DataType::Duration(_) => ("interval", "interval"),
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => ("bytea", "bytea"),
+        DataType::List(item) | DataType::LargeList(item) => {
+            return ("ARRAY".into(), format!("_{}", pg_names(item.data_type()).1));
+        }
+        _ => ("text", "text"),
+    };
+    (name.to_string(), udt.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_read_like_those_of_postgres() {
+        let check = |e: DataFusionError, state: &str, message: &str| {
+            let e = SqlError::from(e);
+            assert_eq!((e.sqlstate, e.message.as_str()), (state, message));
+        };
+        check(
+            DataFusionError::Plan("table 'otus.$path.nope' not found".into()),
+            "42P01",
+            "relation \"nope\" does not exist",
+        );
+        check(
+            DataFusionError::Plan("table 'otus.sales.nope' not found".into()),
+            "42P01",
+            "relation \"sales.nope\" does not exist",
+        );
+        check(
+            DataFusionError::ArrowError(Box::new(ArrowError::DivideByZero), None),
+            "22012",
+            "division by zero",
+        );
+        check(
+            DataFusionError::ArrowError(
+                Box::new(ArrowError::CastError(
+                    "Cannot cast string 'x' to value of Int64 type".into(),
+                )),
+                None,
+            ),
+            "22P02",
+            "invalid input syntax for type bigint: \"x\"",
+        );
+        check(
+            DataFusionError::Plan("Invalid function 'nope'.\nDid you mean 'note'?".into()),
+            "42883",
+            "function nope() does not exist",
+        );
+    }
+
+    #[test]
+    fn near_names_are_hinted() {
+        let valid = [Column::new_unqualified("countryName"), Column::new_unqualified("added")];
+        let e = missing_column(&Column::new_unqualified("countryname"), &valid);
+        assert!(e.hint.unwrap().contains("\"countryName\""));
+        let e = missing_column(&Column::new_unqualified("aded"), &valid);
+        assert!(e.hint.unwrap().contains("\"added\""));
+        assert!(missing_column(&Column::new_unqualified("zzz"), &valid).hint.is_none());
+    }
+}

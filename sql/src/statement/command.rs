@@ -1,0 +1,293 @@
+//! Session commands: settings, transactions, cursors, prepared statements. Read by hand, so that what is
+//! accepted is a short list and what is refused is refused with the right SQLSTATE.
+
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::parser::Parser;
+
+use super::tokens::Tokens;
+use super::{Action, FetchCount, Plannable, parse_one, query, read_only};
+use crate::error::{SqlError, SqlResult, sqlstate};
+
+/// Reads one command.
+pub(crate) fn parse(sql: &str, tokens: &mut Tokens) -> SqlResult<Action> {
+    let Some(first) = tokens.peek_word() else { return Err(tokens.syntax_error()) };
+    if let Some(e) = refusal(&first) {
+        return Err(e);
+    }
+    let unread = tokens.clone();
+    tokens.skip();
+    Ok(match first.as_str() {
+        "show" => Action::Show(setting_name(tokens)?),
+        "set" => set(tokens)?,
+        "reset" => match tokens.take_word("all") {
+            true => Action::ResetAll,
+            false => Action::Set { name: setting_name(tokens)?, value: None, local: false },
+        },
+        "begin" => begin(tokens),
+        "start" => {
+            tokens.expect("transaction")?;
+            begin(tokens)
+        }
+        "commit" | "end" => Action::Commit { chain: chain(tokens) },
+        "rollback" | "abort" => rollback(tokens)?,
+        "savepoint" => Action::Savepoint(tokens.expect_word("a name")?),
+        "release" => {
+            tokens.take_word("savepoint");
+            Action::Release(tokens.expect_word("a name")?)
+        }
+        "discard" => match tokens.expect_word("ALL, PLANS, SEQUENCES or TEMP")?.as_str() {
+            "all" => Action::DiscardAll,
+            "plans" => Action::Nothing("DISCARD PLANS"),
+            "sequences" => Action::Nothing("DISCARD SEQUENCES"),
+            _ => Action::Nothing("DISCARD TEMP"),
+        },
+        "declare" => declare(sql, tokens)?,
+        "fetch" => fetch(tokens)?,
+        "close" => match tokens.take_word("all") {
+            true => Action::Close(None),
+            false => Action::Close(Some(tokens.expect_word("a cursor")?)),
+        },
+        "prepare" => prepare(sql, tokens)?,
+        "execute" => execute(sql, tokens)?,
+        "deallocate" => {
+            tokens.take_word("prepare");
+            match tokens.take_word("all") {
+                true => Action::Deallocate(None),
+                false => Action::Deallocate(Some(tokens.expect_word("a statement")?)),
+            }
+        }
+        "unlisten" => {
+            while !tokens.is_end() {
+                tokens.skip();
+            }
+            Action::Nothing("UNLISTEN")
+        }
+        _ => return Err(unread.syntax_error()),
+    })
+}
+
+/// Statements of Postgres that Otus knows of and refuses.
+fn refusal(first: &str) -> Option<SqlError> {
+    Some(match first {
+        "insert" | "update" | "delete" | "merge" | "truncate" => {
+            read_only(&first.to_ascii_uppercase())
+        }
+        "create" | "alter" | "drop" | "comment" | "grant" | "revoke" | "security" | "refresh"
+        | "reindex" | "cluster" | "import" | "reassign" => SqlError::unsupported(format!(
+            "{} is not supported",
+            first.to_ascii_uppercase()
+        ))
+        .with_hint("tables, measures and rollups are declared in the configuration file"),
+        "vacuum" | "analyze" | "checkpoint" | "lock" | "listen" | "notify" | "call" | "do"
+        | "load" | "move" | "describe" | "desc" | "use" | "explain_table" | "attach" | "detach"
+        | "install" | "export" | "unload" | "pragma" | "kill" => {
+            SqlError::unsupported(format!("{} is not supported", first.to_ascii_uppercase()))
+        }
+        _ => return None,
+    })
+}
+
+/// A setting's name: one word, dotted words, or the spelled-out forms of the standard.
+fn setting_name(tokens: &mut Tokens) -> SqlResult<String> {
+    let mut name = tokens.expect_word("a setting")?;
+    match name.as_str() {
+        "time" if tokens.take_word("zone") => return Ok("timezone".into()),
+        "transaction" if tokens.take_word("isolation") => {
+            tokens.expect("level")?;
+            return Ok("transaction_isolation".into());
+        }
+        "session" if tokens.take_word("authorization") => return Ok("session_authorization".into()),
+        _ => {}
+    }
+    while tokens.take(".") {
+        name = format!("{name}.{}", tokens.expect_word("a setting")?);
+    }
+    Ok(name.to_ascii_lowercase())
+}
+
+fn set(tokens: &mut Tokens) -> SqlResult<Action> {
+    let local = tokens.take_word("local");
+    if !local && tokens.take_word("session") {
+        if tokens.take_word("characteristics") {
+            return Ok(rest_of_transaction(tokens));
+        }
+        if tokens.take_word("authorization") {
+            return Err(SqlError::unsupported("SET SESSION AUTHORIZATION is not supported"));
+        }
+    }
+    if tokens.take_word("transaction") {
+        return Ok(rest_of_transaction(tokens));
+    }
+    if tokens.take_word("role") {
+        return Err(SqlError::unsupported("SET ROLE is not supported"));
+    }
+    if tokens.take_word("names") {
+        let value = Some(tokens.next_text());
+        return Ok(Action::Set { name: "client_encoding".into(), value, local });
+    }
+    let name = setting_name(tokens)?;
+    if name != "timezone" || tokens.peek_is("=") || tokens.peek_word().as_deref() == Some("to") {
+        let equals = tokens.take("=") || tokens.take_word("to");
+        if !equals {
+            return Err(tokens.syntax_error().with_detail("expected = or TO"));
+        }
+    }
+    if tokens.is_end() {
+        return Err(tokens.syntax_error());
+    }
+    if tokens.take_word("default") || (name == "timezone" && tokens.take_word("local")) {
+        return Ok(Action::Set { name, value: None, local });
+    }
+    let mut value = setting_value(tokens);
+    while tokens.take(",") {
+        value = format!("{value}, {}", setting_value(tokens));
+    }
+    Ok(Action::Set { name, value: Some(value), local })
+}
+
+fn setting_value(tokens: &mut Tokens) -> String {
+    let sign = if tokens.take("-") { "-" } else { "" };
+    format!("{sign}{}", tokens.next_text())
+}
+
+fn rest_of_transaction(tokens: &mut Tokens) -> Action {
+    Action::SetTransaction { repeatable: modes(tokens) }
+}
+
+fn begin(tokens: &mut Tokens) -> Action {
+    Action::Begin { repeatable: modes(tokens) }
+}
+
+/// Reads the modes of a transaction: whether one snapshot serves all its statements. The rest changes
+/// nothing, as every transaction only reads.
+fn modes(tokens: &mut Tokens) -> bool {
+    let mut repeatable = false;
+    while !tokens.is_end() {
+        let word = tokens.next_word();
+        repeatable |= matches!(word.as_deref(), Some("repeatable" | "serializable"));
+    }
+    repeatable
+}
+
+fn chain(tokens: &mut Tokens) -> bool {
+    let _work = tokens.take_word("work") || tokens.take_word("transaction");
+    if !tokens.take_word("and") {
+        return false;
+    }
+    let no = tokens.take_word("no");
+    tokens.take_word("chain") && !no
+}
+
+fn rollback(tokens: &mut Tokens) -> SqlResult<Action> {
+    let chain = chain(tokens);
+    if tokens.take_word("to") {
+        tokens.take_word("savepoint");
+        return Ok(Action::RollbackTo(tokens.expect_word("a savepoint")?));
+    }
+    Ok(Action::Rollback { chain })
+}
+
+fn declare(sql: &str, tokens: &mut Tokens) -> SqlResult<Action> {
+    let name = tokens.expect_word("a cursor")?;
+    let mut hold = false;
+    loop {
+        let word = tokens.expect_word("CURSOR")?;
+        match word.as_str() {
+            "cursor" => break,
+            "no" => tokens.expect("scroll")?,
+            "insensitive" | "asensitive" => {}
+            "binary" => return Err(SqlError::unsupported("binary cursors are not supported")),
+            "scroll" => return Err(SqlError::unsupported("SCROLL cursors are not supported")),
+            _ => return Err(tokens.syntax_error().with_detail("expected CURSOR")),
+        }
+    }
+    if tokens.take_word("with") {
+        tokens.expect("hold")?;
+        hold = true;
+    } else if tokens.take_word("without") {
+        tokens.expect("hold")?;
+    }
+    tokens.expect("for")?;
+    let query: Plannable = query(sql, tokens)?;
+    Ok(Action::Declare { name, hold, query })
+}
+
+fn fetch(tokens: &mut Tokens) -> SqlResult<Action> {
+    let backward =
+        || SqlError::new(sqlstate::FEATURE_NOT_SUPPORTED, "cursors only move forward");
+    let mut count = FetchCount::Rows(1);
+    if let Some(word) = tokens.peek_word() {
+        match word.as_str() {
+            "next" => tokens.skip(),
+            "forward" => {
+                tokens.skip();
+                count = forward_count(tokens)?;
+            }
+            "all" => count = forward_count(tokens)?,
+            "prior" | "first" | "last" | "absolute" | "relative" | "backward" => {
+                return Err(backward());
+            }
+            _ => {}
+        }
+    } else if tokens.peek_is("-") {
+        return Err(backward());
+    } else {
+        count = forward_count(tokens)?;
+    }
+    let _from = tokens.take_word("from") || tokens.take_word("in");
+    let name = tokens.expect_word("a cursor")?;
+    Ok(Action::Fetch { name, count })
+}
+
+fn forward_count(tokens: &mut Tokens) -> SqlResult<FetchCount> {
+    if tokens.take_word("all") {
+        return Ok(FetchCount::All);
+    }
+    let before = tokens.clone();
+    let text = tokens.next_text();
+    match text.parse() {
+        Ok(count) => Ok(FetchCount::Rows(count)),
+        Err(_) if before.peek_word().is_some() => {
+            *tokens = before;
+            Ok(FetchCount::Rows(1))
+        }
+        Err(_) => Err(before.syntax_error()),
+    }
+}
+
+fn prepare(sql: &str, tokens: &mut Tokens) -> SqlResult<Action> {
+    let name = tokens.expect_word("a name")?;
+    let mut types = Vec::new();
+    if tokens.take("(") {
+        let dialect = PostgreSqlDialect {};
+        while !tokens.take(")") {
+            let mut parser = Parser::new(&dialect).with_tokens_with_locations(tokens.rest());
+            types.push(parser.parse_data_type().map_err(|e| tokens.parser_error(sql, &e))?);
+            tokens.advance_to(&parser.peek_token());
+            tokens.take(",");
+        }
+    }
+    tokens.expect("as")?;
+    let rest = tokens.rest_as_tokens();
+    let statement = parse_one(sql, rest)?;
+    tokens.finish();
+    if !matches!(statement.action(), Action::Query(_)) {
+        return Err(SqlError::unsupported("PREPARE takes a query"));
+    }
+    Ok(Action::Prepare { name, types, query: Box::new(statement) })
+}
+
+fn execute(sql: &str, tokens: &mut Tokens) -> SqlResult<Action> {
+    let name = tokens.expect_word("a name")?;
+    let mut args = Vec::new();
+    if tokens.take("(") {
+        let dialect = PostgreSqlDialect {};
+        while !tokens.take(")") {
+            let mut parser = Parser::new(&dialect).with_tokens_with_locations(tokens.rest());
+            args.push(parser.parse_expr().map_err(|e| tokens.parser_error(sql, &e))?);
+            tokens.advance_to(&parser.peek_token());
+            tokens.take(",");
+        }
+    }
+    Ok(Action::Execute { name, args })
+}

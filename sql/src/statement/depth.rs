@@ -1,0 +1,63 @@
+//! The depth limit of expressions, checked on tokens before any recursive reader sees them.
+
+use datafusion::sql::sqlparser::tokenizer::Token;
+
+use super::tokens::Tokens;
+use super::{NESTING_MAX, OPERATORS_MAX};
+use crate::error::{SqlError, SqlResult, sqlstate};
+
+/// Refuses brackets nested too deeply and chains of operators that would make a tree as deep as they are
+/// long.
+pub(crate) fn check(tokens: &Tokens) -> SqlResult<()> {
+    let mut chains = vec![0usize];
+    for token in tokens.all() {
+        match &token.token {
+            Token::LParen | Token::LBracket | Token::LBrace => chains.push(0),
+            Token::RParen | Token::RBracket | Token::RBrace if chains.len() > 1 => {
+                chains.pop();
+            }
+            Token::Comma | Token::SemiColon => {
+                if let Some(chain) = chains.last_mut() {
+                    *chain = 0;
+                }
+            }
+            other if is_operator(other) => {
+                if let Some(chain) = chains.last_mut() {
+                    *chain += 1;
+                }
+            }
+            _ => {}
+        }
+        if chains.len() > NESTING_MAX {
+            return Err(too_complex(format!("brackets are nested deeper than {NESTING_MAX} levels")));
+        }
+        if chains.last().is_some_and(|chain| *chain > OPERATORS_MAX) {
+            return Err(too_complex(format!("an expression has more than {OPERATORS_MAX} operators")));
+        }
+    }
+    Ok(())
+}
+
+fn is_operator(token: &Token) -> bool {
+    match token {
+        Token::Word(w) => {
+            let word = w.value.as_str();
+            w.quote_style.is_none()
+                && ["and", "or", "not", "union", "except", "intersect", "case", "join"]
+                    .iter()
+                    .any(|k| word.eq_ignore_ascii_case(k))
+        }
+        Token::Number(..)
+        | Token::SingleQuotedString(_)
+        | Token::EscapedStringLiteral(_)
+        | Token::Placeholder(_)
+        | Token::Period => false,
+        _ => true,
+    }
+}
+
+fn too_complex(detail: String) -> SqlError {
+    SqlError::new(sqlstate::TOO_COMPLEX, "statement is too complex")
+        .with_detail(detail)
+        .with_hint("compare with a list, = ANY(array) or IN (…), instead of a chain of operators")
+}

@@ -1,0 +1,274 @@
+//! From text to statements that may run. The allow-list is here, by construction: queries go to the SQL
+//! parser, session commands are read by [`command`], everything else is refused before anything is planned.
+//! No statement reads or writes files of the server, and none writes data.
+
+mod command;
+mod copy;
+mod depth;
+mod rewrite;
+mod tokens;
+
+use std::fmt;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use datafusion::sql::sqlparser::ast::{self, Query, SetExpr, TableFactor};
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::parser::Parser;
+
+use crate::error::{SqlError, SqlResult, sqlstate};
+use crate::outcome::{CopyFormat, RowTag};
+pub(crate) use rewrite::{OutputNames, folded, name_outputs};
+use tokens::Tokens;
+
+/// Longest text of one message, bytes.
+pub(crate) const STATEMENT_BYTES_MAX: usize = 4 << 20;
+/// Most levels of brackets.
+pub(crate) const NESTING_MAX: usize = 100;
+/// Most operators in a row at one level of brackets.
+pub(crate) const OPERATORS_MAX: usize = 4_000;
+
+/// One parsed statement that the allow-list accepts. It holds names only: nothing is resolved yet.
+#[derive(Clone)]
+pub struct Statement {
+    text: Arc<str>,
+    action: Arc<Action>,
+}
+
+/// What a statement does.
+#[derive(Debug, Clone)]
+pub(crate) enum Action {
+    Query(Plannable),
+    Explain { statement: ast::Statement, query: Plannable },
+    CopyOut { query: Plannable, format: CopyFormat },
+    Show(String),
+    Set { name: String, value: Option<String>, local: bool },
+    ResetAll,
+    SetTransaction { repeatable: bool },
+    Begin { repeatable: bool },
+    Commit { chain: bool },
+    Rollback { chain: bool },
+    Savepoint(String),
+    Release(String),
+    RollbackTo(String),
+    DiscardAll,
+    Declare { name: String, hold: bool, query: Plannable },
+    Fetch { name: String, count: FetchCount },
+    Close(Option<String>),
+    Prepare { name: String, types: Vec<ast::DataType>, query: Box<Statement> },
+    Execute { name: String, args: Vec<ast::Expr> },
+    Deallocate(Option<String>),
+    /// Accepted and done by doing nothing: `UNLISTEN`, `DISCARD PLANS` and the like.
+    Nothing(&'static str),
+}
+
+/// A query ready for the planner, with the names its columns get at the end.
+#[derive(Debug, Clone)]
+pub(crate) struct Plannable {
+    pub(crate) query: Box<Query>,
+    pub(crate) names: OutputNames,
+    /// The text if it names the Postgres catalogue, whose dialect rules then apply.
+    pub(crate) catalog_text: Option<String>,
+}
+
+/// How many rows a FETCH asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FetchCount {
+    Rows(u64),
+    All,
+}
+
+impl Statement {
+    /// The text of this statement alone.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+    pub(crate) fn action(&self) -> &Action {
+        &self.action
+    }
+    /// How the command tag begins if the statement answers with rows.
+    pub fn row_tag(&self) -> Option<RowTag> {
+        match self.action() {
+            Action::Query(_) => Some(RowTag::Select),
+            Action::Explain { .. } => Some(RowTag::Explain),
+            Action::Show(_) => Some(RowTag::Show),
+            Action::Fetch { .. } => Some(RowTag::Fetch),
+            Action::Execute { .. } => Some(RowTag::Select),
+            _ => None,
+        }
+    }
+    /// Whether the statement ends a transaction, which is allowed in a failed one too.
+    pub fn ends_transaction(&self) -> bool {
+        matches!(
+            self.action(),
+            Action::Commit { .. } | Action::Rollback { .. } | Action::RollbackTo(_)
+        )
+    }
+    /// The format if the statement is `COPY … TO STDOUT`.
+    pub fn copy_format(&self) -> Option<&CopyFormat> {
+        match self.action() {
+            Action::CopyOut { format, .. } => Some(format),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Debug for Statement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Statement({:?})", self.text)
+    }
+}
+
+/// Parses the statements of one message.
+pub(crate) fn parse(sql: &str) -> SqlResult<Vec<Statement>> {
+    if sql.len() > STATEMENT_BYTES_MAX {
+        return Err(SqlError::new(
+            sqlstate::LIMIT_EXCEEDED,
+            format!("statement text is longer than {STATEMENT_BYTES_MAX} bytes"),
+        ));
+    }
+    let tokens = Tokens::of(sql)?;
+    depth::check(&tokens)?;
+    tokens.split().map(|part| parse_one(sql, part)).collect()
+}
+
+fn parse_one(sql: &str, mut tokens: Tokens) -> SqlResult<Statement> {
+    let text: Arc<str> = tokens.text(sql).into();
+    let action = match tokens.peek_word().as_deref() {
+        Some("select" | "with" | "values" | "table") => Action::Query(query(sql, &mut tokens)?),
+        Some("explain") => explain(sql, &mut tokens)?,
+        Some("copy") => copy::parse(sql, &mut tokens)?,
+        _ if tokens.peek_is("(") => Action::Query(query(sql, &mut tokens)?),
+        _ => command::parse(sql, &mut tokens)?,
+    };
+    tokens.expect_end()?;
+    Ok(Statement { text, action: Arc::new(action) })
+}
+
+/// Reads a query from the next token to wherever the grammar ends.
+pub(crate) fn query(sql: &str, tokens: &mut Tokens) -> SqlResult<Plannable> {
+    let dialect = PostgreSqlDialect {};
+    let mut parser = Parser::new(&dialect)
+        .with_recursion_limit(NESTING_MAX * 2)
+        .with_tokens_with_locations(tokens.rest());
+    let mut query = parser.parse_query().map_err(|e| tokens.parser_error(sql, &e))?;
+    let from = tokens.clone();
+    tokens.advance_to(&parser.peek_token());
+    check_query(&query)?;
+    let catalog_text = tokens.names_catalog().then(|| from.text_until(sql, tokens));
+    let names = name_outputs(&mut query);
+    Ok(Plannable { query, names, catalog_text })
+}
+
+fn explain(sql: &str, tokens: &mut Tokens) -> SqlResult<Action> {
+    tokens.next_word();
+    let (mut analyze, mut verbose) = (false, false);
+    if tokens.peek_is("(") && !tokens.peek_second_is_query() {
+        tokens.skip();
+        while !tokens.take(")") {
+            let name = tokens.expect_word("an option of EXPLAIN")?;
+            let value = match tokens.peek_is(",") || tokens.peek_is(")") {
+                true => "on".to_string(),
+                false => tokens.next_text(),
+            };
+            let on = !matches!(value.to_ascii_lowercase().as_str(), "off" | "false" | "0");
+            match name.as_str() {
+                "analyze" => analyze = on,
+                "verbose" => verbose = on,
+                "format" if value.eq_ignore_ascii_case("text") => {}
+                "costs" | "settings" | "buffers" | "wal" | "timing" | "summary" | "memory" => {}
+                _ => {
+                    return Err(SqlError::unsupported(format!(
+                        "EXPLAIN option {name:?} with value {value:?} is not supported"
+                    )));
+                }
+            }
+            tokens.take(",");
+        }
+    } else {
+        analyze = tokens.take_word("analyze");
+        verbose = tokens.take_word("verbose");
+    }
+    let query = query(sql, tokens)?;
+    let statement = ast::Statement::Explain {
+        describe_alias: ast::DescribeAlias::Explain,
+        analyze,
+        verbose,
+        query_plan: false,
+        estimate: false,
+        statement: Box::new(ast::Statement::Query(query.query.clone())),
+        format: None,
+        options: None,
+    };
+    Ok(Action::Explain { statement, query })
+}
+
+/// Refuses what hides in a query and is none: writes, locks, `SELECT INTO`.
+fn check_query(query: &Query) -> SqlResult<()> {
+    struct Check(Option<SqlError>);
+    impl ast::Visitor for Check {
+        type Break = ();
+        fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+            if !query.locks.is_empty() {
+                self.0 = Some(SqlError::unsupported("FOR UPDATE and FOR SHARE are not supported"));
+                return ControlFlow::Break(());
+            }
+            self.body(&query.body)
+        }
+        fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+            if let TableFactor::Table { sample: Some(_), .. } = factor {
+                self.0 = Some(SqlError::unsupported("TABLESAMPLE is not supported"));
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    impl Check {
+        fn body(&mut self, body: &SetExpr) -> ControlFlow<()> {
+            match body {
+                SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => {
+                    self.0 = Some(read_only("a query that writes"));
+                    ControlFlow::Break(())
+                }
+                SetExpr::Select(select) if select.into.is_some() => {
+                    self.0 = Some(read_only("SELECT INTO"));
+                    ControlFlow::Break(())
+                }
+                SetExpr::SetOperation { left, right, .. } => {
+                    self.body(left)?;
+                    self.body(right)
+                }
+                _ => ControlFlow::Continue(()),
+            }
+        }
+    }
+    let mut check = Check(None);
+    let _flow = ast::Visit::visit(query, &mut check);
+    match check.0 {
+        Some(e) => Err(e),
+        None => Ok(()),
+    }
+}
+
+/// The refusal of a statement that would write.
+pub(crate) fn read_only(what: &str) -> SqlError {
+    SqlError::new(sqlstate::FEATURE_NOT_SUPPORTED, format!("{what} is not supported: tables are written by ingestion only"))
+}
+
+/// Parses a lone expression, as in the declaration of a measure.
+pub(crate) fn expression(sql: &str, columns: &dyn Fn(&str) -> bool) -> SqlResult<ast::Expr> {
+    let mut tokens = Tokens::of(sql)?;
+    depth::check(&tokens)?;
+    tokens.quote_columns(columns);
+    let dialect = PostgreSqlDialect {};
+    let mut parser = Parser::new(&dialect)
+        .with_recursion_limit(NESTING_MAX * 2)
+        .with_tokens_with_locations(tokens.rest());
+    let expr = parser.parse_expr().map_err(|e| tokens.parser_error(sql, &e))?;
+    tokens.advance_to(&parser.peek_token());
+    tokens.expect_end()?;
+    Ok(expr)
+}
+
+#[cfg(test)]
+mod tests;

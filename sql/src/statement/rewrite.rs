@@ -1,0 +1,203 @@
+//! Names of output columns as Postgres gives them: `count`, `date_trunc`, `?column?`, repeated names
+//! included. The planner wants every name of a projection to be different, so names that it would refuse
+//! travel under a private alias and are put back on the answer.
+
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{
+    self, CastKind, Expr, Ident, Query, Select, SelectItem, SetExpr,
+};
+
+/// Prefix of private aliases.
+const PRIVATE: &str = "__otus_";
+
+/// Names to put back: the number in a private alias is the index here.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct OutputNames(Vec<String>);
+
+impl OutputNames {
+    /// The name to show for a planned column.
+    pub(crate) fn shown<'a>(&'a self, planned: &'a str) -> &'a str {
+        planned
+            .strip_prefix(PRIVATE)
+            .and_then(|i| i.parse::<usize>().ok())
+            .and_then(|i| self.0.get(i))
+            .map_or(planned, String::as_str)
+    }
+}
+
+/// Gives every select of a query the names that Postgres would give.
+pub(crate) fn name_outputs(query: &mut Query) -> OutputNames {
+    struct Inner;
+    impl ast::VisitorMut for Inner {
+        type Break = ();
+        fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+            name_select(select, None);
+            ControlFlow::Continue(())
+        }
+    }
+    let mut names = OutputNames::default();
+    if let Some(select) = leftmost(&mut query.body) {
+        name_select(select, Some(&mut names));
+    }
+    let _flow = ast::VisitMut::visit(query, &mut Inner);
+    names
+}
+
+fn leftmost(body: &mut SetExpr) -> Option<&mut Select> {
+    match body {
+        SetExpr::Select(select) => Some(select),
+        SetExpr::Query(query) => leftmost(&mut query.body),
+        SetExpr::SetOperation { left, .. } => leftmost(left),
+        _ => None,
+    }
+}
+
+fn name_select(select: &mut Select, mut outer: Option<&mut OutputNames>) {
+    let used = identifiers(select);
+    let wildcard = select
+        .projection
+        .iter()
+        .any(|i| matches!(i, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..)));
+    let mut taken: HashSet<String> = HashSet::new();
+    for item in &mut select.projection {
+        let (name, plain) = match &*item {
+            SelectItem::ExprWithAlias { alias, .. } => (folded(alias), false),
+            SelectItem::UnnamedExpr(expr) => {
+                let plain = matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_));
+                (figure(expr).map_or_else(|| "?column?".to_string(), |(name, _)| name), plain)
+            }
+            _ => continue,
+        };
+        let first = name != "?column?" && taken.insert(name.clone());
+        let aliased = matches!(item, SelectItem::ExprWithAlias { .. });
+        let free = first && (aliased || plain || !used.contains(&name));
+        if free && !(plain && wildcard) {
+            if !plain && !aliased {
+                alias(item, &name);
+            }
+        } else if let Some(names) = outer.as_deref_mut() {
+            let private = format!("{PRIVATE}{}", names.0.len());
+            names.0.push(name);
+            alias(item, &private);
+        }
+    }
+}
+
+fn alias(item: &mut SelectItem, name: &str) {
+    let placeholder = SelectItem::UnnamedExpr(Expr::Identifier(Ident::new("")));
+    let expr = match std::mem::replace(item, placeholder) {
+        SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => expr,
+        other => {
+            *item = other;
+            return;
+        }
+    };
+    *item = SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', name) };
+}
+
+/// Names of all bare identifiers in a select: an alias of such a name could capture them.
+fn identifiers(select: &Select) -> HashSet<String> {
+    let mut names = HashSet::new();
+    let _flow = ast::visit_expressions(select, |expr| {
+        match expr {
+            Expr::Identifier(ident) => {
+                names.insert(folded(ident));
+            }
+            Expr::CompoundIdentifier(parts) => {
+                names.extend(parts.last().map(folded));
+            }
+            _ => {}
+        }
+        ControlFlow::<()>::Continue(())
+    });
+    names
+}
+
+pub(crate) fn folded(ident: &Ident) -> String {
+    match ident.quote_style {
+        Some(_) => ident.value.clone(),
+        None => ident.value.to_lowercase(),
+    }
+}
+
+/// The name of an expression, and whether it is strong enough to pass through a cast.
+fn figure(expr: &Expr) -> Option<(String, bool)> {
+    let strong = |name: &str| Some((name.to_string(), true));
+    let weak = |name: &str| Some((name.to_string(), false));
+    match expr {
+        Expr::Identifier(ident) => Some((folded(ident), true)),
+        Expr::CompoundIdentifier(parts) => parts.last().map(|p| (folded(p), true)),
+        Expr::CompoundFieldAccess { root, .. } => figure(root),
+        Expr::Nested(inner) | Expr::Collate { expr: inner, .. } => figure(inner),
+        Expr::Function(function) => {
+            let last = function.name.0.last().and_then(|p| p.as_ident())?;
+            Some((folded(last), true))
+        }
+        Expr::Cast { kind: CastKind::Cast | CastKind::DoubleColon, expr, data_type, .. } => {
+            figure(expr).filter(|(_, strong)| *strong).or_else(|| weak(&type_name(data_type)))
+        }
+        Expr::TypedString(typed) => weak(&type_name(&typed.data_type)),
+        Expr::Interval(_) => weak("interval"),
+        Expr::Case { else_result, .. } => else_result
+            .as_deref()
+            .and_then(figure)
+            .filter(|(_, strong)| *strong)
+            .or_else(|| weak("case")),
+        Expr::Array(_) => strong("array"),
+        Expr::Exists { .. } => strong("exists"),
+        Expr::Extract { .. } => strong("extract"),
+        Expr::Ceil { .. } => strong("ceil"),
+        Expr::Floor { .. } => strong("floor"),
+        Expr::Position { .. } => strong("position"),
+        Expr::Substring { .. } => strong("substring"),
+        Expr::Overlay { .. } => strong("overlay"),
+        Expr::AtTimeZone { .. } => strong("timezone"),
+        Expr::Trim { trim_where, .. } => strong(match trim_where {
+            Some(ast::TrimWhereField::Leading) => "ltrim",
+            Some(ast::TrimWhereField::Trailing) => "rtrim",
+            _ => "btrim",
+        }),
+        Expr::Value(value) => match value.value {
+            ast::Value::Boolean(_) => weak("bool"),
+            _ => None,
+        },
+        Expr::Subquery(query) => match leftmost_ref(&query.body)?.projection.first()? {
+            SelectItem::ExprWithAlias { alias, .. } => Some((folded(alias), true)),
+            SelectItem::UnnamedExpr(expr) => figure(expr),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn leftmost_ref(body: &SetExpr) -> Option<&Select> {
+    match body {
+        SetExpr::Select(select) => Some(select),
+        SetExpr::Query(query) => leftmost_ref(&query.body),
+        SetExpr::SetOperation { left, .. } => leftmost_ref(left),
+        _ => None,
+    }
+}
+
+/// Postgres' own name of a type.
+fn type_name(data_type: &ast::DataType) -> String {
+    let text = data_type.to_string().to_lowercase();
+    let base = text.split('(').next().unwrap_or(&text).trim();
+    match base {
+        "int" | "integer" | "int4" => "int4",
+        "bigint" | "int8" => "int8",
+        "smallint" | "int2" => "int2",
+        "double" | "double precision" | "float" | "float8" => "float8",
+        "real" | "float4" => "float4",
+        "boolean" | "bool" => "bool",
+        "decimal" | "numeric" => "numeric",
+        "character varying" | "varchar" => "varchar",
+        "char" | "character" => "bpchar",
+        "timestamp with time zone" => "timestamptz",
+        "timestamp without time zone" => "timestamp",
+        other => return other.trim_matches('"').to_string(),
+    }
+    .to_string()
+}

@@ -1,0 +1,336 @@
+//! The tokens of a text with their places, and the small cursor over them that the statement readers use.
+
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::parser::ParserError;
+use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
+
+use crate::error::{SqlError, SqlResult, sqlstate};
+
+/// Tokens without white space, and how far they were read.
+#[derive(Debug, Clone)]
+pub(crate) struct Tokens {
+    list: Vec<TokenWithSpan>,
+    at: usize,
+    end: Location,
+}
+
+impl Tokens {
+    /// The tokens of a text.
+    pub(crate) fn of(sql: &str) -> SqlResult<Self> {
+        let dialect = PostgreSqlDialect {};
+        let all = Tokenizer::new(&dialect, sql).tokenize_with_location().map_err(|e| {
+            SqlError::new(sqlstate::SYNTAX, lower_first(&e.message))
+                .at(character(sql, e.location).unwrap_or(1))
+        })?;
+        let list: Vec<_> = all
+            .into_iter()
+            .filter(|t| !matches!(t.token, Token::Whitespace(_) | Token::EOF))
+            .collect();
+        let end = list.last().map_or(Location::new(1, 1), |t| t.span.end);
+        Ok(Self { list, at: 0, end })
+    }
+
+    pub(crate) fn all(&self) -> &[TokenWithSpan] {
+        &self.list
+    }
+
+    /// One list per statement; empty statements are left out.
+    pub(crate) fn split(self) -> impl Iterator<Item = Self> {
+        let mut parts = Vec::new();
+        let mut list = Vec::new();
+        let end = self.end;
+        for token in self.list {
+            if token.token == Token::SemiColon {
+                parts.push(std::mem::take(&mut list));
+            } else {
+                list.push(token);
+            }
+        }
+        parts.push(list);
+        parts.into_iter().filter(|list| !list.is_empty()).map(move |list: Vec<TokenWithSpan>| {
+            let end = list.last().map_or(end, |t| t.span.end);
+            Self { list, at: 0, end }
+        })
+    }
+
+    /// The piece of `sql` that these tokens span.
+    pub(crate) fn text(&self, sql: &str) -> String {
+        let from = self.list.first().and_then(|t| character(sql, t.span.start)).unwrap_or(1);
+        let to = character(sql, self.end).unwrap_or(usize::MAX);
+        sql.chars().skip(from - 1).take(to.saturating_sub(from)).collect()
+    }
+
+    /// The piece of `sql` from here to where `next` stands.
+    pub(crate) fn text_until(&self, sql: &str, next: &Self) -> String {
+        let place = |i: usize| self.list.get(i).and_then(|t| character(sql, t.span.start));
+        let from = place(self.at).unwrap_or(1);
+        let to = place(next.at).or_else(|| character(sql, self.end)).unwrap_or(usize::MAX);
+        sql.chars().skip(from - 1).take(to.saturating_sub(from)).collect()
+    }
+
+    /// The tokens not read yet, for the SQL parser.
+    pub(crate) fn rest(&self) -> Vec<TokenWithSpan> {
+        self.list.get(self.at..).unwrap_or_default().to_vec()
+    }
+
+    /// The tokens not read yet, as a list of their own.
+    pub(crate) fn rest_as_tokens(&self) -> Self {
+        Self { list: self.rest(), at: 0, end: self.end }
+    }
+
+    /// Counts every token as read.
+    pub(crate) fn finish(&mut self) {
+        self.at = self.list.len();
+    }
+
+    /// Moves to the token at which the SQL parser stopped.
+    pub(crate) fn advance_to(&mut self, next: &TokenWithSpan) {
+        let rest = self.list.iter().skip(self.at);
+        self.at += rest.take_while(|t| t.span.start != next.span.start).count();
+    }
+
+    fn token(&self, ahead: usize) -> Option<&Token> {
+        self.list.get(self.at + ahead).map(|t| &t.token)
+    }
+
+    /// The next token if it is an unquoted word, in lower case.
+    pub(crate) fn peek_word(&self) -> Option<String> {
+        match self.token(0) {
+            Some(Token::Word(w)) if w.quote_style.is_none() => Some(w.value.to_ascii_lowercase()),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn peek_is(&self, symbol: &str) -> bool {
+        self.token(0).is_some_and(|t| t.to_string() == symbol)
+    }
+
+    /// Whether `(` is followed by what begins a query rather than an option.
+    pub(crate) fn peek_second_is_query(&self) -> bool {
+        match self.token(1) {
+            Some(Token::Word(w)) => {
+                matches!(w.keyword, Keyword::SELECT | Keyword::WITH | Keyword::VALUES | Keyword::TABLE)
+            }
+            Some(Token::LParen) => true,
+            _ => false,
+        }
+    }
+
+    pub(crate) fn skip(&mut self) {
+        self.at += 1;
+    }
+
+    /// Reads the next token's word, in lower case, whatever it is.
+    pub(crate) fn next_word(&mut self) -> Option<String> {
+        let word = self.peek_word();
+        self.at += 1;
+        word
+    }
+
+    /// Reads `word` if it is next.
+    pub(crate) fn take_word(&mut self, word: &str) -> bool {
+        let found = self.peek_word().as_deref() == Some(word);
+        self.at += usize::from(found);
+        found
+    }
+
+    /// Reads `symbol` if it is next.
+    pub(crate) fn take(&mut self, symbol: &str) -> bool {
+        let found = self.peek_is(symbol);
+        self.at += usize::from(found);
+        found
+    }
+
+    /// Reads a word, lower-cased unless quoted.
+    pub(crate) fn expect_word(&mut self, what: &str) -> SqlResult<String> {
+        let word = match self.token(0) {
+            Some(Token::Word(w)) if w.quote_style.is_none() => w.value.to_ascii_lowercase(),
+            Some(Token::Word(w)) => w.value.clone(),
+            _ => return Err(self.syntax_error().with_detail(format!("expected {what}"))),
+        };
+        self.at += 1;
+        Ok(word)
+    }
+
+    /// Reads a given symbol or word.
+    pub(crate) fn expect(&mut self, what: &str) -> SqlResult<()> {
+        if self.take(what) || self.take_word(what) {
+            return Ok(());
+        }
+        Err(self.syntax_error().with_detail(format!("expected {what}")))
+    }
+
+    /// Reads any token as the text it stands for: a string's content, a number, a word.
+    pub(crate) fn next_text(&mut self) -> String {
+        let text = self.token(0).map(token_text).unwrap_or_default();
+        self.at += 1;
+        text
+    }
+
+    pub(crate) fn is_end(&self) -> bool {
+        self.at >= self.list.len()
+    }
+
+    pub(crate) fn expect_end(&self) -> SqlResult<()> {
+        if self.is_end() { Ok(()) } else { Err(self.syntax_error()) }
+    }
+
+    /// `syntax error at or near …` at the next token. The position is filled in by line and column
+    /// only where the text is at hand, see [`Self::parser_error`].
+    pub(crate) fn syntax_error(&self) -> SqlError {
+        match self.token(0) {
+            Some(token) => {
+                SqlError::new(sqlstate::SYNTAX, format!("syntax error at or near \"{token}\""))
+            }
+            None => SqlError::new(sqlstate::SYNTAX, "syntax error at end of input"),
+        }
+    }
+
+    /// The parser's error as Postgres would word it, with its place.
+    pub(crate) fn parser_error(&self, sql: &str, e: &ParserError) -> SqlError {
+        let text = match e {
+            ParserError::RecursionLimitExceeded => {
+                return SqlError::new(sqlstate::TOO_COMPLEX, "statement is nested too deeply");
+            }
+            ParserError::ParserError(text) | ParserError::TokenizerError(text) => text.as_str(),
+        };
+        let place = location(text);
+        let position = place.and_then(|l| character(sql, l));
+        let near = place.and_then(|l| self.list.iter().find(|t| t.span.start == l));
+        let mut error = match near {
+            Some(token) => {
+                SqlError::new(sqlstate::SYNTAX, format!("syntax error at or near \"{}\"", token.token))
+            }
+            None if text.contains("EOF") => {
+                SqlError::new(sqlstate::SYNTAX, "syntax error at end of input")
+            }
+            None => SqlError::new(sqlstate::SYNTAX, lower_first(text)),
+        };
+        if let Some((expected, _)) =
+            text.strip_prefix("Expected: ").and_then(|rest| rest.split_once(", found:"))
+        {
+            error = error.with_detail(format!("expected {expected}"));
+        }
+        error.position = position.or_else(|| near.is_none().then(|| sql.chars().count() + 1));
+        error
+    }
+
+    /// Whether any token names the Postgres catalogue or information schema.
+    pub(crate) fn names_catalog(&self) -> bool {
+        self.list.iter().any(|t| match &t.token {
+            Token::Word(w) => {
+                let name = w.value.to_ascii_lowercase();
+                name == "information_schema" || name.starts_with("pg_") || is_reg_type(&name)
+            }
+            _ => false,
+        })
+    }
+
+    /// Quotes every unquoted word that is a column's name and stands where a column may stand, so that
+    /// columns win over keywords and functions of no arguments.
+    pub(crate) fn quote_columns(&mut self, is_column: &dyn Fn(&str) -> bool) {
+        for i in 0..self.list.len() {
+            let Some(Token::Word(word)) = self.list.get(i).map(|t| t.token.clone()) else { continue };
+            let before = i.checked_sub(1).and_then(|j| self.list.get(j)).map(|t| &t.token);
+            let after = self.list.get(i + 1).map(|t| &t.token);
+            if word.quote_style.is_some() || !is_column(&word.value) || is_structure(word.keyword) {
+                continue;
+            }
+            if !is_column_place(before, after) || self.is_extract_field(i) {
+                continue;
+            }
+            if let Some(slot) = self.list.get_mut(i) {
+                slot.token = Token::make_word(&word.value, Some('"'));
+            }
+        }
+    }
+
+    fn is_extract_field(&self, i: usize) -> bool {
+        let word = |j: Option<usize>| match j.and_then(|j| self.list.get(j)).map(|t| &t.token) {
+            Some(Token::Word(w)) => w.value.to_ascii_lowercase(),
+            _ => String::new(),
+        };
+        let open = i.checked_sub(1).and_then(|j| self.list.get(j)).map(|t| &t.token);
+        open == Some(&Token::LParen) && word(i.checked_sub(2)) == "extract" && word(Some(i + 1)) == "from"
+    }
+}
+
+fn is_column_place(before: Option<&Token>, after: Option<&Token>) -> bool {
+    let typed = matches!(after, Some(Token::SingleQuotedString(_)));
+    let called = matches!(after, Some(Token::LParen));
+    let kept = match before {
+        Some(Token::DoubleColon | Token::Period | Token::SingleQuotedString(_)) => true,
+        Some(Token::Word(w)) => {
+            w.quote_style.is_none() && matches!(w.keyword, Keyword::AS | Keyword::AT)
+        }
+        _ => false,
+    };
+    !(typed || called || kept)
+}
+
+/// Words that hold an expression together; a column of such a name must be quoted.
+fn is_structure(keyword: Keyword) -> bool {
+    matches!(
+        keyword,
+        Keyword::AND
+            | Keyword::OR
+            | Keyword::NOT
+            | Keyword::CASE
+            | Keyword::WHEN
+            | Keyword::THEN
+            | Keyword::ELSE
+            | Keyword::END
+            | Keyword::IS
+            | Keyword::NULL
+            | Keyword::IN
+            | Keyword::LIKE
+            | Keyword::ILIKE
+            | Keyword::BETWEEN
+            | Keyword::AS
+            | Keyword::CAST
+            | Keyword::DISTINCT
+            | Keyword::FROM
+            | Keyword::TRUE
+            | Keyword::FALSE
+    )
+}
+
+fn is_reg_type(name: &str) -> bool {
+    matches!(name, "regclass" | "regtype" | "regproc" | "regnamespace" | "regprocedure" | "regrole")
+}
+
+fn token_text(token: &Token) -> String {
+    match token {
+        Token::Word(w) => w.value.clone(),
+        Token::SingleQuotedString(s)
+        | Token::EscapedStringLiteral(s)
+        | Token::NationalStringLiteral(s) => s.clone(),
+        Token::DollarQuotedString(s) => s.value.clone(),
+        Token::Number(n, _) => n.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// The place that ends a parser's message, ` at Line: 1, Column: 5`.
+fn location(text: &str) -> Option<Location> {
+    let (_, place) = text.rsplit_once(" at Line: ")?;
+    let (line, column) = place.split_once(", Column: ")?;
+    Some(Location::new(line.trim().parse().ok()?, column.trim().parse().ok()?))
+}
+
+/// Position of a place in characters from 1.
+fn character(sql: &str, place: Location) -> Option<usize> {
+    let line = usize::try_from(place.line).ok()?.checked_sub(1)?;
+    let column = usize::try_from(place.column).ok()?;
+    let before: usize = sql.split('\n').take(line).map(|l| l.chars().count() + 1).sum();
+    Some(before + column)
+}
+
+fn lower_first(text: &str) -> String {
+    let mut chars = text.chars();
+    match chars.next() {
+        Some(first) => first.to_lowercase().chain(chars).collect(),
+        None => String::new(),
+    }
+}
