@@ -1,0 +1,45 @@
+//! Aggregate functions of SQL as thin adapters over the states of `engine`, so that raw rows and rollups
+//! give the same answer. Each has a twin `otus_merge_<name>` over state columns, used by rollup views.
+
+mod adapter;
+mod average;
+mod sum;
+mod udaf;
+
+use std::sync::Arc;
+
+use datafusion::execution::SessionState;
+use datafusion::error::Result as DfResult;
+use datafusion::execution::FunctionRegistry;
+use datafusion::logical_expr::AggregateUDF;
+use otus_engine::expr::AggregateFunction;
+
+pub(crate) use average::{AVERAGE, DIVIDE, average, divide};
+pub(crate) use udaf::no_such_function;
+use udaf::{Kind, StateUdaf};
+
+/// Prefix of the merging twins.
+pub(crate) const MERGE_PREFIX: &str = "otus_merge_";
+
+/// Puts the functions of Otus in the place of DataFusion's.
+pub(crate) fn register(state: &mut SessionState) -> DfResult<()> {
+    let mut list = vec![
+        AggregateUDF::from(sum::Sum::default()),
+        AggregateUDF::from(average::Average::default()),
+    ];
+    for kind in Kind::SQL {
+        list.push(AggregateUDF::from(StateUdaf::raw(kind)));
+    }
+    for kind in Kind::ALL {
+        list.push(AggregateUDF::from(StateUdaf::merging(kind)));
+    }
+    for udaf in list {
+        state.register_udaf(Arc::new(udaf))?;
+    }
+    Ok(())
+}
+
+/// The function that merges the states of `function`.
+pub(crate) fn merging(function: AggregateFunction) -> AggregateUDF {
+    AggregateUDF::from(StateUdaf::merging(Kind::of(function)))
+}

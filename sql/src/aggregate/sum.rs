@@ -1,0 +1,319 @@
+//! `sum`: numeric for integers and decimals, so that it never wraps; floats and intervals are DataFusion's.
+//! Without groups it has a loop of its own, as that is the hottest one of all.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, PrimitiveArray};
+use arrow::datatypes::{
+    ArrowPrimitiveType, DataType, Decimal128Type, Field, FieldRef, Int8Type, Int16Type, Int32Type,
+    Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+};
+use datafusion::common::ScalarValue;
+use datafusion::common::utils::SingleRowListArrayBuilder;
+use datafusion::error::Result as DfResult;
+use datafusion::functions_aggregate::sum::sum_udaf;
+use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
+use datafusion::logical_expr::{
+    Accumulator, AggregateUDF, AggregateUDFImpl, GroupsAccumulator, Signature, Volatility,
+};
+use otus_engine::expr::AggregateFunction;
+
+use super::adapter::Groups;
+use super::udaf::{into, no_such_function};
+use crate::error::{SqlError, sqlstate};
+
+const DIGITS: u8 = 38;
+
+/// The function.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct Sum {
+    signature: Signature,
+    plain: Arc<AggregateUDF>,
+}
+
+impl Default for Sum {
+    fn default() -> Self {
+        Self { signature: Signature::user_defined(Volatility::Immutable), plain: sum_udaf() }
+    }
+}
+
+/// Scale of an exact sum; none if the sum is not exact.
+fn exact(data_type: &DataType) -> Option<i8> {
+    match data_type {
+        t if t.is_integer() => Some(0),
+        DataType::Decimal128(_, scale) => Some(*scale),
+        _ => None,
+    }
+}
+
+fn argument<'a>(args: &'a AccumulatorArgs) -> &'a DataType {
+    args.expr_fields.first().map_or(&DataType::Null, |f| f.data_type())
+}
+
+impl AggregateUDFImpl for Sum {
+    fn name(&self) -> &'static str {
+        "sum"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> DfResult<Vec<DataType>> {
+        match types {
+            [t] if exact(t).is_some() => Ok(vec![t.clone()]),
+            [DataType::Float16 | DataType::Float32 | DataType::Float64] => {
+                Ok(vec![DataType::Float64])
+            }
+            [DataType::Null] => Ok(vec![DataType::Int64]),
+            [t @ (DataType::Interval(_) | DataType::Duration(_) | DataType::Decimal256(..))] => {
+                Ok(vec![t.clone()])
+            }
+            _ => Err(no_such_function("sum", types)),
+        }
+    }
+
+    fn return_type(&self, types: &[DataType]) -> DfResult<DataType> {
+        match types.first().and_then(exact) {
+            Some(scale) => Ok(DataType::Decimal128(DIGITS, scale)),
+            None => self.plain.return_type(types),
+        }
+    }
+
+    fn accumulator(&self, args: AccumulatorArgs) -> DfResult<Box<dyn Accumulator>> {
+        match exact(argument(&args)) {
+            None => self.plain.accumulator(args),
+            Some(scale) if args.is_distinct => {
+                Ok(Box::new(DistinctSum { scale, values: HashSet::new() }))
+            }
+            Some(scale) => Ok(Box::new(ExactSum { scale, sum: 0, count: 0 })),
+        }
+    }
+
+    fn state_fields(&self, args: StateFieldsArgs) -> DfResult<Vec<FieldRef>> {
+        let Some(scale) = args.input_fields.first().and_then(|f| exact(f.data_type())) else {
+            return self.plain.state_fields(args);
+        };
+        let sum = DataType::Decimal128(DIGITS, scale);
+        let name = format!("{}[sum]", args.name);
+        Ok(vec![Arc::new(match args.is_distinct {
+            true => Field::new_list(name, Field::new_list_field(sum, true), false),
+            false => Field::new(name, sum, true),
+        })])
+    }
+
+    fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
+        !args.is_distinct
+    }
+
+    fn create_groups_accumulator(
+        &self,
+        args: AccumulatorArgs,
+    ) -> DfResult<Box<dyn GroupsAccumulator>> {
+        let data_type = argument(&args).clone();
+        if exact(&data_type).is_none() {
+            return self.plain.create_groups_accumulator(args);
+        }
+        let types = vec![data_type];
+        let inner = AggregateFunction::Sum
+            .accumulator(&types)
+            .map_err(|e| into(SqlError::from(e)))?;
+        Ok(Box::new(Groups::new(inner, 1, false, AggregateFunction::Sum, types)))
+    }
+
+    fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> DfResult<Box<dyn Accumulator>> {
+        match exact(argument(&args)) {
+            Some(_) => self.accumulator(args),
+            None => self.plain.create_sliding_accumulator(args),
+        }
+    }
+}
+
+/// The exact sum of one group.
+#[derive(Debug)]
+struct ExactSum {
+    scale: i8,
+    sum: i128,
+    count: i64,
+}
+
+impl ExactSum {
+    fn change(&mut self, array: &ArrayRef, sign: i128) -> DfResult<()> {
+        let (sum, count) = total(array)?;
+        let changed = sum.checked_mul(sign).and_then(|s| self.sum.checked_add(s));
+        self.sum = changed.ok_or_else(|| out_of_range(self.scale))?;
+        self.count += if sign < 0 { -count } else { count };
+        Ok(())
+    }
+
+    fn value(&self) -> DfResult<ScalarValue> {
+        if self.count == 0 {
+            return Ok(ScalarValue::Decimal128(None, DIGITS, self.scale));
+        }
+        if self.sum.unsigned_abs() >= 10_u128.pow(u32::from(DIGITS)) {
+            return Err(out_of_range(self.scale));
+        }
+        Ok(ScalarValue::Decimal128(Some(self.sum), DIGITS, self.scale))
+    }
+}
+
+fn out_of_range(scale: i8) -> datafusion::error::DataFusionError {
+    into(SqlError::new(
+        sqlstate::OUT_OF_RANGE,
+        format!("sum() is out of range of numeric({DIGITS},{scale})"),
+    ))
+}
+
+impl Accumulator for ExactSum {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> DfResult<()> {
+        values.first().map_or(Ok(()), |v| self.change(v, 1))
+    }
+    fn retract_batch(&mut self, values: &[ArrayRef]) -> DfResult<()> {
+        values.first().map_or(Ok(()), |v| self.change(v, -1))
+    }
+    fn supports_retract_batch(&self) -> bool {
+        true
+    }
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> DfResult<()> {
+        self.update_batch(states)
+    }
+    fn evaluate(&mut self) -> DfResult<ScalarValue> {
+        self.value()
+    }
+    fn state(&mut self) -> DfResult<Vec<ScalarValue>> {
+        Ok(vec![self.value()?])
+    }
+    fn size(&self) -> usize {
+        size_of_val(self)
+    }
+}
+
+/// Sum and number of the non-null values.
+fn total(array: &ArrayRef) -> DfResult<(i128, i64)> {
+    let count = i64::try_from(array.len() - array.null_count()).unwrap_or(i64::MAX);
+    let sum = match array.data_type() {
+        DataType::Int8 => narrow::<Int8Type>(array),
+        DataType::Int16 => narrow::<Int16Type>(array),
+        DataType::Int32 => narrow::<Int32Type>(array),
+        DataType::UInt8 => narrow::<UInt8Type>(array),
+        DataType::UInt16 => narrow::<UInt16Type>(array),
+        DataType::UInt32 => narrow::<UInt32Type>(array),
+        DataType::Int64 => wide(array.as_primitive::<Int64Type>()),
+        DataType::UInt64 => each::<UInt64Type>(array),
+        DataType::Decimal128(..) => {
+            let mut sum = 0_i128;
+            for value in array.as_primitive::<Decimal128Type>().iter().flatten() {
+                sum = sum.checked_add(value).ok_or_else(|| out_of_range(0))?;
+            }
+            sum
+        }
+        other => return Err(no_such_function("sum", std::slice::from_ref(other))),
+    };
+    Ok((sum, count))
+}
+
+fn each<T: ArrowPrimitiveType>(array: &ArrayRef) -> i128
+where
+    T::Native: Into<i128>,
+{
+    array.as_primitive::<T>().iter().flatten().map(Into::into).sum()
+}
+
+/// Up to 32 bits: a batch cannot overflow 64.
+fn narrow<T: ArrowPrimitiveType>(array: &ArrayRef) -> i128
+where
+    T::Native: Into<i64>,
+{
+    let array = array.as_primitive::<T>();
+    let sum: i64 = match array.nulls().filter(|n| n.null_count() > 0) {
+        None => array.values().iter().map(|v| (*v).into()).sum(),
+        Some(nulls) => {
+            let pairs = array.values().iter().zip(nulls.iter());
+            pairs.map(|(v, valid)| if valid { (*v).into() } else { 0_i64 }).sum()
+        }
+    };
+    i128::from(sum)
+}
+
+/// 64 bits: upper and lower halves are summed apart, which the compiler turns into vector code.
+fn wide(array: &PrimitiveArray<Int64Type>) -> i128 {
+    let halves = |(high, low): (i64, u64), v: i64| {
+        (high.wrapping_add(v >> 32), low.wrapping_add(v.cast_unsigned() & 0xffff_ffff))
+    };
+    let (high, low) = match array.nulls().filter(|n| n.null_count() > 0) {
+        None => array.values().iter().fold((0, 0), |sums, v| halves(sums, *v)),
+        Some(nulls) => {
+            let pairs = array.values().iter().zip(nulls.iter());
+            pairs.fold((0, 0), |sums, (v, valid)| halves(sums, if valid { *v } else { 0 }))
+        }
+    };
+    (i128::from(high) << 32) + i128::from(low)
+}
+
+/// The exact sum of the distinct values of one group.
+#[derive(Debug)]
+struct DistinctSum {
+    scale: i8,
+    values: HashSet<i128>,
+}
+
+impl DistinctSum {
+    fn insert(&mut self, array: &ArrayRef) -> DfResult<()> {
+        let decimal = DataType::Decimal128(DIGITS, self.scale);
+        let array = arrow::compute::cast(array, &decimal)?;
+        self.values.extend(array.as_primitive::<Decimal128Type>().iter().flatten());
+        Ok(())
+    }
+}
+
+impl Accumulator for DistinctSum {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> DfResult<()> {
+        values.first().map_or(Ok(()), |v| self.insert(v))
+    }
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> DfResult<()> {
+        let Some(lists) = states.first() else { return Ok(()) };
+        for list in lists.as_list::<i32>().iter().flatten() {
+            self.insert(&list)?;
+        }
+        Ok(())
+    }
+    fn evaluate(&mut self) -> DfResult<ScalarValue> {
+        if self.values.is_empty() {
+            return Ok(ScalarValue::Decimal128(None, DIGITS, self.scale));
+        }
+        let sum = self.values.iter().try_fold(0_i128, |sum, v| sum.checked_add(*v));
+        let in_range = sum.filter(|s| s.unsigned_abs() < 10_u128.pow(u32::from(DIGITS)));
+        let sum = in_range.ok_or_else(|| out_of_range(self.scale))?;
+        Ok(ScalarValue::Decimal128(Some(sum), DIGITS, self.scale))
+    }
+    fn state(&mut self) -> DfResult<Vec<ScalarValue>> {
+        let values = Decimal128Array::from_iter_values(self.values.iter().copied())
+            .with_precision_and_scale(DIGITS, self.scale)?;
+        let list = SingleRowListArrayBuilder::new(Arc::new(values)).build_list_array();
+        Ok(vec![ScalarValue::List(Arc::new(list))])
+    }
+    fn size(&self) -> usize {
+        size_of_val(self) + self.values.capacity() * size_of::<i128>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::Int64Array;
+
+    #[test]
+    fn sums_of_bigints_never_wrap() {
+        let check = |values: Vec<Option<i64>>| {
+            let expected: i128 = values.iter().flatten().map(|v| i128::from(*v)).sum();
+            let count = i64::try_from(values.iter().flatten().count()).unwrap();
+            let array: ArrayRef = Arc::new(Int64Array::from(values));
+            assert_eq!(total(&array).unwrap(), (expected, count));
+        };
+        check(vec![Some(i64::MAX); 5_000]);
+        check(vec![Some(i64::MIN); 5_000]);
+        check(vec![Some(-1), None, Some(i64::MIN), Some(i64::MAX), Some(7)]);
+        check(vec![None]);
+    }
+}

@@ -1,0 +1,144 @@
+//! Row expressions: parsed, resolved against one schema, type-coerced and made physical once.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Schema, SchemaRef, TimeUnit};
+use datafusion::common::DFSchema;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::{Expr, Volatility};
+use datafusion::physical_plan::PhysicalExpr;
+use datafusion::sql::sqlparser::ast;
+use otus_engine::expr::CompiledExpr;
+use otus_engine::{Error, Result};
+
+use super::{wrong, wrong_sql};
+use crate::error::SqlError;
+use crate::statement;
+
+/// A compiled row expression.
+#[derive(Debug)]
+struct Scalar {
+    sql: String,
+    expr: Arc<dyn PhysicalExpr>,
+    natural: DataType,
+    data_type: DataType,
+    columns: Vec<String>,
+}
+
+impl CompiledExpr for Scalar {
+    fn data_type(&self) -> &DataType {
+        &self.data_type
+    }
+
+    fn columns(&self) -> &[String] {
+        &self.columns
+    }
+
+    fn evaluate(&self, batch: &RecordBatch) -> Result<ArrayRef> {
+        let failed = |e: datafusion::error::DataFusionError| {
+            let e = SqlError::from(e);
+            wrong(&self.sql, &e)
+        };
+        let value = self.expr.evaluate(batch).map_err(failed)?;
+        let array = value.into_array(batch.num_rows()).map_err(failed)?;
+        if self.natural == self.data_type {
+            return Ok(array);
+        }
+        cast(&array, &self.data_type).map_err(Error::from)
+    }
+}
+
+/// Compiles the text of a row expression.
+pub(super) fn compile(
+    state: &SessionState,
+    schema: &SchemaRef,
+    sql: &str,
+) -> Result<Arc<dyn CompiledExpr>> {
+    let is_column = |name: &str| schema.index_of(name).is_ok();
+    let parsed = statement::expression(sql, &is_column).map_err(|e| wrong_sql(sql, &e))?;
+    compile_ast(state, schema, &parsed, sql)
+}
+
+/// Compiles a parsed row expression that is part of `sql`.
+pub(super) fn compile_ast(
+    state: &SessionState,
+    schema: &SchemaRef,
+    parsed: &ast::Expr,
+    sql: &str,
+) -> Result<Arc<dyn CompiledExpr>> {
+    let logical = logical(state, schema, parsed).map_err(|e| wrong_sql(sql, &e))?;
+    refuse_unstable(&logical).map_err(|what| wrong(sql, what))?;
+    let failed = |e: datafusion::error::DataFusionError| wrong_sql(sql, &SqlError::from(e));
+    let df_schema = DFSchema::try_from(schema.as_ref().clone()).map_err(failed)?;
+    let columns: Vec<String> = schema
+        .fields()
+        .iter()
+        .map(|f| f.name().clone())
+        .filter(|name| logical.column_refs().iter().any(|c| c.name() == name))
+        .collect();
+    let expr = state.create_physical_expr(logical, &df_schema).map_err(failed)?;
+    let natural = expr.data_type(schema).map_err(failed)?;
+    let data_type = in_memory(&natural);
+    Ok(Arc::new(Scalar { sql: parsed.to_string(), expr, natural, data_type, columns }))
+}
+
+/// Plans a parsed expression against a schema.
+pub(super) fn logical(
+    state: &SessionState,
+    schema: &Schema,
+    parsed: &ast::Expr,
+) -> std::result::Result<Expr, SqlError> {
+    let df_schema = DFSchema::try_from(schema.clone()).map_err(SqlError::from)?;
+    let aliased = ast::ExprWithAlias { expr: parsed.clone(), alias: None };
+    state.create_logical_expr_from_sql_expr(aliased, &df_schema).map_err(SqlError::from)
+}
+
+/// The type in which a value is kept: text and bytes as views, integers signed, times in microseconds.
+fn in_memory(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::Utf8 | DataType::LargeUtf8 => DataType::Utf8View,
+        DataType::Binary | DataType::LargeBinary => DataType::BinaryView,
+        DataType::Int8 | DataType::UInt8 => DataType::Int16,
+        DataType::UInt16 => DataType::Int32,
+        DataType::UInt32 => DataType::Int64,
+        DataType::UInt64 => DataType::Decimal128(20, 0),
+        DataType::Float16 => DataType::Float32,
+        DataType::Date64 => DataType::Date32,
+        DataType::Timestamp(_, None) => DataType::Timestamp(TimeUnit::Microsecond, None),
+        DataType::Timestamp(_, Some(_)) => {
+            DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
+        }
+        DataType::Dictionary(_, value) => in_memory(value),
+        other => other.clone(),
+    }
+}
+
+fn refuse_unstable(expr: &Expr) -> std::result::Result<(), String> {
+    let mut found = None;
+    let visited = expr.apply(|e| {
+        found = match e {
+            Expr::ScalarFunction(f) if f.func.signature().volatility != Volatility::Immutable => {
+                Some(format!("function {}() may differ from one run to the next", f.name()))
+            }
+            Expr::AggregateFunction(f) => {
+                Some(format!("aggregate function {}() is not allowed here", f.func.name()))
+            }
+            Expr::WindowFunction(_) => Some("window functions are not allowed".into()),
+            Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) => {
+                Some("subqueries are not allowed".into())
+            }
+            Expr::Placeholder(_) => Some("parameters are not allowed".into()),
+            Expr::Unnest(_) => Some("unnest() is not allowed".into()),
+            _ => None,
+        };
+        Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    match (visited, found) {
+        (Err(e), _) => Err(e.to_string()),
+        (Ok(_), Some(what)) => Err(what),
+        (Ok(_), None) => Ok(()),
+    }
+}
