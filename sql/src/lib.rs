@@ -1,1 +1,33 @@
-//! stub
+//! SQL over an Otus dataset: one planner with two faces, SQL sessions and pull patterns.
+//!
+//! ```text
+//!  text ─► statement (allow-list, depth limit) ─► session (settings, pin) ─► plan ─► optimizer ─► rows
+//!                                                     │
+//!             provider (raw, rollup views, system) ◄──┴──► one Snapshot per statement
+//! ```
+//!
+//! Besides, [`SqlCompiler`] brings the expressions of declarations to life for `engine` and `ingest`. This
+//! crate knows nothing of the network and never writes table data.
+
+mod aggregate;
+mod catalog;
+mod compile;
+mod engine;
+pub mod error;
+mod function;
+pub mod outcome;
+mod plan;
+mod provider;
+pub mod pull;
+mod session;
+mod state;
+mod statement;
+
+pub use compile::SqlCompiler;
+pub use engine::{SqlConfig, SqlEngine};
+pub use error::{SqlError, SqlResult};
+pub use outcome::{
+    CopyFormat, CopyKind, Description, Outcome, Report, RowTag, TransactionStatus,
+};
+pub use session::{CancelHandle, PinnedState, SERVER_VERSION, Session, SessionOptions};
+pub use statement::Statement;

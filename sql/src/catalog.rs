@@ -1,0 +1,207 @@
+//! The catalogue of one statement: every schema and table is that of one snapshot. Unqualified names are
+//! looked up along the session's search path.
+
+mod information;
+mod pg;
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableProvider};
+use datafusion::error::Result as DfResult;
+use datafusion::execution::SessionState;
+use otus_engine::compiled::{CompiledRollup, CompiledTable};
+use otus_engine::snapshot::Snapshot;
+use otus_engine::time::Granularity;
+
+use crate::provider::{self, RawTable, SYSTEM_SCHEMA, SYSTEM_TABLES};
+pub(crate) use pg::PgTables;
+
+/// Name of the schema that stands for the search path.
+pub(crate) const PATH_SCHEMA: &str = "$path";
+/// The Postgres catalogue.
+pub(crate) const PG_SCHEMA: &str = "pg_catalog";
+/// The information schema.
+pub(crate) const INFORMATION_SCHEMA: &str = "information_schema";
+/// The schema of tables that name none.
+pub(crate) const PUBLIC_SCHEMA: &str = "public";
+
+/// The catalogues of a statement: one database.
+pub(crate) fn list(
+    snapshot: Arc<Snapshot>,
+    database: &str,
+    search_path: &[String],
+    pg: PgTables,
+    functions: Arc<SessionState>,
+) -> Arc<dyn CatalogProviderList> {
+    let shared = Arc::new(Shared {
+        snapshot,
+        database: database.to_string(),
+        path: search_path.to_vec(),
+        pg,
+        functions,
+    });
+    Arc::new(Databases(shared))
+}
+
+/// What all schemas of a statement share.
+struct Shared {
+    snapshot: Arc<Snapshot>,
+    database: String,
+    path: Vec<String>,
+    pg: PgTables,
+    /// State with which finishes of views are planned.
+    functions: Arc<SessionState>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Catalog({}, {})", self.database, self.snapshot.sequence())
+    }
+}
+
+#[derive(Debug)]
+struct Databases(Arc<Shared>);
+
+impl CatalogProviderList for Databases {
+    fn register_catalog(
+        &self,
+        _name: String,
+        _catalog: Arc<dyn CatalogProvider>,
+    ) -> Option<Arc<dyn CatalogProvider>> {
+        None
+    }
+    fn catalog_names(&self) -> Vec<String> {
+        vec![self.0.database.clone()]
+    }
+    fn catalog(&self, name: &str) -> Option<Arc<dyn CatalogProvider>> {
+        (name == self.0.database).then(|| Arc::new(Database(Arc::clone(&self.0))) as _)
+    }
+}
+
+#[derive(Debug)]
+struct Database(Arc<Shared>);
+
+impl CatalogProvider for Database {
+    fn schema_names(&self) -> Vec<String> {
+        schema_names(&self.0.snapshot)
+    }
+    fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
+        if name == PG_SCHEMA {
+            return Some(self.0.pg.schema());
+        }
+        let known = name == PATH_SCHEMA || schema_names(&self.0.snapshot).iter().any(|s| s == name);
+        let schema = Schema { shared: Arc::clone(&self.0), name: name.to_string() };
+        known.then(|| Arc::new(schema) as _)
+    }
+}
+
+#[derive(Debug)]
+struct Schema {
+    shared: Arc<Shared>,
+    name: String,
+}
+
+#[async_trait]
+impl SchemaProvider for Schema {
+    fn table_names(&self) -> Vec<String> {
+        table_names(&self.shared.snapshot, &self.name)
+    }
+
+    async fn table(&self, name: &str) -> DfResult<Option<Arc<dyn TableProvider>>> {
+        if self.name != PATH_SCHEMA {
+            return self.shared.table(&self.name, name);
+        }
+        for schema in &self.shared.path {
+            let found = match schema.as_str() {
+                PG_SCHEMA => self.shared.pg.schema().table(name).await?,
+                schema => self.shared.table(schema, name)?,
+            };
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        self.shared.pg.schema().table(name).await
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.table_names().iter().any(|n| n == name)
+    }
+}
+
+impl Shared {
+    fn table(&self, schema: &str, name: &str) -> DfResult<Option<Arc<dyn TableProvider>>> {
+        match schema {
+            SYSTEM_SCHEMA => provider::system_table(&self.snapshot, name),
+            INFORMATION_SCHEMA => information::table(&self.snapshot, &self.database, name),
+            _ => match find(&self.snapshot, schema, name) {
+                None => Ok(None),
+                Some(Found::Raw(table)) => {
+                    let table = RawTable::new(Arc::clone(&self.snapshot), Arc::clone(table));
+                    Ok(Some(Arc::new(table)))
+                }
+                Some(Found::View(table, rollup, granularity)) => {
+                    let view = provider::view(
+                        &self.functions,
+                        &self.snapshot,
+                        table,
+                        rollup,
+                        granularity,
+                    );
+                    view.map(Some)
+                }
+            },
+        }
+    }
+}
+
+/// What a name stands for.
+pub(crate) enum Found<'a> {
+    /// The raw rows of a table.
+    Raw(&'a Arc<CompiledTable>),
+    /// A finished view.
+    View(&'a Arc<CompiledTable>, &'a CompiledRollup, Granularity),
+}
+
+/// What `schema.name` stands for in a snapshot.
+pub(crate) fn find<'a>(snapshot: &'a Snapshot, schema: &str, name: &str) -> Option<Found<'a>> {
+    if let Some(table) = snapshot.table(schema, name) {
+        return Some(Found::Raw(table));
+    }
+    let mut views = snapshot
+        .tables()
+        .filter(|t| t.def.schema == schema)
+        .flat_map(|t| t.rollups.iter().map(move |r| (t, r)))
+        .flat_map(|(t, r)| r.def.granularities.iter().map(move |g| (t, r, *g)));
+    let (table, rollup, granularity) = views.find(|(_, r, g)| r.def.view_name(*g) == name)?;
+    Some(Found::View(table, rollup, granularity))
+}
+
+/// Schemas of a snapshot, those of the system included.
+pub(crate) fn schema_names(snapshot: &Snapshot) -> Vec<String> {
+    let mut names: Vec<String> = snapshot.tables().map(|t| t.def.schema.clone()).collect();
+    let fixed = [PUBLIC_SCHEMA, SYSTEM_SCHEMA, PG_SCHEMA, INFORMATION_SCHEMA];
+    names.extend(fixed.map(str::to_string));
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// Tables and views of a schema.
+pub(crate) fn table_names(snapshot: &Snapshot, schema: &str) -> Vec<String> {
+    match schema {
+        SYSTEM_SCHEMA => SYSTEM_TABLES.iter().map(|t| (*t).to_string()).collect(),
+        INFORMATION_SCHEMA => information::TABLES.iter().map(|t| (*t).to_string()).collect(),
+        _ => {
+            let mut names = Vec::new();
+            for table in snapshot.tables().filter(|t| t.def.schema == schema) {
+                names.push(table.def.name.clone());
+                for rollup in &table.rollups {
+                    names.extend(rollup.def.granularities.iter().map(|g| rollup.def.view_name(*g)));
+                }
+            }
+            names
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! The query engine of a process: shared memory pool, caches and the CPU threads on which all queries run.
+//! Sessions are cheap and independent; what they share is here.
+
+use std::fmt;
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use datafusion::execution::SessionState;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use otus_engine::dataset::Dataset;
+use otus_engine::snapshot::Snapshot;
+use parking_lot::Mutex;
+use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
+
+use crate::catalog::PgTables;
+use crate::error::{SqlError, SqlResult};
+use crate::session::{Session, SessionOptions};
+use crate::state;
+
+/// Stack of a query thread, bytes: plans are walked by recursion.
+const STACK_BYTES: usize = 16 << 20;
+
+/// Settings of the query engine.
+#[derive(Debug, Clone)]
+pub struct SqlConfig {
+    /// Memory of all queries together, bytes; beyond it they spill or fail with 53200.
+    pub memory_bytes: usize,
+    /// Where sorts and aggregates spill; none = the system's folder for temporary files.
+    pub spill_dir: Option<PathBuf>,
+    /// Most bytes of spilled data on disk.
+    pub spill_bytes: u64,
+    /// Rows of a batch.
+    pub batch_rows: usize,
+    /// Query threads, and partitions of a plan; 0 = one per core.
+    pub threads: usize,
+    /// Memory for Parquet footers, bytes.
+    pub metadata_cache_bytes: usize,
+    /// Name of the database that clients see.
+    pub database: String,
+    /// Time zone of a new session.
+    pub timezone: String,
+}
+
+impl Default for SqlConfig {
+    fn default() -> Self {
+        Self {
+            memory_bytes: 1 << 30,
+            spill_dir: None,
+            spill_bytes: 16 << 30,
+            batch_rows: 8192,
+            threads: 0,
+            metadata_cache_bytes: 256 << 20,
+            database: "otus".into(),
+            timezone: "UTC".into(),
+        }
+    }
+}
+
+/// Runs the queries of a process over one dataset.
+pub struct SqlEngine {
+    dataset: Arc<Dataset>,
+    config: SqlConfig,
+    runtime: Arc<RuntimeEnv>,
+    threads: Mutex<Option<Runtime>>,
+    handle: tokio::runtime::Handle,
+    template: Arc<SessionState>,
+    pg: PgTables,
+    next_pid: AtomicI32,
+}
+
+impl SqlEngine {
+    /// Starts the query threads.
+    pub fn new(dataset: Arc<Dataset>, config: SqlConfig) -> SqlResult<Arc<Self>> {
+        let mut config = config;
+        if config.threads == 0 {
+            config.threads = std::thread::available_parallelism().map_or(1, usize::from);
+        }
+        let runtime = Arc::new(runtime_env(&config)?);
+        let storage = dataset.snapshot().storage().clone();
+        runtime.register_object_store(&storage.object_url(), Arc::clone(storage.store()));
+        let threads = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(config.threads)
+            .thread_name("otus-query")
+            .thread_stack_size(STACK_BYTES)
+            .enable_all()
+            .build()
+            .map_err(|e| SqlError::internal(format!("query threads cannot start: {e}")))?;
+        let template = state::template(&config, Arc::clone(&runtime))?;
+        let pg = PgTables::new(&dataset, &config.database)?;
+        Ok(Arc::new(Self {
+            dataset,
+            runtime,
+            handle: threads.handle().clone(),
+            threads: Mutex::new(Some(threads)),
+            template: Arc::new(template),
+            pg,
+            config,
+            next_pid: AtomicI32::new(1),
+        }))
+    }
+
+    /// A session for one connection or request.
+    pub fn session(self: &Arc<Self>, options: SessionOptions) -> Session {
+        Session::new(Arc::clone(self), options)
+    }
+
+    /// A number that no other session of this process has.
+    pub fn next_backend_pid(&self) -> i32 {
+        self.next_pid.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The dataset.
+    pub fn dataset(&self) -> &Arc<Dataset> {
+        &self.dataset
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &SqlConfig {
+        &self.config
+    }
+
+    /// Bytes that running queries hold.
+    pub fn memory_reserved(&self) -> usize {
+        self.runtime.memory_pool.reserved()
+    }
+
+    /// A planner's state in which every table is that of `snapshot`, with a search path.
+    pub(crate) fn state(&self, snapshot: &Arc<Snapshot>, search_path: &[String]) -> SessionState {
+        let mut state = self.template.as_ref().clone();
+        let catalog = crate::catalog::list(
+            Arc::clone(snapshot),
+            &self.config.database,
+            search_path,
+            self.pg.clone(),
+            Arc::clone(&self.template),
+        );
+        state.register_catalog_list(catalog);
+        state
+    }
+
+    /// Runs a piece of work on the query threads.
+    pub(crate) fn spawn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.handle.spawn(work)
+    }
+}
+
+impl fmt::Debug for SqlEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqlEngine").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Drop for SqlEngine {
+    fn drop(&mut self) {
+        if let Some(threads) = self.threads.lock().take() {
+            threads.shutdown_background();
+        }
+    }
+}
+
+fn runtime_env(config: &SqlConfig) -> SqlResult<RuntimeEnv> {
+    let top = std::num::NonZeroUsize::MIN.saturating_add(2);
+    let pool = TrackConsumersPool::new(FairSpillPool::new(config.memory_bytes), top);
+    let mode = match &config.spill_dir {
+        Some(dir) => DiskManagerMode::Directories(vec![dir.clone()]),
+        None => DiskManagerMode::OsTmpDirectory,
+    };
+    let disk = DiskManagerBuilder::default()
+        .with_mode(mode)
+        .with_max_temp_directory_size(config.spill_bytes);
+    RuntimeEnvBuilder::new()
+        .with_memory_pool(Arc::new(pool))
+        .with_disk_manager_builder(disk)
+        .with_metadata_cache_limit(config.metadata_cache_bytes)
+        .build()
+        .map_err(SqlError::from)
+}

@@ -1,0 +1,212 @@
+//! Buckets of time: `otus_floor(granularity, ts)` over UTC instants, as rollups have them, and
+//! `otus_bucket(granularity, ts, zone)` over the calendar of a time zone.
+
+use std::cell::Cell;
+use std::str::FromStr;
+
+use arrow::array::{Array, ArrayRef, AsArray, TimestampMicrosecondArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
+use chrono::{DateTime, Datelike, Duration, NaiveDate, NaiveDateTime, TimeZone, Utc};
+use chrono_tz::Tz;
+use datafusion::common::ScalarValue;
+use datafusion::error::{DataFusionError, Result as DfResult};
+use datafusion::logical_expr::{
+    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+use otus_engine::time::Granularity;
+
+use crate::error::{SqlError, sqlstate};
+
+/// `otus_floor(granularity, ts)`: start of the UTC bucket, of the type of `ts`.
+pub(crate) fn floor() -> ScalarUDF {
+    ScalarUDF::from(Bucket::new("otus_floor", false))
+}
+
+/// `otus_bucket(granularity, ts, zone)`: start of the bucket by the calendar of `zone`, as an instant.
+pub(crate) fn bucket() -> ScalarUDF {
+    ScalarUDF::from(Bucket::new("otus_bucket", true))
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Bucket {
+    name: &'static str,
+    zoned: bool,
+    signature: Signature,
+}
+
+impl Bucket {
+    fn new(name: &'static str, zoned: bool) -> Self {
+        Self { name, zoned, signature: Signature::user_defined(Volatility::Immutable) }
+    }
+}
+
+impl ScalarUDFImpl for Bucket {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> DfResult<Vec<DataType>> {
+        let wrong = || crate::aggregate::no_such_function(self.name, types);
+        if types.len() != if self.zoned { 3 } else { 2 } {
+            return Err(wrong());
+        }
+        let time = match types.get(1) {
+            Some(DataType::Timestamp(_, zone)) => {
+                DataType::Timestamp(TimeUnit::Microsecond, zone.clone())
+            }
+            Some(DataType::Date32) => DataType::Timestamp(TimeUnit::Microsecond, None),
+            Some(DataType::Utf8 | DataType::Utf8View | DataType::Null) => {
+                DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
+            }
+            _ => return Err(wrong()),
+        };
+        let mut coerced = vec![DataType::Utf8, time];
+        if self.zoned {
+            coerced.push(DataType::Utf8);
+        }
+        Ok(coerced)
+    }
+
+    fn return_type(&self, types: &[DataType]) -> DfResult<DataType> {
+        types.get(1).cloned().ok_or_else(|| crate::aggregate::no_such_function(self.name, types))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        let [granularity, time, rest @ ..] = args.args.as_slice() else {
+            return Err(DataFusionError::from(SqlError::internal("a bucket lacks its arguments")));
+        };
+        let granularity = constant(granularity, self.name, "granularity")?;
+        let granularity = Granularity::from_str(&granularity)
+            .map_err(|e| DataFusionError::from(SqlError::from(e)))?;
+        let zone = match rest.first() {
+            None => None,
+            Some(zone) => {
+                let name = constant(zone, self.name, "time zone")?;
+                Some(Tz::from_str(&name).map_err(|_| {
+                    DataFusionError::from(SqlError::new(
+                        sqlstate::INVALID_PARAMETER,
+                        format!("time zone \"{name}\" not recognized"),
+                    ))
+                })?)
+            }
+        };
+        let scalar = matches!(time, ColumnarValue::Scalar(_));
+        let time = time.to_array(if scalar { 1 } else { args.number_rows })?;
+        let floored = truncate(&time, granularity, zone)?;
+        if scalar {
+            return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&floored, 0)?));
+        }
+        Ok(ColumnarValue::Array(floored))
+    }
+}
+
+fn constant(value: &ColumnarValue, function: &str, what: &str) -> DfResult<String> {
+    if let ColumnarValue::Scalar(value) = value
+        && let Some(Some(text)) = value.try_as_str()
+    {
+        return Ok(text.to_string());
+    }
+    Err(DataFusionError::from(SqlError::new(
+        sqlstate::INVALID_PARAMETER,
+        format!("the {what} of {function}() must be a constant"),
+    )))
+}
+
+fn truncate(time: &ArrayRef, granularity: Granularity, zone: Option<Tz>) -> DfResult<ArrayRef> {
+    let data_type = time.data_type().clone();
+    let plain = cast(time, &DataType::Timestamp(TimeUnit::Microsecond, None))?;
+    let values = plain.as_primitive::<TimestampMicrosecondType>();
+    let floored: TimestampMicrosecondArray = match zone.filter(|z| *z != Tz::UTC) {
+        None => values.unary(|us| granularity.floor_us(us)),
+        Some(zone) => {
+            // Neighbours mostly share a bucket.
+            let last: Cell<Option<(i64, i64)>> = Cell::new(None);
+            values.unary(|us| match last.get() {
+                Some((from, to)) if (from..to).contains(&us) => from,
+                _ => {
+                    let (from, to) = zoned(granularity, us, zone);
+                    last.set(Some((from, to)));
+                    from
+                }
+            })
+        }
+    };
+    Ok(cast(&floored, &data_type)?)
+}
+
+/// The bucket that holds an instant, `[from, to)`. Buckets below a day follow the zone's offset at the
+/// instant; from a day on they follow its calendar.
+fn zoned(granularity: Granularity, us: i64, zone: Tz) -> (i64, i64) {
+    let Some(instant) = DateTime::<Utc>::from_timestamp_micros(us) else { return (us, us) };
+    let local = instant.with_timezone(&zone).naive_local();
+    if let Some(width) = granularity.fixed_us().filter(|w| *w < otus_engine::time::DAY_US) {
+        let local_us = local.and_utc().timestamp_micros();
+        let into = local_us.rem_euclid(width);
+        return (us - into, us - into + 1);
+    }
+    let start = day_start(granularity, local);
+    let next = Granularity::next_us(granularity, start.and_utc().timestamp_micros());
+    let next = DateTime::<Utc>::from_timestamp_micros(next).map_or(start, |t| t.naive_utc());
+    (instant_of(start, zone), instant_of(next, zone))
+}
+
+fn day_start(granularity: Granularity, local: NaiveDateTime) -> NaiveDateTime {
+    let date = local.date();
+    let first = match granularity {
+        Granularity::Week => {
+            date - Duration::days(i64::from(date.weekday().num_days_from_monday()))
+        }
+        Granularity::Month => date.with_day(1).unwrap_or(date),
+        Granularity::Quarter => {
+            NaiveDate::from_ymd_opt(date.year(), date.month0() / 3 * 3 + 1, 1).unwrap_or(date)
+        }
+        Granularity::Year => NaiveDate::from_ymd_opt(date.year(), 1, 1).unwrap_or(date),
+        _ => date,
+    };
+    first.and_hms_opt(0, 0, 0).unwrap_or(local)
+}
+
+/// The instant at which a local time begins; in a gap, the first instant after it.
+fn instant_of(local: NaiveDateTime, zone: Tz) -> i64 {
+    let mut at = local;
+    for _ in 0..48 {
+        if let Some(found) = zone.from_local_datetime(&at).earliest() {
+            return found.timestamp_micros();
+        }
+        at += Duration::minutes(30);
+    }
+    local.and_utc().timestamp_micros()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> i64 {
+        DateTime::parse_from_rfc3339(text).unwrap().timestamp_micros()
+    }
+
+    #[test]
+    fn buckets_follow_the_calendar_of_the_zone() {
+        let check = |g: Granularity, zone: &str, time: &str, expected: &str| {
+            let (from, to) = zoned(g, at(time), zone.parse().unwrap());
+            assert_eq!(from, at(expected), "{g} in {zone} of {time}");
+            assert!(from <= at(time) && (at(time) < to || g < Granularity::Day));
+        };
+        use Granularity as G;
+        check(G::Day, "Europe/Berlin", "2026-03-29T12:00:00Z", "2026-03-28T23:00:00Z");
+        check(G::Day, "Europe/Berlin", "2026-03-30T12:00:00Z", "2026-03-29T22:00:00Z");
+        check(G::Day, "Europe/Berlin", "2026-10-25T22:59:00Z", "2026-10-24T22:00:00Z");
+        check(G::Hour, "Asia/Kolkata", "2026-01-01T10:10:00Z", "2026-01-01T09:30:00Z");
+        check(G::Week, "America/New_York", "2026-01-05T02:00:00Z", "2025-12-29T05:00:00Z");
+        check(G::Month, "Asia/Tokyo", "2026-01-31T16:00:00Z", "2026-01-31T15:00:00Z");
+        check(G::Quarter, "Europe/Berlin", "2026-06-30T21:59:59Z", "2026-03-31T22:00:00Z");
+        check(G::Hour, "Europe/Berlin", "2026-10-25T00:30:00Z", "2026-10-25T00:00:00Z");
+        check(G::Hour, "Europe/Berlin", "2026-10-25T01:30:00Z", "2026-10-25T01:00:00Z");
+    }
+}

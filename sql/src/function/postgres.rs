@@ -1,0 +1,162 @@
+//! Small functions of Postgres that tools call and that have one answer here.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Int64Type};
+use datafusion::common::ScalarValue;
+use datafusion::error::Result as DfResult;
+use datafusion::logical_expr::{
+    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+
+/// A function whose answer is the same for all arguments.
+#[derive(Debug)]
+struct Same {
+    name: &'static str,
+    value: ScalarValue,
+    signature: Signature,
+}
+
+impl PartialEq for Same {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+impl Eq for Same {}
+impl std::hash::Hash for Same {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}
+
+impl ScalarUDFImpl for Same {
+    fn name(&self) -> &str {
+        self.name
+    }
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+    fn return_type(&self, _: &[DataType]) -> DfResult<DataType> {
+        Ok(self.value.data_type())
+    }
+    fn invoke_with_args(&self, _: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        Ok(ColumnarValue::Scalar(self.value.clone()))
+    }
+}
+
+fn same(name: &'static str, value: ScalarValue) -> ScalarUDF {
+    let signature = Signature::one_of(
+        vec![
+            datafusion::logical_expr::TypeSignature::Nullary,
+            datafusion::logical_expr::TypeSignature::VariadicAny,
+        ],
+        Volatility::Stable,
+    );
+    ScalarUDF::from(Same { name, value, signature })
+}
+
+/// All of them.
+pub(super) fn all() -> Vec<ScalarUDF> {
+    let yes = ScalarValue::Boolean(Some(true));
+    let no = ScalarValue::Boolean(Some(false));
+    let no_text = ScalarValue::Utf8(None);
+    let mut list: Vec<ScalarUDF> = [
+        "pg_function_is_visible",
+        "pg_type_is_visible",
+        "pg_opclass_is_visible",
+        "pg_operator_is_visible",
+        "pg_collation_is_visible",
+        "has_column_privilege",
+        "has_function_privilege",
+        "has_database_privilege",
+        "has_sequence_privilege",
+    ]
+    .into_iter()
+    .map(|name| same(name, yes.clone()))
+    .collect();
+    list.extend(
+        [
+            "obj_description",
+            "col_description",
+            "shobj_description",
+            "pg_get_viewdef",
+            "pg_get_indexdef",
+            "pg_get_ruledef",
+            "pg_get_triggerdef",
+            "pg_get_function_arguments",
+            "pg_get_function_result",
+            "pg_get_functiondef",
+            "pg_get_serial_sequence",
+            "pg_tablespace_location",
+            "inet_server_addr",
+            "inet_client_addr",
+        ]
+        .into_iter()
+        .map(|name| same(name, no_text.clone())),
+    );
+    list.push(same("pg_is_in_recovery", no.clone()));
+    list.push(same("pg_advisory_unlock_all", ScalarValue::Utf8(Some(String::new()))));
+    list.push(same("txid_current", ScalarValue::Int64(Some(1))));
+    list.push(same("inet_server_port", ScalarValue::Int32(None)));
+    list.push(same("pg_table_size", ScalarValue::Int64(Some(0))));
+    list.push(ScalarUDF::from(PrettySize::default()));
+    list
+}
+
+/// `pg_size_pretty(bytes)`.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct PrettySize(Signature);
+
+impl Default for PrettySize {
+    fn default() -> Self {
+        Self(Signature::exact(vec![DataType::Int64], Volatility::Immutable))
+    }
+}
+
+impl ScalarUDFImpl for PrettySize {
+    fn name(&self) -> &'static str {
+        "pg_size_pretty"
+    }
+    fn signature(&self) -> &Signature {
+        &self.0
+    }
+    fn return_type(&self, _: &[DataType]) -> DfResult<DataType> {
+        Ok(DataType::Utf8)
+    }
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        let arrays = ColumnarValue::values_to_arrays(&args.args)?;
+        let sizes: ArrayRef = match arrays.first() {
+            Some(array) => cast(array, &DataType::Int64)?,
+            None => Arc::new(Int64Array::new_null(args.number_rows)),
+        };
+        let pretty: StringArray =
+            sizes.as_primitive::<Int64Type>().iter().map(|size| size.map(pretty)).collect();
+        debug_assert_eq!(pretty.len(), sizes.len());
+        Ok(ColumnarValue::Array(Arc::new(pretty)))
+    }
+}
+
+fn pretty(bytes: i64) -> String {
+    let mut size = bytes;
+    for unit in ["bytes", "kB", "MB", "GB"] {
+        if size.unsigned_abs() < 10 * 1024 {
+            return format!("{size} {unit}");
+        }
+        size = (size + 512) / 1024;
+    }
+    format!("{size} TB")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pretty;
+
+    #[test]
+    fn sizes_read_as_in_postgres() {
+        assert_eq!(pretty(10_239), "10239 bytes");
+        assert_eq!(pretty(10_240), "10 kB");
+        assert_eq!(pretty(123_456_789), "118 MB");
+    }
+}

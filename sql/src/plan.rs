@@ -1,0 +1,99 @@
+//! From a parsed query to a logical plan over the snapshot of a state, and the last check that a plan
+//! only reads.
+
+use std::sync::Arc;
+
+use arrow::array::{AsArray, StringArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
+use datafusion::execution::SessionState;
+use datafusion::execution::context::SQLOptions;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::SendableRecordBatchStream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::scalar::ScalarValue;
+use datafusion::sql::parser::Statement as DfStatement;
+use datafusion::sql::sqlparser::ast;
+use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
+use futures::StreamExt;
+
+use crate::error::{SqlError, SqlResult};
+use crate::statement::{Plannable, name_outputs};
+
+/// Plans a query. Nothing is optimised yet, and parameters are still open.
+pub(crate) async fn logical(state: &SessionState, query: &Plannable) -> SqlResult<LogicalPlan> {
+    let statement = dialect(query);
+    plan(state, statement).await
+}
+
+/// Plans an EXPLAIN of a query.
+pub(crate) async fn explain(
+    state: &SessionState,
+    statement: ast::Statement,
+    query: &Plannable,
+) -> SqlResult<LogicalPlan> {
+    let mut explain = statement;
+    if let ast::Statement::Explain { statement, .. } = &mut explain {
+        **statement = dialect(query);
+    }
+    plan(state, explain).await
+}
+
+async fn plan(state: &SessionState, statement: ast::Statement) -> SqlResult<LogicalPlan> {
+    let statement = DfStatement::Statement(Box::new(statement));
+    state.statement_to_plan(statement).await.map_err(SqlError::from)
+}
+
+/// Catalogue queries of tools need rewriting before they plan; other queries are left as they are.
+fn dialect(query: &Plannable) -> ast::Statement {
+    if let Some(text) = &query.catalog_text
+        && let Ok(list) = PostgresCompatibilityParser::new().parse(text)
+        && let [ast::Statement::Query(rewritten)] = list.as_slice()
+    {
+        let mut rewritten = rewritten.clone();
+        let _names = name_outputs(&mut rewritten);
+        return ast::Statement::Query(rewritten);
+    }
+    ast::Statement::Query(query.query.clone())
+}
+
+/// Puts the values of parameters in.
+pub(crate) fn with_params(plan: LogicalPlan, params: Vec<ScalarValue>) -> SqlResult<LogicalPlan> {
+    if params.is_empty() {
+        return Ok(plan);
+    }
+    plan.with_param_values(params).map_err(SqlError::from)
+}
+
+/// Refuses a plan that would do anything but read.
+pub(crate) fn verify(plan: &LogicalPlan) -> SqlResult<()> {
+    SQLOptions::new()
+        .with_allow_ddl(false)
+        .with_allow_dml(false)
+        .with_allow_statements(false)
+        .verify_plan(plan)
+        .map_err(|_| crate::statement::read_only("a statement that writes"))
+}
+
+/// The answer of EXPLAIN as Postgres gives it: one text column, one line a row.
+pub(crate) async fn explain_lines(
+    mut stream: SendableRecordBatchStream,
+) -> SqlResult<(SchemaRef, SendableRecordBatchStream)> {
+    let mut lines = Vec::new();
+    while let Some(batch) = stream.next().await {
+        let batch = batch.map_err(SqlError::from)?;
+        let column = |i: usize| arrow::compute::cast(batch.column(i), &DataType::Utf8);
+        let (kinds, plans) = (column(0), column(1));
+        let (Ok(kinds), Ok(plans)) = (kinds, plans) else { continue };
+        let (kinds, plans) = (kinds.as_string::<i32>().clone(), plans.as_string::<i32>().clone());
+        for (kind, plan) in kinds.iter().zip(plans.iter()) {
+            lines.push(format!("-- {}", kind.unwrap_or_default().replace('_', " ")));
+            lines.extend(plan.unwrap_or_default().lines().map(str::to_string));
+        }
+    }
+    let schema = Arc::new(Schema::new(vec![Field::new("QUERY PLAN", DataType::Utf8, false)]));
+    let batch = RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(StringArray::from(lines))])
+        .map_err(|e| SqlError::internal(e.to_string()))?;
+    let rows = futures::stream::iter([Ok(batch)]);
+    Ok((Arc::clone(&schema), Box::pin(RecordBatchStreamAdapter::new(schema, rows))))
+}

@@ -1,0 +1,13 @@
+//! Tables as the planner sees them, over one pinned snapshot: raw rows, rollup states and their finished
+//! views, system tables. Files are pruned here on what the log knows of them, without opening one.
+
+mod bounds;
+mod prune;
+mod raw;
+mod rollup;
+mod scan;
+mod system;
+
+pub(crate) use raw::RawTable;
+pub(crate) use rollup::{StatesTable, view};
+pub(crate) use system::{SYSTEM_SCHEMA, SYSTEM_TABLES, system_table};

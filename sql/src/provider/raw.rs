@@ -1,0 +1,124 @@
+//! The raw rows of a table: pruned files united with hot chunks, from the raw horizon on.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::error::Result as DfResult;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use otus_engine::compiled::CompiledTable;
+use otus_engine::log::op::FileEntry;
+use otus_engine::snapshot::Snapshot;
+
+use super::prune::{self, Files, Ranges};
+use super::scan::{Scan, from_time, predicate};
+
+/// A raw table at one snapshot.
+pub(crate) struct RawTable {
+    snapshot: Arc<Snapshot>,
+    table: Arc<CompiledTable>,
+}
+
+impl RawTable {
+    pub(crate) fn new(snapshot: Arc<Snapshot>, table: Arc<CompiledTable>) -> Self {
+        Self { snapshot, table }
+    }
+}
+
+impl fmt::Debug for RawTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RawTable({}, {})", self.table.def.qualified_name(), self.snapshot.sequence())
+    }
+}
+
+/// Files and batches of a table that a scan must read, and whether any row of them may lie before the
+/// horizon.
+struct Pieces {
+    files: Vec<Arc<FileEntry>>,
+    batches: Vec<arrow::array::RecordBatch>,
+    cut: bool,
+}
+
+impl RawTable {
+    fn pieces(&self, session: &dyn Session, filters: &[Expr]) -> DfResult<Pieces> {
+        let schema = &self.table.schema;
+        let predicate = predicate(session, schema, filters)?;
+        let horizon = self.snapshot.horizon_us(self.table.id).unwrap_or(i64::MIN);
+        let files = self.snapshot.raw_files(self.table.id);
+        let keep = prune::keep(predicate.as_ref(), schema, &Files { schema, files, shift: None })?;
+        let kept = files.iter().zip(keep).filter(|(_, keep)| *keep).map(|(f, _)| Arc::clone(f));
+        let files: Vec<_> = kept
+            .filter(|f| f.rows > 0 && f.time.is_none_or(|(_, max)| max >= horizon))
+            .collect();
+        let chunks = self.snapshot.hot(self.table.id);
+        let ranges: Vec<_> = chunks.iter().map(|c| c.time_range()).collect();
+        let column = self.table.def.time.as_str();
+        let keep = prune::keep(predicate.as_ref(), schema, &Ranges { schema, column, ranges: &ranges })?;
+        let chunks: Vec<_> = chunks
+            .iter()
+            .zip(keep)
+            .filter(|(c, keep)| *keep && c.time_range().is_some_and(|(_, max)| max >= horizon))
+            .map(|(c, _)| c)
+            .collect();
+        let before = |time: Option<(i64, i64)>| time.is_none_or(|(min, _)| min < horizon);
+        let cut = horizon > i64::MIN
+            && (files.iter().any(|f| before(f.time)) || chunks.iter().any(|c| before(c.time_range())));
+        let batches = chunks.iter().flat_map(|c| c.batches().iter().cloned()).collect();
+        Ok(Pieces { files, batches, cut })
+    }
+}
+
+#[async_trait]
+impl TableProvider for RawTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.table.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> DfResult<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let Pieces { files, batches, cut } = self.pieces(session, filters)?;
+        let wanted = projection.map_or(self.table.schema.fields().len(), Vec::len);
+        let with_time = projection.filter(|p| cut && !p.contains(&self.table.time_index)).map(|p| {
+            p.iter().copied().chain([self.table.time_index]).collect::<Vec<_>>()
+        });
+        let scan = Scan {
+            session,
+            snapshot: &self.snapshot,
+            schema: &self.table.schema,
+            projection: with_time.as_ref().or(projection),
+            filters,
+            limit: limit.filter(|_| !cut),
+        };
+        let mut plans = Vec::new();
+        if !files.is_empty() {
+            plans.push(scan.parquet(&files)?);
+        }
+        if !batches.is_empty() {
+            plans.push(scan.memory(batches)?);
+        }
+        let plan = scan.union(plans)?;
+        match self.snapshot.horizon_us(self.table.id) {
+            Some(horizon) if cut => from_time(plan, &self.table.def.time, horizon, wanted),
+            _ => Ok(plan),
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! Rollups: a table of partial states per granularity, and the finished view over it. A state of a coarser
+//! granularity may still lie in level-0 files and hot rows at the finest one: its bucket is truncated here.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::Column;
+use datafusion::datasource::{ViewTable, provider_as_source};
+use datafusion::error::{DataFusionError, Result as DfResult};
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::{
+    Expr, LogicalPlanBuilder, TableProviderFilterPushDown, TableType, cast, col,
+};
+use datafusion::physical_expr::ScalarFunctionExpr;
+use datafusion::physical_expr::expressions::{col as physical_col, lit};
+use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
+use otus_engine::catalog::{BUCKET_COLUMN, RollupId};
+use otus_engine::compiled::{CompiledRollup, CompiledTable};
+use otus_engine::log::op::FileEntry;
+use otus_engine::snapshot::Snapshot;
+use otus_engine::time::Granularity;
+
+use super::prune::{self, Files, Ranges};
+use super::scan::{Scan, from_time, predicate};
+use crate::aggregate;
+use crate::compile::finish_expr;
+use crate::error::SqlError;
+use crate::function;
+
+/// Partial states of one granularity of a rollup.
+pub(crate) struct StatesTable {
+    snapshot: Arc<Snapshot>,
+    table: Arc<CompiledTable>,
+    rollup: RollupId,
+    granularity: Granularity,
+    schema: SchemaRef,
+}
+
+impl StatesTable {
+    /// The states of `rollup` at `granularity`.
+    pub(crate) fn new(
+        snapshot: Arc<Snapshot>,
+        table: Arc<CompiledTable>,
+        rollup: &CompiledRollup,
+        granularity: Granularity,
+    ) -> Self {
+        let schema = Arc::clone(rollup.plan.schema());
+        Self { snapshot, table, rollup: rollup.id, granularity, schema }
+    }
+
+    fn finest(&self) -> Granularity {
+        self.table.rollup(self.rollup).map_or(self.granularity, |r| r.def.finest())
+    }
+
+    /// Truncates the bucket of a plan.
+    fn truncated(
+        &self,
+        session: &dyn Session,
+        plan: Arc<dyn ExecutionPlan>,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let schema = plan.schema();
+        let list = schema.fields().iter().map(|field| {
+            let column = physical_col(field.name(), &schema)?;
+            if field.name() != BUCKET_COLUMN {
+                return Ok((column, field.name().clone()));
+            }
+            let name = lit(self.granularity.name());
+            let expr = ScalarFunctionExpr::try_new(
+                Arc::new(function::floor()),
+                vec![name, column],
+                &schema,
+                Arc::new(session.config_options().clone()),
+            )?;
+            Ok((Arc::new(expr) as Arc<dyn PhysicalExpr>, field.name().clone()))
+        });
+        let list = list.collect::<DfResult<Vec<_>>>()?;
+        Ok(Arc::new(ProjectionExec::try_new(list, plan)?))
+    }
+
+    /// Live files that the predicate does not exclude: those to be read as they are, and those to be
+    /// truncated.
+    fn files(
+        &self,
+        predicate: Option<&Arc<dyn PhysicalExpr>>,
+        horizon: i64,
+    ) -> DfResult<(Vec<Arc<FileEntry>>, Vec<Arc<FileEntry>>)> {
+        let files = self.snapshot.rollup_files(self.rollup, self.granularity);
+        let floor = |us: i64| self.granularity.floor_us(us);
+        let shift: Option<(&str, &dyn Fn(i64) -> i64)> = Some((BUCKET_COLUMN, &floor));
+        let known = Files { schema: &self.schema, files: &files, shift };
+        let keep = prune::keep(predicate, &self.schema, &known)?;
+        let coarser = self.granularity != self.finest();
+        Ok(files
+            .iter()
+            .zip(keep)
+            .filter(|(f, keep)| {
+                *keep && f.rows > 0 && f.time.is_none_or(|(_, max)| floor(max) >= horizon)
+            })
+            .map(|(f, _)| Arc::clone(f))
+            .partition(|f| f.level > 0 || !coarser))
+    }
+}
+
+impl fmt::Debug for StatesTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StatesTable({}, {})", self.rollup.0, self.granularity)
+    }
+}
+
+#[async_trait]
+impl TableProvider for StatesTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> DfResult<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        _limit: Option<usize>,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let all: Vec<usize> = (0..self.schema.fields().len()).collect();
+        let projection = projection.unwrap_or(&all);
+        let horizon =
+            self.snapshot.rollup_horizon_us(self.rollup, self.granularity).unwrap_or(i64::MIN);
+        let predicate = predicate(session, &self.schema, filters)?;
+        let (whole, fine) = self.files(predicate.as_ref(), horizon)?;
+        // Bucket is column 0; a horizon needs it even where the query does not.
+        let bucket = self.schema.index_of(BUCKET_COLUMN)?;
+        let cut = horizon > i64::MIN;
+        let mut wide = projection.clone();
+        if cut && !wide.contains(&bucket) {
+            wide.push(bucket);
+        }
+        let scan = Scan {
+            session,
+            snapshot: &self.snapshot,
+            schema: &self.schema,
+            projection: Some(&wide),
+            filters,
+            limit: None,
+        };
+        let coarser = self.granularity != self.finest() && wide.contains(&bucket);
+        let mut plans = Vec::new();
+        if !whole.is_empty() {
+            plans.push(scan.parquet(&whole)?);
+        }
+        // Bounds in `filters` are of truncated buckets, which the pruning inside a file does not know.
+        let fine_scan = Scan { filters: if coarser { &[] } else { filters }, ..scan };
+        let mut cut_down = |plan| -> DfResult<()> {
+            plans.push(if coarser { self.truncated(session, plan)? } else { plan });
+            Ok(())
+        };
+        if !fine.is_empty() {
+            cut_down(fine_scan.parquet(&fine)?)?;
+        }
+        let hot = self.hot(predicate.as_ref())?;
+        if !hot.is_empty() {
+            cut_down(fine_scan.memory(hot)?)?;
+        }
+        let plan = fine_scan.union(plans)?;
+        if cut { from_time(plan, BUCKET_COLUMN, horizon, projection.len()) } else { Ok(plan) }
+    }
+}
+
+impl StatesTable {
+    fn hot(
+        &self,
+        predicate: Option<&Arc<dyn PhysicalExpr>>,
+    ) -> DfResult<Vec<arrow::array::RecordBatch>> {
+        let states = self.snapshot.hot_states(self.rollup);
+        let states = states.map_err(|e| DataFusionError::from(SqlError::from(e)))?;
+        let chunks = self.snapshot.hot(self.table.id).iter().filter(|c| c.rows() > 0);
+        let floor = |us: i64| self.granularity.floor_us(us);
+        let ranges: Vec<_> =
+            chunks.map(|c| c.time_range().map(|(a, b)| (floor(a), floor(b)))).collect();
+        if ranges.len() != states.len() {
+            return Ok(states);
+        }
+        let known = Ranges { schema: &self.schema, column: BUCKET_COLUMN, ranges: &ranges };
+        let keep = prune::keep(predicate, &self.schema, &known)?;
+        Ok(states.into_iter().zip(keep).filter(|(_, keep)| *keep).map(|(s, _)| s).collect())
+    }
+}
+
+/// The finished view `<rollup>_<granularity>`: bucket, dimensions, measures.
+pub(crate) fn view(
+    state: &SessionState,
+    snapshot: &Arc<Snapshot>,
+    table: &Arc<CompiledTable>,
+    rollup: &CompiledRollup,
+    granularity: Granularity,
+) -> DfResult<Arc<dyn TableProvider>> {
+    let states =
+        StatesTable::new(Arc::clone(snapshot), Arc::clone(table), rollup, granularity);
+    let schema = Arc::clone(&states.schema);
+    let keys: Vec<String> = std::iter::once(BUCKET_COLUMN.to_string())
+        .chain(rollup.def.dimensions.iter().cloned())
+        .collect();
+    let plain = |name: &str| Expr::Column(Column::new_unqualified(name));
+    let mut fields = Vec::new();
+    let mut merges = Vec::new();
+    for call in rollup.plan.calls() {
+        let Some(compiled) = table.measures.calls.get(*call) else { continue };
+        let columns = schema.fields().get(rollup.plan.state_columns(*call)).unwrap_or_default();
+        let mut args: Vec<Expr> = columns.iter().map(|f| plain(f.name())).collect();
+        if let otus_engine::expr::AggregateFunction::ApproxQuantile { p } = compiled.function {
+            args.push(datafusion::logical_expr::lit(p));
+        }
+        let name = format!("__call{call}");
+        let types: Vec<_> = compiled.args.iter().map(|a| a.data_type().clone()).collect();
+        let output = compiled.function.output_type(&types);
+        let output = output.map_err(|e| DataFusionError::from(SqlError::from(e)))?;
+        fields.push(Field::new(&name, output, true));
+        merges.push(aggregate::merging(compiled.function).call(args).alias(name));
+    }
+    let calls = Schema::new(fields);
+    let mut finished: Vec<Expr> = keys.iter().map(|k| plain(k)).collect();
+    for measure in &table.measures.measures {
+        let listed = rollup.def.measures.is_empty() || rollup.def.measures.contains(&measure.name);
+        if listed && measure.calls.iter().all(|c| rollup.plan.calls().contains(c)) {
+            let finish = finish_expr(state, &measure.finish_sql, &calls)?;
+            finished.push(cast(finish, measure.data_type.clone()).alias(&measure.name));
+        }
+    }
+    let source = provider_as_source(Arc::new(states));
+    let plan = LogicalPlanBuilder::scan("states", source, None)?
+        .aggregate(keys.iter().map(|k| col(Column::new_unqualified(k))), merges)?
+        .project(finished)?
+        .build()?;
+    Ok(Arc::new(ViewTable::new(plan, None)))
+}

@@ -1,0 +1,265 @@
+//! System tables, `otus.*`: what the log and the hot rows hold, as rows.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, BooleanArray, Int32Array, Int64Array, RecordBatch, StringArray,
+    TimestampMicrosecondArray,
+};
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::datasource::MemTable;
+use datafusion::error::Result as DfResult;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use otus_engine::dataset::rejected_schema;
+use otus_engine::log::op::{FileEntry, Target};
+use otus_engine::snapshot::Snapshot;
+
+use super::prune::{self, Files};
+use super::scan::{Scan, predicate};
+
+/// The schema of system tables.
+pub(crate) const SYSTEM_SCHEMA: &str = "otus";
+/// Their names.
+pub(crate) const SYSTEM_TABLES: &[&str] =
+    &["partitions", "segments", "rollups", "rejected", "fields"];
+
+/// A system table at a snapshot.
+pub(crate) fn system_table(
+    snapshot: &Arc<Snapshot>,
+    name: &str,
+) -> DfResult<Option<Arc<dyn TableProvider>>> {
+    let batch = match name {
+        "partitions" => partitions(snapshot)?,
+        "segments" => segments(snapshot)?,
+        "rollups" => rollups(snapshot)?,
+        "fields" => fields(snapshot)?,
+        "rejected" => return Ok(Some(Arc::new(Rejected::new(Arc::clone(snapshot))))),
+        _ => return Ok(None),
+    };
+    Ok(Some(Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?)))
+}
+
+/// Columns under construction.
+#[derive(Default)]
+struct Columns(Vec<(Field, ArrayRef)>);
+
+impl Columns {
+    fn add(mut self, name: &str, array: ArrayRef) -> Self {
+        self.0.push((Field::new(name, array.data_type().clone(), true), array));
+        self
+    }
+    fn text(self, name: &str, values: impl IntoIterator<Item = Option<String>>) -> Self {
+        self.add(name, Arc::new(values.into_iter().collect::<StringArray>()))
+    }
+    fn int(self, name: &str, values: impl IntoIterator<Item = Option<i64>>) -> Self {
+        self.add(name, Arc::new(values.into_iter().collect::<Int64Array>()))
+    }
+    fn small(self, name: &str, values: impl IntoIterator<Item = i32>) -> Self {
+        self.add(name, Arc::new(values.into_iter().map(Some).collect::<Int32Array>()))
+    }
+    fn bool(self, name: &str, values: impl IntoIterator<Item = bool>) -> Self {
+        self.add(name, Arc::new(values.into_iter().map(Some).collect::<BooleanArray>()))
+    }
+    fn time(self, name: &str, values: impl IntoIterator<Item = Option<i64>>) -> Self {
+        let array: TimestampMicrosecondArray = values.into_iter().collect();
+        self.add(name, Arc::new(array.with_timezone("UTC")))
+    }
+    fn batch(self) -> DfResult<RecordBatch> {
+        let (fields, arrays): (Vec<_>, Vec<_>) = self.0.into_iter().unzip();
+        Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?)
+    }
+}
+
+fn count(n: u64) -> Option<i64> {
+    i64::try_from(n).ok()
+}
+
+fn partitions(snapshot: &Snapshot) -> DfResult<RecordBatch> {
+    let manifest = snapshot.manifest();
+    let mut rows = Vec::new();
+    for table in manifest.tables.values() {
+        let ends = snapshot.positions(table.id);
+        for (tp, position) in &table.positions {
+            let visible = ends.get(tp).map_or(position.offset, |(_, end)| *end);
+            rows.push((table, tp, position, visible, manifest.claims.get(tp)));
+        }
+    }
+    Columns::default()
+        .text("schema", rows.iter().map(|r| Some(r.0.def.schema.clone())))
+        .text("table", rows.iter().map(|r| Some(r.0.def.name.clone())))
+        .text("topic", rows.iter().map(|r| Some(r.1.topic.to_string())))
+        .small("partition", rows.iter().map(|r| r.1.partition))
+        .int("start_offset", rows.iter().map(|r| Some(r.2.start)))
+        .int("committed_offset", rows.iter().map(|r| Some(r.2.offset)))
+        .int("visible_offset", rows.iter().map(|r| Some(r.3)))
+        .int("rows_kept", rows.iter().map(|r| count(r.2.counts.kept)))
+        .int("rows_filtered", rows.iter().map(|r| count(r.2.counts.filtered)))
+        .int("rows_rejected", rows.iter().map(|r| count(r.2.counts.rejected)))
+        .text("log_kind", rows.iter().map(|r| Some(r.2.identity.kind.clone())))
+        .text("log_cluster", rows.iter().map(|r| Some(r.2.identity.cluster.clone())))
+        .text("topic_id", rows.iter().map(|r| Some(r.2.identity.topic_id.clone())))
+        .text("member", rows.iter().map(|r| r.4.map(|c| c.member.clone())))
+        .int("epoch", rows.iter().map(|r| r.4.and_then(|c| count(c.epoch))))
+        .batch()
+}
+
+/// A live file with the names of what it belongs to.
+struct Segment<'a> {
+    table: Option<String>,
+    rollup: Option<String>,
+    file: &'a FileEntry,
+}
+
+fn segments(snapshot: &Snapshot) -> DfResult<RecordBatch> {
+    let manifest = snapshot.manifest();
+    let mut rows = Vec::new();
+    for table in manifest.tables.values() {
+        let name = Some(table.def.qualified_name());
+        rows.extend(table.files.iter().map(|file| Segment { table: name.clone(), rollup: None, file }));
+    }
+    for rollup in manifest.rollups.values() {
+        let table = manifest.tables.get(&rollup.table).map(|t| t.def.qualified_name());
+        let name = Some(rollup.def.name.clone());
+        rows.extend(
+            rollup.files.iter().map(|file| Segment { table: table.clone(), rollup: name.clone(), file }),
+        );
+    }
+    rows.extend(manifest.rejected.iter().map(|file| Segment { table: None, rollup: None, file }));
+    let kind = |target: Target| match target {
+        Target::Raw(_) => "raw",
+        Target::Rollup { .. } => "rollup",
+        Target::Rejected => "rejected",
+    };
+    let granularity = |target: Target| match target {
+        Target::Rollup { granularity, .. } => Some(granularity.to_string()),
+        _ => None,
+    };
+    let ranges = |file: &FileEntry| {
+        let list = file.ranges.iter().map(|r| format!("{}:{}-{}", r.tp, r.from, r.to));
+        Some(list.collect::<Vec<_>>().join(" "))
+    };
+    Columns::default()
+        .text("kind", rows.iter().map(|r| Some(kind(r.file.target).to_string())))
+        .text("table", rows.iter().map(|r| r.table.clone()))
+        .text("rollup", rows.iter().map(|r| r.rollup.clone()))
+        .text("granularity", rows.iter().map(|r| granularity(r.file.target)))
+        .text("path", rows.iter().map(|r| Some(r.file.path.clone())))
+        .small("level", rows.iter().map(|r| i32::from(r.file.level)))
+        .int("rows", rows.iter().map(|r| count(r.file.rows)))
+        .int("bytes", rows.iter().map(|r| count(r.file.bytes)))
+        .time("min_time", rows.iter().map(|r| r.file.time.map(|t| t.0)))
+        .time("max_time", rows.iter().map(|r| r.file.time.map(|t| t.1)))
+        .text("sorted_by", rows.iter().map(|r| Some(r.file.sorted_by.join(", "))))
+        .text("offsets", rows.iter().map(|r| ranges(r.file)))
+        .time("created_at", rows.iter().map(|r| Some(r.file.created_at_us)))
+        .batch()
+}
+
+fn rollups(snapshot: &Snapshot) -> DfResult<RecordBatch> {
+    let manifest = snapshot.manifest();
+    let mut rows = Vec::new();
+    for rollup in manifest.rollups.values() {
+        let Some(table) = manifest.tables.get(&rollup.table) else { continue };
+        for granularity in &rollup.def.granularities {
+            let files = snapshot.rollup_files(rollup.id, *granularity);
+            let stored: u64 = files.iter().map(|f| f.rows).sum();
+            let bytes: u64 = files.iter().map(|f| f.bytes).sum();
+            // Covered from the beginning: a partition whose start lies before what is covered is not.
+            let complete = table.positions.iter().all(|(tp, position)| {
+                rollup.since.get(tp).is_none_or(|since| *since <= position.start)
+                    || rollup.coverage.iter().any(|c| c.tp == *tp && c.from <= position.start)
+            });
+            rows.push((table, rollup, *granularity, files.len(), stored, bytes, complete));
+        }
+    }
+    Columns::default()
+        .text("schema", rows.iter().map(|r| Some(r.0.def.schema.clone())))
+        .text("table", rows.iter().map(|r| Some(r.0.def.name.clone())))
+        .text("rollup", rows.iter().map(|r| Some(r.1.def.name.clone())))
+        .text("granularity", rows.iter().map(|r| Some(r.2.to_string())))
+        .text("view", rows.iter().map(|r| Some(r.1.def.view_name(r.2))))
+        .text("dimensions", rows.iter().map(|r| Some(r.1.def.dimensions.join(", "))))
+        .text("measures", rows.iter().map(|r| Some(r.1.def.measures.join(", "))))
+        .int("files", rows.iter().map(|r| i64::try_from(r.3).ok()))
+        .int("rows", rows.iter().map(|r| count(r.4)))
+        .int("bytes", rows.iter().map(|r| count(r.5)))
+        .bool("complete", rows.iter().map(|r| r.6))
+        .time("horizon", rows.iter().map(|r| r.1.horizon_us.get(&r.2).copied()))
+        .batch()
+}
+
+fn fields(snapshot: &Snapshot) -> DfResult<RecordBatch> {
+    let manifest = snapshot.manifest();
+    let rows: Vec<_> =
+        manifest.tables.values().flat_map(|t| t.fields.iter().map(move |f| (t, f))).collect();
+    Columns::default()
+        .text("schema", rows.iter().map(|r| Some(r.0.def.schema.clone())))
+        .text("table", rows.iter().map(|r| Some(r.0.def.name.clone())))
+        .text("path", rows.iter().map(|r| Some(r.1.path.clone())))
+        .text("json_type", rows.iter().map(|r| Some(r.1.json_type.clone())))
+        .int("count", rows.iter().map(|r| count(r.1.count)))
+        .text("first_topic", rows.iter().map(|r| Some(r.1.first.0.topic.to_string())))
+        .small("first_partition", rows.iter().map(|r| r.1.first.0.partition))
+        .int("first_offset", rows.iter().map(|r| Some(r.1.first.1)))
+        .batch()
+}
+
+/// `otus.rejected`: committed files and what is not yet committed.
+#[derive(Debug)]
+struct Rejected {
+    snapshot: Arc<Snapshot>,
+    schema: SchemaRef,
+}
+
+impl Rejected {
+    fn new(snapshot: Arc<Snapshot>) -> Self {
+        Self { snapshot, schema: rejected_schema() }
+    }
+}
+
+#[async_trait]
+impl TableProvider for Rejected {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::View
+    }
+
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> DfResult<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let schema = &self.schema;
+        let predicate = predicate(session, schema, filters)?;
+        let files = self.snapshot.rejected_files();
+        let keep = prune::keep(predicate.as_ref(), schema, &Files { schema, files, shift: None })?;
+        let kept = files.iter().zip(keep).filter(|(f, keep)| *keep && f.rows > 0);
+        let files: Vec<_> = kept.map(|(f, _)| Arc::clone(f)).collect();
+        let snapshot = &self.snapshot;
+        let scan = Scan { session, snapshot, schema, projection, filters, limit };
+        let mut plans = Vec::new();
+        if !files.is_empty() {
+            plans.push(scan.parquet(&files)?);
+        }
+        let hot = self.snapshot.hot_rejected();
+        if !hot.is_empty() {
+            plans.push(scan.memory(hot)?);
+        }
+        scan.union(plans)
+    }
+}

@@ -1,0 +1,260 @@
+//! Cursors and prepared statements of SQL. A cursor is a running query that waits between two FETCHes: it
+//! holds its snapshot, and is refused once that is too old.
+
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, SchemaRef};
+use arrow::record_batch::RecordBatch;
+use datafusion::common::DFSchema;
+use datafusion::error::{DataFusionError, Result as DfResult};
+use datafusion::physical_plan::SendableRecordBatchStream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::scalar::ScalarValue;
+use datafusion::sql::sqlparser::ast;
+use futures::StreamExt;
+use otus_engine::snapshot::Snapshot;
+use tokio::sync::Mutex;
+
+use super::guard::Guard;
+use super::{Prepared, Session, tagged};
+use crate::error::{SqlError, SqlResult, sqlstate};
+use crate::outcome::{Outcome, RowTag};
+use crate::statement::{FetchCount, Plannable, Statement};
+
+/// Most cursors of a session.
+const CURSORS_MAX: usize = 100;
+/// Most prepared statements of a session made by PREPARE.
+const PREPARED_MAX: usize = 1_000;
+
+/// A declared cursor.
+pub(super) struct Cursor {
+    pub(super) hold: bool,
+    pub(super) in_transaction: bool,
+    schema: SchemaRef,
+    snapshot: Arc<Snapshot>,
+    rows: Arc<Mutex<Rest>>,
+}
+
+struct Rest {
+    stream: Option<SendableRecordBatchStream>,
+    left: Option<RecordBatch>,
+}
+
+impl Rest {
+    /// The next rows, at most `most`.
+    async fn next(&mut self, most: usize) -> DfResult<Option<RecordBatch>> {
+        let batch = match self.left.take() {
+            Some(batch) => batch,
+            None => loop {
+                let Some(stream) = &mut self.stream else { return Ok(None) };
+                match stream.next().await {
+                    Some(Ok(batch)) if batch.num_rows() == 0 => {}
+                    Some(Ok(batch)) => break batch,
+                    end => {
+                        self.stream = None;
+                        return end.transpose();
+                    }
+                }
+            },
+        };
+        if batch.num_rows() > most {
+            self.left = Some(batch.slice(most, batch.num_rows() - most));
+            return Ok(Some(batch.slice(0, most)));
+        }
+        Ok(Some(batch))
+    }
+}
+
+impl Session {
+    pub(super) async fn declare(
+        &self,
+        name: &str,
+        hold: bool,
+        query: &Plannable,
+        params: Vec<ScalarValue>,
+    ) -> SqlResult<Outcome> {
+        let in_transaction = {
+            let inner = self.inner.lock();
+            if inner.transaction.is_none() && !hold {
+                return Err(SqlError::new(
+                    sqlstate::NO_TRANSACTION,
+                    "DECLARE CURSOR can only be used in transaction blocks",
+                ));
+            }
+            if inner.cursors.contains_key(name) {
+                return Err(SqlError::new(
+                    sqlstate::DUPLICATE_CURSOR,
+                    format!("cursor \"{name}\" already exists"),
+                ));
+            }
+            if inner.cursors.len() >= CURSORS_MAX {
+                return Err(SqlError::new(sqlstate::LIMIT_EXCEEDED, "too many open cursors"));
+            }
+            inner.transaction.is_some()
+        };
+        let frame = self.frame()?;
+        let (schema, stream) = frame.start(query.clone(), params).await?;
+        let cursor = Cursor {
+            hold,
+            in_transaction,
+            schema,
+            snapshot: Arc::clone(&frame.snapshot),
+            rows: Arc::new(Mutex::new(Rest { stream: Some(stream), left: None })),
+        };
+        self.inner.lock().cursors.insert(name.to_string(), cursor);
+        Ok(tagged("DECLARE CURSOR"))
+    }
+
+    pub(super) fn cursor_schema(&self, name: &str) -> SqlResult<SchemaRef> {
+        let inner = self.inner.lock();
+        inner.cursors.get(name).map(|c| Arc::clone(&c.schema)).ok_or_else(|| no_cursor(name))
+    }
+
+    pub(super) fn fetch(&self, name: &str, count: FetchCount) -> SqlResult<Outcome> {
+        let inner = self.inner.lock();
+        let cursor = inner.cursors.get(name).ok_or_else(|| no_cursor(name))?;
+        cursor.snapshot.check_age(self.engine.dataset().clock().now_us()).map_err(|e| {
+            SqlError { sqlstate: sqlstate::SNAPSHOT_TOO_OLD, ..SqlError::from(e) }
+        })?;
+        let most = match count {
+            FetchCount::All => usize::MAX,
+            FetchCount::Rows(n) => usize::try_from(n).unwrap_or(usize::MAX),
+        };
+        let rows = Arc::clone(&cursor.rows);
+        let schema = Arc::clone(&cursor.schema);
+        let guard = Guard::new(self.cancel.arm(), inner.settings.statement_timeout());
+        let stream = futures::stream::unfold((rows, most), |(rows, most)| async move {
+            if most == 0 {
+                return None;
+            }
+            let next = rows.lock().await.next(most).await;
+            match next {
+                Ok(None) => None,
+                Ok(Some(batch)) => {
+                    let left = most - batch.num_rows();
+                    Some((Ok(batch), (rows, left)))
+                }
+                Err(e) => Some((Err::<_, DataFusionError>(e), (rows, 0))),
+            }
+        });
+        let stream = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), stream));
+        let stream = guard.watch(stream);
+        Ok(Outcome::Rows { schema, stream, tag: RowTag::Fetch, suspended: false })
+    }
+
+    pub(super) fn close(&self, name: Option<&str>) -> SqlResult<Outcome> {
+        let mut inner = self.inner.lock();
+        match name {
+            None => inner.cursors.clear(),
+            Some(name) => {
+                if inner.cursors.remove(name).is_none() {
+                    return Err(no_cursor(name));
+                }
+            }
+        }
+        Ok(tagged(if name.is_some() { "CLOSE CURSOR" } else { "CLOSE CURSOR ALL" }))
+    }
+
+    pub(super) fn prepare(
+        &self,
+        name: &str,
+        types: &[ast::DataType],
+        query: &Statement,
+    ) -> SqlResult<Outcome> {
+        let types = types.iter().map(sql_type).collect::<SqlResult<Vec<_>>>()?;
+        let mut inner = self.inner.lock();
+        if inner.prepared.len() >= PREPARED_MAX {
+            return Err(SqlError::new(sqlstate::LIMIT_EXCEEDED, "too many prepared statements"));
+        }
+        match inner.prepared.entry(name.to_string()) {
+            Entry::Occupied(_) => Err(SqlError::new(
+                sqlstate::DUPLICATE_STATEMENT,
+                format!("prepared statement \"{name}\" already exists"),
+            )),
+            Entry::Vacant(slot) => {
+                slot.insert(Prepared { statement: query.clone(), types });
+                Ok(tagged("PREPARE"))
+            }
+        }
+    }
+
+    pub(super) fn deallocate(&self, name: Option<&str>) -> SqlResult<Outcome> {
+        let mut inner = self.inner.lock();
+        match name {
+            None => {
+                inner.prepared.clear();
+                Ok(tagged("DEALLOCATE ALL"))
+            }
+            Some(name) => match inner.prepared.remove(name) {
+                Some(_) => Ok(tagged("DEALLOCATE")),
+                None => Err(no_statement(name)),
+            },
+        }
+    }
+
+    pub(super) fn prepared(&self, name: &str) -> SqlResult<Prepared> {
+        self.inner.lock().prepared.get(name).cloned().ok_or_else(|| no_statement(name))
+    }
+
+    pub(super) async fn execute_prepared(
+        &self,
+        name: &str,
+        args: &[ast::Expr],
+    ) -> SqlResult<Outcome> {
+        let prepared = self.prepared(name)?;
+        let described = self.describe(&prepared.statement, &prepared.types).await?;
+        if described.params.len() != args.len() {
+            return Err(SqlError::new(
+                sqlstate::SYNTAX,
+                format!("wrong number of parameters for prepared statement \"{name}\""),
+            )
+            .with_detail(format!("expected {}, got {}", described.params.len(), args.len())));
+        }
+        let frame = self.frame()?;
+        let params = args
+            .iter()
+            .zip(&described.params)
+            .map(|(arg, data_type)| constant(&frame.state, arg, data_type))
+            .collect::<SqlResult<Vec<_>>>()?;
+        Box::pin(self.execute(&prepared.statement, params)).await
+    }
+}
+
+/// The value of a constant expression, cast to a type.
+fn constant(
+    state: &datafusion::execution::SessionState,
+    expr: &ast::Expr,
+    data_type: &DataType,
+) -> SqlResult<ScalarValue> {
+    let aliased = ast::ExprWithAlias { expr: expr.clone(), alias: None };
+    let planned = state
+        .create_logical_expr_from_sql_expr(aliased, &DFSchema::empty())
+        .map_err(SqlError::from)?;
+    let cast = datafusion::logical_expr::cast(planned, data_type.clone());
+    crate::compile::constant(state, cast)
+}
+
+/// The Arrow type of a type's SQL name.
+fn sql_type(data_type: &ast::DataType) -> SqlResult<Option<DataType>> {
+    let name = data_type.to_string();
+    match name.parse::<otus_engine::types::ColumnType>() {
+        Ok(t) => Ok(Some(t.arrow())),
+        Err(_) if name.eq_ignore_ascii_case("unknown") => Ok(None),
+        Err(_) => Err(SqlError::new(
+            sqlstate::UNDEFINED_OBJECT,
+            format!("type \"{}\" does not exist", name.to_lowercase()),
+        )),
+    }
+}
+
+fn no_cursor(name: &str) -> SqlError {
+    SqlError::new(sqlstate::NO_CURSOR, format!("cursor \"{name}\" does not exist"))
+}
+
+fn no_statement(name: &str) -> SqlError {
+    SqlError::new(
+        sqlstate::NO_STATEMENT,
+        format!("prepared statement \"{name}\" does not exist"),
+    )
+}

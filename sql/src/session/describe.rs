@@ -1,0 +1,80 @@
+//! What a statement takes and gives, for the extended protocol: types of parameters from where they
+//! stand, columns from a plan in which every parameter is a null of its type.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema};
+use datafusion::scalar::ScalarValue;
+
+use super::parameter;
+use super::run::shown_schema;
+use super::show;
+use super::{Frame, Session};
+use crate::error::{SqlError, SqlResult};
+use crate::outcome::Description;
+use crate::plan;
+use crate::statement::{Action, Plannable, Statement};
+
+impl Session {
+    /// Says what a statement takes and gives. `param_types` are the types the client has named itself.
+    pub async fn describe(
+        &self,
+        stmt: &Statement,
+        param_types: &[Option<DataType>],
+    ) -> SqlResult<Description> {
+        let none = |schema| Ok(Description { params: Vec::new(), schema });
+        match stmt.action() {
+            Action::Query(query) => self.describe_query(query, param_types).await,
+            Action::CopyOut { query, .. } | Action::Declare { query, .. } => {
+                let described = self.describe_query(query, param_types).await?;
+                Ok(Description { schema: None, ..described })
+            }
+            Action::Explain { query, .. } => {
+                let described = self.describe_query(query, param_types).await?;
+                let schema = Schema::new(vec![Field::new("QUERY PLAN", DataType::Utf8, false)]);
+                Ok(Description { schema: Some(Arc::new(schema)), ..described })
+            }
+            Action::Show(name) => none(Some(show::schema(name))),
+            Action::Fetch { name, .. } => none(Some(self.cursor_schema(name)?)),
+            Action::Execute { name, .. } => {
+                let prepared = self.prepared(name)?;
+                let inner = Box::pin(self.describe(&prepared.statement, &prepared.types)).await?;
+                none(inner.schema)
+            }
+            _ => none(None),
+        }
+    }
+
+    async fn describe_query(
+        &self,
+        query: &Plannable,
+        given: &[Option<DataType>],
+    ) -> SqlResult<Description> {
+        let frame = self.frame()?;
+        let (query, given) = (query.clone(), given.to_vec());
+        let inner: Frame = frame.clone();
+        frame.on_threads(async move { inner.describe(&query, &given).await }).await
+    }
+}
+
+impl Frame {
+    async fn describe(
+        &self,
+        query: &Plannable,
+        given: &[Option<DataType>],
+    ) -> SqlResult<Description> {
+        let logical = plan::logical(&self.state, query).await?;
+        let params = parameter::infer(&logical, given)?;
+        let nulls = params.iter().map(ScalarValue::try_from).collect::<Result<Vec<_>, _>>();
+        let bound = plan::with_params(logical, nulls.map_err(SqlError::from)?)?;
+        plan::verify(&bound)?;
+        let options = self.state.config_options();
+        let analyzed = self
+            .state
+            .analyzer()
+            .execute_and_check(bound, options, |_, _| {})
+            .map_err(SqlError::from)?;
+        let schema = shown_schema(analyzed.schema().as_arrow(), &query.names);
+        Ok(Description { params, schema: Some(schema) })
+    }
+}

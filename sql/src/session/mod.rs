@@ -1,0 +1,275 @@
+//! A session: the settings, transaction, cursors and prepared statements of one connection, and the way a
+//! statement goes from here to rows. Each statement takes its own snapshot when it is executed, unless a
+//! transaction or cursor holds one.
+
+mod cursor;
+mod describe;
+mod guard;
+mod parameter;
+mod run;
+mod settings;
+mod show;
+mod transaction;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::execution::SessionState;
+use datafusion::scalar::ScalarValue;
+use otus_engine::snapshot::Snapshot;
+use parking_lot::Mutex;
+
+use crate::engine::SqlEngine;
+use crate::error::{SqlError, SqlResult, sqlstate};
+use crate::outcome::{Outcome, Report, TransactionStatus};
+use crate::statement::{self, Action, Statement};
+use cursor::Cursor;
+pub use guard::CancelHandle;
+use guard::Guard;
+pub use run::PinnedState;
+use settings::Settings;
+pub use settings::SERVER_VERSION;
+use transaction::Transaction;
+
+/// How a session begins.
+#[derive(Debug, Clone, Default)]
+pub struct SessionOptions {
+    /// The user.
+    pub user: String,
+    /// The database that the client named; must be the configured one or empty.
+    pub database: String,
+    /// Number by which clients cancel and tell sessions apart; 0 = the engine gives one.
+    pub backend_pid: i32,
+    /// Settings the client asked for at start, such as `TimeZone`, `search_path`, `application_name`,
+    /// `statement_timeout`. Unknown names are ignored.
+    pub settings: BTreeMap<String, String>,
+}
+
+/// One session. All methods take `&self`; statements of one session run one after another.
+pub struct Session {
+    engine: Arc<SqlEngine>,
+    user: String,
+    backend_pid: i32,
+    inner: Mutex<Inner>,
+    cancel: CancelHandle,
+}
+
+#[derive(Default)]
+struct Inner {
+    settings: Settings,
+    transaction: Option<Transaction>,
+    failed: bool,
+    cursors: HashMap<String, Cursor>,
+    prepared: HashMap<String, Prepared>,
+    reports: Vec<Report>,
+}
+
+#[derive(Clone)]
+struct Prepared {
+    statement: Statement,
+    types: Vec<Option<arrow::datatypes::DataType>>,
+}
+
+/// What a running statement needs of its session, taken when it begins.
+#[derive(Clone)]
+struct Frame {
+    engine: Arc<SqlEngine>,
+    snapshot: Arc<Snapshot>,
+    state: Arc<SessionState>,
+    guard: Guard,
+}
+
+impl Session {
+    pub(crate) fn new(engine: Arc<SqlEngine>, options: SessionOptions) -> Self {
+        let mut settings = Settings::default();
+        let mut reports = Vec::new();
+        settings.fix("session_authorization", &options.user);
+        let zone = engine.config().timezone.clone();
+        let start = [("TimeZone".to_string(), zone)].into_iter().chain(options.settings);
+        for (name, value) in start {
+            if let Err(e) = settings.set_default(&name, &value) {
+                reports.push(Report::Notice {
+                    severity: "WARNING",
+                    sqlstate: e.sqlstate,
+                    message: e.message,
+                });
+            }
+        }
+        let backend_pid = match options.backend_pid {
+            0 => engine.next_backend_pid(),
+            pid => pid,
+        };
+        Self {
+            engine,
+            user: options.user,
+            backend_pid,
+            inner: Mutex::new(Inner { settings, reports, ..Inner::default() }),
+            cancel: CancelHandle::default(),
+        }
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &Arc<SqlEngine> {
+        &self.engine
+    }
+    /// The user.
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+    /// The number by which clients cancel.
+    pub fn backend_pid(&self) -> i32 {
+        self.backend_pid
+    }
+    /// Stops whatever statement runs when [`CancelHandle::cancel`] is called.
+    pub fn cancel_handle(&self) -> CancelHandle {
+        self.cancel.clone()
+    }
+    /// Where the session stands in a transaction.
+    pub fn transaction_status(&self) -> TransactionStatus {
+        let inner = self.inner.lock();
+        match (&inner.transaction, inner.failed) {
+            (None, _) => TransactionStatus::Idle,
+            (Some(_), false) => TransactionStatus::Open,
+            (Some(_), true) => TransactionStatus::Failed,
+        }
+    }
+    /// Says that a statement of the session failed outside [`Self::execute`] (in its stream, or in the
+    /// wire's own checks): an open transaction is then failed.
+    pub fn fail(&self) {
+        let mut inner = self.inner.lock();
+        inner.failed = inner.transaction.is_some();
+    }
+    /// Takes what is to be told to the client.
+    pub fn take_reports(&self) -> Vec<Report> {
+        std::mem::take(&mut self.inner.lock().reports)
+    }
+    /// Settings that clients are told at start.
+    pub fn reported_settings(&self) -> Vec<(String, String)> {
+        self.inner.lock().settings.reported()
+    }
+    /// Value of a setting, empty if there is none.
+    pub fn setting(&self, name: &str) -> String {
+        self.inner.lock().settings.value(name)
+    }
+    /// Longest time of a statement, if bounded.
+    pub fn statement_timeout(&self) -> Option<std::time::Duration> {
+        self.inner.lock().settings.statement_timeout()
+    }
+
+    /// Parses the statements of one message. Whatever is not on the allow-list is refused here.
+    pub fn parse(&self, sql: &str) -> SqlResult<Vec<Statement>> {
+        statement::parse(sql)
+    }
+
+    /// Runs a statement. Rows come as a stream; everything else is done on return.
+    pub async fn execute(&self, stmt: &Statement, params: Vec<ScalarValue>) -> SqlResult<Outcome> {
+        let result = self.execute_inner(stmt, params).await;
+        if result.is_err() {
+            self.fail();
+        }
+        result
+    }
+
+    async fn execute_inner(
+        &self,
+        stmt: &Statement,
+        params: Vec<ScalarValue>,
+    ) -> SqlResult<Outcome> {
+        if self.transaction_status() == TransactionStatus::Failed && !stmt.ends_transaction() {
+            return Err(SqlError::new(
+                sqlstate::TRANSACTION_FAILED,
+                "current transaction is aborted, commands ignored until end of transaction block",
+            ));
+        }
+        match stmt.action() {
+            Action::Query(query) => self.run_query(query, params).await,
+            Action::Explain { statement, query } => {
+                self.run_explain(statement, query, params).await
+            }
+            Action::CopyOut { query, format } => {
+                match self.run_query(query, params).await? {
+                    Outcome::Rows { schema, stream, .. } => {
+                        Ok(Outcome::CopyOut { schema, stream, format: format.clone() })
+                    }
+                    other => Ok(other),
+                }
+            }
+            Action::Declare { name, hold, query } => {
+                self.declare(name, *hold, query, params).await
+            }
+            Action::Fetch { name, count } => self.fetch(name, *count),
+            Action::Execute { name, args } => self.execute_prepared(name, args).await,
+            other => self.command(other),
+        }
+    }
+
+    fn command(&self, action: &Action) -> SqlResult<Outcome> {
+        match action {
+            Action::Show(name) => self.show(name),
+            Action::Set { name, value, local } => self.set(name, value.as_deref(), *local),
+            Action::ResetAll => self.reset_all(),
+            Action::SetTransaction { repeatable } => self.set_transaction(*repeatable),
+            Action::Begin { repeatable } => self.begin(*repeatable),
+            Action::Commit { chain } => self.commit(*chain),
+            Action::Rollback { chain } => self.rollback(*chain),
+            Action::Savepoint(name) => self.savepoint(name),
+            Action::Release(name) => self.release(name),
+            Action::RollbackTo(name) => self.rollback_to(name),
+            Action::DiscardAll => self.discard_all(),
+            Action::Close(name) => self.close(name.as_deref()),
+            Action::Prepare { name, types, query } => self.prepare(name, types, query),
+            Action::Deallocate(name) => self.deallocate(name.as_deref()),
+            Action::Nothing(tag) => Ok(tagged(*tag)),
+            _ => Err(SqlError::internal("statement took the wrong way")),
+        }
+    }
+
+    /// Takes the snapshot of a statement and the state to plan it with.
+    fn frame(&self) -> SqlResult<Frame> {
+        self.frame_at(None)
+    }
+
+    fn frame_at(&self, pinned: Option<Arc<Snapshot>>) -> SqlResult<Frame> {
+        let mut inner = self.inner.lock();
+        let snapshot = match (pinned, &mut inner.transaction) {
+            (Some(snapshot), _) => snapshot,
+            (None, Some(t)) if t.repeatable => Arc::clone(
+                t.snapshot.get_or_insert_with(|| self.engine.dataset().snapshot()),
+            ),
+            _ => self.engine.dataset().snapshot(),
+        };
+        let path = inner.settings.search_path(&self.user);
+        let mut state = self.engine.state(&snapshot, &path);
+        state.config_mut().options_mut().execution.time_zone =
+            Some(inner.settings.value("TimeZone"));
+        let facts = crate::function::SessionFacts {
+            user: self.user.clone(),
+            database: self.engine.config().database.clone(),
+            backend_pid: self.backend_pid,
+            search_path: path,
+            settings: inner
+                .settings
+                .all()
+                .into_iter()
+                .map(|(name, value, _)| (name.to_lowercase(), value))
+                .collect(),
+        };
+        crate::function::register_session(&mut state, &Arc::new(facts))?;
+        let guard = Guard::new(self.cancel.arm(), inner.settings.statement_timeout());
+        Ok(Frame { engine: Arc::clone(&self.engine), snapshot, state: Arc::new(state), guard })
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("user", &self.user)
+            .field("backend_pid", &self.backend_pid)
+            .finish_non_exhaustive()
+    }
+}
+
+fn tagged(tag: impl Into<String>) -> Outcome {
+    Outcome::Command { tag: tag.into() }
+}

@@ -1,0 +1,234 @@
+//! How a query runs: planned and executed on the query threads, rows handed over through a short queue.
+//! Dropping the stream drops the task, and with it every thread's share of the work.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
+use datafusion::error::Result as DfResult;
+use datafusion::execution::RecordBatchStream;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::{SendableRecordBatchStream, execute_stream};
+use datafusion::scalar::ScalarValue;
+use datafusion::sql::sqlparser::ast;
+use futures::{Stream, StreamExt};
+use otus_engine::snapshot::Snapshot;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::{Frame, Session};
+use crate::error::{SqlError, SqlResult};
+use crate::outcome::{Outcome, RowTag};
+use crate::plan;
+use crate::statement::{OutputNames, Plannable};
+
+/// Batches between the query threads and the reader.
+const QUEUE_BATCHES: usize = 2;
+
+impl Session {
+    pub(super) async fn run_query(
+        &self,
+        query: &Plannable,
+        params: Vec<ScalarValue>,
+    ) -> SqlResult<Outcome> {
+        let frame = self.frame()?;
+        let (schema, stream) = frame.start(query.clone(), params).await?;
+        let stream = frame.guard.watch(stream);
+        Ok(Outcome::Rows { schema, stream, tag: RowTag::Select, suspended: false })
+    }
+
+    pub(super) async fn run_explain(
+        &self,
+        statement: &ast::Statement,
+        query: &Plannable,
+        params: Vec<ScalarValue>,
+    ) -> SqlResult<Outcome> {
+        let frame = self.frame()?;
+        let (statement, query, inner) = (statement.clone(), query.clone(), frame.clone());
+        let work = async move {
+            let plan = plan::explain(&inner.state, statement, &query).await?;
+            let plan = plan::with_params(plan, params)?;
+            let (_, stream) = inner.open(plan, &OutputNames::default()).await?;
+            plan::explain_lines(stream).await
+        };
+        let (schema, stream) = frame.on_threads(work).await?;
+        let stream = frame.guard.watch(stream);
+        Ok(Outcome::Rows { schema, stream, tag: RowTag::Explain, suspended: false })
+    }
+
+    /// Runs a plan that was built over [`Session::pinned_state`]'s state, as pull does.
+    pub async fn run_plan(
+        &self,
+        pinned: &PinnedState,
+        plan: LogicalPlan,
+    ) -> SqlResult<(SchemaRef, SendableRecordBatchStream)> {
+        let frame = pinned.0.clone();
+        let inner = frame.clone();
+        let work = async move { inner.open(plan, &OutputNames::default()).await };
+        let (schema, stream) = frame.on_threads(work).await?;
+        Ok((schema, frame.guard.watch(stream)))
+    }
+
+    /// Plans and runs one query over a pinned snapshot; several may share it and see the same rows.
+    pub async fn run_sql(
+        &self,
+        pinned: &PinnedState,
+        sql: &str,
+        params: Vec<ScalarValue>,
+    ) -> SqlResult<(SchemaRef, SendableRecordBatchStream)> {
+        let parsed = self.parse(sql)?;
+        let [statement] = parsed.as_slice() else {
+            return Err(SqlError::internal("one statement was expected"));
+        };
+        let crate::statement::Action::Query(query) = statement.action() else {
+            return Err(SqlError::internal("a query was expected"));
+        };
+        let (schema, stream) = pinned.0.start(query.clone(), params).await?;
+        Ok((schema, pinned.0.guard.clone().watch(stream)))
+    }
+
+    /// Takes a snapshot for several plans of one request.
+    pub fn pinned_state(&self) -> SqlResult<PinnedState> {
+        self.frame().map(PinnedState)
+    }
+}
+
+/// One snapshot with the planner's state over it. All plans of it see the same rows.
+#[derive(Clone)]
+pub struct PinnedState(Frame);
+
+impl PinnedState {
+    /// The snapshot.
+    pub fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.0.snapshot
+    }
+    /// The planner's state: its catalogue is that of the snapshot.
+    pub fn state(&self) -> &datafusion::execution::SessionState {
+        &self.0.state
+    }
+}
+
+impl std::fmt::Debug for PinnedState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "PinnedState({})", self.0.snapshot.sequence())
+    }
+}
+
+impl Frame {
+    /// Runs planning work on the query threads, guarded.
+    pub(super) async fn on_threads<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = SqlResult<T>> + Send + 'static,
+    ) -> SqlResult<T> {
+        let mut task = Task(self.engine.spawn(work));
+        self.guard
+            .run(async {
+                match (&mut task.0).await {
+                    Ok(result) => result,
+                    Err(e) if e.is_panic() => {
+                        Err(SqlError::internal("planning failed unexpectedly"))
+                    }
+                    Err(_) => Err(SqlError::canceled()),
+                }
+            })
+            .await
+    }
+
+    /// Plans a query and starts it. The stream is not yet watched.
+    pub(super) async fn start(
+        &self,
+        query: Plannable,
+        params: Vec<ScalarValue>,
+    ) -> SqlResult<(SchemaRef, SendableRecordBatchStream)> {
+        let inner = self.clone();
+        self.on_threads(async move {
+            let logical = plan::logical(&inner.state, &query).await?;
+            let logical = plan::with_params(logical, params)?;
+            inner.open(logical, &query.names).await
+        })
+        .await
+    }
+
+    /// Starts a plan; to be called on the query threads.
+    async fn open(
+        &self,
+        logical: LogicalPlan,
+        names: &OutputNames,
+    ) -> SqlResult<(SchemaRef, SendableRecordBatchStream)> {
+        plan::verify(&logical)?;
+        let physical = self.state.create_physical_plan(&logical).await.map_err(SqlError::from)?;
+        let schema = shown_schema(&physical.schema(), names);
+        let mut stream =
+            execute_stream(physical, self.state.task_ctx()).map_err(SqlError::from)?;
+        let (sender, receiver) = mpsc::channel(QUEUE_BATCHES);
+        let shown = Arc::clone(&schema);
+        let task = self.engine.spawn(async move {
+            while let Some(batch) = stream.next().await {
+                let failed = batch.is_err();
+                let batch = batch.and_then(|b| Ok(b.with_schema(Arc::clone(&shown))?));
+                if sender.send(batch).await.is_err() || failed {
+                    return;
+                }
+            }
+        });
+        let rows = Rows {
+            receiver,
+            task: Task(task),
+            schema: Arc::clone(&schema),
+            _pin: Arc::clone(&self.snapshot),
+        };
+        Ok((schema, Box::pin(rows)))
+    }
+}
+
+/// The planned columns under the names to show.
+pub(super) fn shown_schema(schema: &Schema, names: &OutputNames) -> SchemaRef {
+    let fields = schema.fields().iter().map(|f| {
+        f.as_ref().clone().with_name(names.shown(f.name()))
+    });
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// A task that stops when it is dropped.
+struct Task<T>(JoinHandle<T>);
+
+impl<T> Drop for Task<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Rows from the query threads, with the snapshot they are of.
+struct Rows {
+    receiver: mpsc::Receiver<DfResult<RecordBatch>>,
+    task: Task<()>,
+    schema: SchemaRef,
+    _pin: Arc<Snapshot>,
+}
+
+impl Stream for Rows {
+    type Item = DfResult<RecordBatch>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        match futures::ready!(self.receiver.poll_recv(cx)) {
+            Some(batch) => Poll::Ready(Some(batch)),
+            // The queue closes when the task ends; a panic there must not look like the end of the rows.
+            None => match futures::ready!(Pin::new(&mut self.task.0).poll(cx)) {
+                Ok(()) => Poll::Ready(None),
+                Err(e) if e.is_cancelled() => Poll::Ready(Some(Err(SqlError::canceled().into()))),
+                Err(_) => {
+                    let e = SqlError::internal("the query failed unexpectedly");
+                    Poll::Ready(Some(Err(e.into())))
+                }
+            },
+        }
+    }
+}
+
+impl RecordBatchStream for Rows {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+}

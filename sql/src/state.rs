@@ -1,0 +1,102 @@
+//! The planner's state that sessions start from: options measured for Parquet, the functions of Otus and
+//! Postgres, types by their Postgres names.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
+use datafusion::common::config::Dialect;
+use datafusion::error::Result as DfResult;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::planner::TypePlanner;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::sql::sqlparser::ast;
+use datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
+use datafusion_pg_catalog::pg_catalog::oid_type_planner::PgOidTypePlanner;
+use datafusion_pg_catalog::setup_pg_catalog;
+
+use crate::catalog::PATH_SCHEMA;
+use crate::engine::SqlConfig;
+use crate::error::{SqlError, SqlResult};
+use crate::function;
+
+/// The state of a new session, without a catalogue.
+pub(crate) fn template(config: &SqlConfig, runtime: Arc<RuntimeEnv>) -> SqlResult<SessionState> {
+    build(options(config), runtime, &config.database)
+}
+
+/// A state for expressions alone.
+pub(crate) fn functions() -> SqlResult<SessionState> {
+    let config = SqlConfig { threads: 1, ..SqlConfig::default() };
+    build(options(&config), Arc::new(RuntimeEnv::default()), &config.database)
+}
+
+fn options(config: &SqlConfig) -> SessionConfig {
+    let mut session = SessionConfig::new()
+        .with_default_catalog_and_schema(&config.database, PATH_SCHEMA)
+        .with_create_default_catalog_and_schema(false)
+        .with_information_schema(false)
+        .with_target_partitions(config.threads.max(1))
+        .with_batch_size(config.batch_rows);
+    let options = session.options_mut();
+    options.sql_parser.dialect = Dialect::PostgreSQL;
+    options.execution.time_zone = Some(config.timezone.clone());
+    options.execution.parquet.pushdown_filters = false;
+    options.execution.parquet.reorder_filters = false;
+    options.execution.split_file_groups_by_statistics = false;
+    options.explain.logical_plan_only = false;
+    session
+}
+
+fn build(
+    config: SessionConfig,
+    runtime: Arc<RuntimeEnv>,
+    database: &str,
+) -> SqlResult<SessionState> {
+    let state = SessionStateBuilder::new()
+        .with_config(config)
+        .with_runtime_env(runtime)
+        .with_default_features()
+        .build();
+    let context = SessionContext::new_with_state(state);
+    // The library registers its functions with a context that has a catalogue of this name.
+    let catalog = Arc::new(datafusion::catalog::MemoryCatalogProvider::new());
+    let _previous = context.register_catalog(database, catalog);
+    setup_pg_catalog(&context, database, EmptyContextProvider).map_err(|e| SqlError::from(*e))?;
+    let mut state = SessionStateBuilder::new_from_existing(context.state())
+        .with_type_planner(Arc::new(Types::default()))
+        .with_table_factories(std::collections::HashMap::default())
+        .build();
+    function::register(&mut state).map_err(SqlError::from)?;
+    Ok(state)
+}
+
+/// Types that DataFusion does not know or reads otherwise: uuid and json are text here, times count in
+/// microseconds.
+#[derive(Debug, Default)]
+struct Types {
+    oids: PgOidTypePlanner,
+}
+
+impl TypePlanner for Types {
+    fn plan_type_field(&self, sql_type: &ast::DataType) -> DfResult<Option<FieldRef>> {
+        use ast::TimezoneInfo as Zone;
+        let plain = match sql_type {
+            ast::DataType::Uuid | ast::DataType::JSON | ast::DataType::JSONB => {
+                Some(DataType::Utf8View)
+            }
+            ast::DataType::Timestamp(_, Zone::None | Zone::WithoutTimeZone) => {
+                Some(DataType::Timestamp(TimeUnit::Microsecond, None))
+            }
+            ast::DataType::Timestamp(_, Zone::WithTimeZone | Zone::Tz) => {
+                Some(DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())))
+            }
+            _ => None,
+        };
+        match plain {
+            Some(t) => Ok(Some(Arc::new(Field::new("", t, true)))),
+            None => self.oids.plan_type_field(sql_type),
+        }
+    }
+}
