@@ -32,6 +32,8 @@ pub(super) struct World {
     dice: Dice,
     clock: Arc<ManualClock>,
     members: Vec<CommitLog>,
+    /// Commits whose files are written and that wait, while others go on.
+    held: Vec<(usize, Vec<Op>)>,
     /// What callers were told: number and id of every acknowledged commit.
     acknowledged: BTreeMap<u64, Uuid>,
     /// Files of commits that were refused.
@@ -66,6 +68,7 @@ impl World {
             dice: Dice::new(seed),
             clock: Arc::new(ManualClock::new(NOW_US)),
             members: Vec::new(),
+            held: Vec::new(),
             acknowledged: BTreeMap::new(),
             refused: HashSet::new(),
             unique: 0,
@@ -79,6 +82,7 @@ impl World {
         dead: impl Fn() -> bool + Send + Sync + 'static,
     ) {
         self.members.clear();
+        self.held.clear();
         self.storage = storage;
         self.dead = Box::new(dead);
     }
@@ -90,6 +94,7 @@ impl World {
     /// Opens `members` writers and sees to it that the table is there.
     pub(super) async fn open(&mut self, members: usize) -> Result<(), Died> {
         self.members.clear();
+        self.held.clear();
         while self.members.len() < members {
             let name = format!("member {}", self.members.len());
             let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
@@ -130,8 +135,13 @@ impl World {
         for _ in 0..steps {
             let member = usize::try_from(self.dice.below(self.members.len() as u64)).unwrap();
             self.clock.advance(1_000 + i64::try_from(self.dice.below(50_000)).unwrap());
-            match self.dice.below(20) {
+            match self.dice.below(22) {
                 0..11 => self.flush(member).await?,
+                20 | 21 => {
+                    if let Some((member, ops)) = self.held.pop() {
+                        self.commit(member, ops).await?;
+                    }
+                }
                 11..14 => self.claim(member).await?,
                 14..16 => self.compact(member).await?,
                 16 | 17 => self.sweep(member).await?,
@@ -182,6 +192,15 @@ impl World {
         panic!("no outcome after {TRIES} tries");
     }
 
+    /// Commits at once, or later.
+    async fn finish(&mut self, member: usize, ops: Vec<Op>) -> Result<(), Died> {
+        if self.dice.percent(15) {
+            self.held.push((member, ops));
+            return Ok(());
+        }
+        self.commit(member, ops).await.map(|_| ())
+    }
+
     async fn claim(&mut self, member: usize) -> Result<(), Died> {
         let partition = i32::try_from(self.dice.below(3)).unwrap() % PARTITIONS;
         let manifest = self.members[member].manifest();
@@ -227,7 +246,7 @@ impl World {
             let Some(file) = self.write(target, 0, &ranges, rows).await? else { return Ok(()) };
             ops.push(add(file));
         }
-        self.commit(member, ops).await.map(|_| ())
+        self.finish(member, ops).await
     }
 
     async fn compact(&mut self, member: usize) -> Result<(), Died> {
@@ -251,7 +270,7 @@ impl World {
             }
             let Some(file) = self.write(target, 1, &ranges, &rows).await? else { return Ok(()) };
             ops.push(add(file));
-            self.commit(member, ops).await?;
+            self.finish(member, ops).await?;
         }
         Ok(())
     }
@@ -315,6 +334,7 @@ impl World {
         let store = storage.store().as_ref();
         let (_, manifest) = open(storage, "auditor").await.unwrap();
         let (mut replayed, mut ids, mut added) = (Manifest::default(), HashSet::new(), 0);
+        let mut owners: BTreeMap<TopicPartition, String> = BTreeMap::new();
         for number in 1..=manifest.number {
             let entry = read_entry(store, number).await.unwrap().expect(context);
             assert!(ids.insert(entry.commit_id), "{context}: commit {number} is there twice");
@@ -322,9 +342,20 @@ impl World {
                 assert_eq!(*id, entry.commit_id, "{context}: {number} is another commit");
             }
             for op in &entry.ops {
-                if let Op::AddFile { file } = op {
-                    assert!(!self.refused.contains(&file.path), "{context}: refused, yet there");
-                    added += 1;
+                match op {
+                    Op::AddFile { file } => {
+                        let refused = self.refused.contains(&file.path);
+                        assert!(!refused, "{context}: refused, yet there");
+                        added += 1;
+                    }
+                    Op::Claim { tp, member, .. } => {
+                        owners.insert(tp.clone(), member.clone());
+                    }
+                    Op::Advance { tp, .. } => {
+                        let owner = owners.get(tp);
+                        assert_eq!(owner, Some(&entry.member), "{context}: a zombie wrote");
+                    }
+                    _ => {}
                 }
             }
             replayed = replayed.apply(&entry).unwrap();
