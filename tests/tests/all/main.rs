@@ -4,6 +4,7 @@ mod arrows;
 mod bad_records;
 mod disk_full;
 mod exactly_once;
+mod faces;
 mod golden;
 mod kafka_faults;
 mod samples;

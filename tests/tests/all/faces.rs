@@ -1,0 +1,330 @@
+//! What people hold in their hands: psql by hand, SQL and pull patterns over HTTP, the verbs of the command line,
+//! and the demo, which is killed and goes on.
+
+use std::io::Read;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use otus_tests::otus::{Otus, PATIENCE, Setup, get, post, wait_between};
+use otus_tests::postgres::{Client, Psql};
+use otus_tests::process::{Process, free_port, until};
+use otus_tests::{events, leash, need, paths};
+use serde_json::{Value, json};
+
+const EVENTS: u64 = 2_000;
+
+fn server() -> Result<Otus> {
+    let otus = Setup::tables(events::table_section("events")).start()?;
+    let lines: Vec<_> = (0..EVENTS).map(events::payload).collect();
+    let (status, answer) = otus.append("events", &lines)?;
+    anyhow::ensure!(status == 200, "append: {status} {answer}");
+    otus.wait_number("select count(*) from events", events::sums(EVENTS).0)?;
+    Ok(otus)
+}
+
+#[test]
+fn psql_by_hand() -> Result<()> {
+    need!(Psql::new(0));
+    let otus = server()?;
+    let psql = otus.psql().map_err(anyhow::Error::msg)?;
+    for (command, words) in [
+        ("\\d", &["events", "by_kind_hour"][..]),
+        ("\\dt", &["events"]),
+        ("\\dv", &["by_kind_day"]),
+        ("\\dn", &["public"]),
+        ("\\l", &["otus"]),
+        ("\\d events", &["amount", "bigint", "timestamp with time zone"]),
+        ("\\d by_kind_hour", &["bucket", "people"]),
+        ("\\conninfo", &["otus"]),
+    ] {
+        let said = psql.query(command).with_context(|| command.to_owned())?;
+        for word in words {
+            anyhow::ensure!(said.contains(word), "{command} does not say {word}:\n{said}");
+        }
+    }
+    let timed = psql.command(&["-At", "-c", "\\timing on", "-c", "select 1"]).output()?;
+    let timed = String::from_utf8_lossy(&timed.stdout).into_owned();
+    anyhow::ensure!(timed.contains("Time: "), "{timed}");
+    let error = psql.error("select nothing from events")?;
+    anyhow::ensure!(error.contains("42703") && error.contains("nothing"), "{error}");
+    let fetched =
+        psql.command(&["-At", "-v", "FETCH_COUNT=100", "-c", "select id from events order by id"]);
+    let fetched = { fetched }.output()?;
+    let lines = String::from_utf8_lossy(&fetched.stdout).lines().count();
+    anyhow::ensure!(
+        i64::try_from(lines)? == events::sums(EVENTS).0,
+        "{lines} lines by FETCH_COUNT"
+    );
+    Ok(())
+}
+
+const LONG: &str =
+    "select count(*) from events a, events b, events c where a.amount + b.amount + c.amount = 1";
+
+#[test]
+fn ctrl_c_stops_the_work() -> Result<()> {
+    need!(Psql::new(0));
+    let otus = server()?;
+    let psql = otus.psql().map_err(anyhow::Error::msg)?;
+    let mut child =
+        psql.command(&["-c", LONG]).stderr(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+    wait_between(Duration::from_millis(1_500));
+    let asked = Instant::now();
+    Command::new("kill").args(["-s", "INT", &child.id().to_string()]).status()?;
+    let mut words = String::new();
+    child.stderr.take().context("no stderr")?.read_to_string(&mut words)?;
+    let status = child.wait()?;
+    anyhow::ensure!(!status.success() && words.contains("cancel"), "{status} {words}");
+    anyhow::ensure!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+    idle(&otus)
+}
+
+/// Waits until the server burns no processor time: the work has really stopped.
+fn idle(otus: &Otus) -> Result<()> {
+    let pid = otus.id().context("not started")?;
+    let ticks = || -> Result<u64> {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        let fields = text.rsplit_once(") ").context("stat")?.1;
+        fields.split(' ').skip(11).take(2).map(|f| Ok(f.parse::<u64>()?)).sum()
+    };
+    until("the server is idle", Duration::from_secs(20), || {
+        let before = ticks()?;
+        wait_between(Duration::from_secs(1));
+        let used = ticks()? - before;
+        anyhow::ensure!(used < 40, "{used} hundredths of a second in one second");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_client_that_leaves_takes_its_work_along() -> Result<()> {
+    need!(Psql::new(0));
+    let otus = server()?;
+    let psql = otus.psql().map_err(anyhow::Error::msg)?;
+    let mut child =
+        psql.command(&["-c", LONG]).stderr(Stdio::null()).stdout(Stdio::null()).spawn()?;
+    wait_between(Duration::from_millis(1_500));
+    child.kill()?;
+    child.wait()?;
+    idle(&otus)
+}
+
+#[test]
+fn a_deep_expression_is_refused_and_harms_nobody() -> Result<()> {
+    let otus = server()?;
+    let client = otus.connect()?;
+    for terms in [500, 20_000] {
+        let deep = format!("select {}", vec!["1"; terms].join(" + "));
+        match client.rows(&deep) {
+            Ok(rows) => anyhow::ensure!(rows[0][0] == Some(terms.to_string()), "{rows:?}"),
+            Err(_) => {
+                let (state, _) = client.failure(&deep)?;
+                anyhow::ensure!(state == "54001", "{terms} terms: {state}");
+            }
+        }
+    }
+    let nested = format!("select {}1{}", "(".repeat(50_000), ")".repeat(50_000));
+    let (state, _) = client.failure(&nested)?;
+    anyhow::ensure!(state == "54001" || state == "42601", "{state}");
+    otus.wait_number("select count(*) from events", events::sums(EVENTS).0)
+}
+
+#[test]
+fn sql_over_http() -> Result<()> {
+    let otus = server()?;
+    let (count, ids, _) = events::sums(EVENTS);
+    let request = json!({"query": "select count(*) as n, sum(id) as ids from events where id >= $1", "params": [0]});
+    let (status, answer) = otus.post_json("/api/sql", &request)?;
+    anyhow::ensure!(status == 200, "{status} {answer}");
+    let text = answer.to_string();
+    anyhow::ensure!(text.contains(&count.to_string()) && text.contains(&ids.to_string()), "{text}");
+    let request =
+        json!({"query": "select id, kind from events where id < 3 order by id"}).to_string();
+    let (status, csv) = post(&otus.url("/api/sql?format=csv"), "application/json", &request)?;
+    let lines: Vec<&str> = csv.lines().collect();
+    anyhow::ensure!(status == 200 && lines.len() == 4 && lines[0] == "id,kind", "{status} {csv}");
+    let (status, answer) =
+        otus.post_json("/api/sql", &json!({"query": "select nothing from events"}))?;
+    anyhow::ensure!(status == 400 && answer.to_string().contains("42703"), "{status} {answer}");
+    let (status, _) = post(&otus.url("/api/sql"), "text/plain", &request)?;
+    anyhow::ensure!(status == 415, "a form of a foreign page: {status}");
+    Ok(())
+}
+
+#[test]
+fn pull_patterns_in_both_spellings() -> Result<()> {
+    let otus = server()?;
+    let (count, _, amounts) = events::sums(EVENTS);
+    let json = json!({"pattern": {
+        "metrics": {"events": {"$with": [{"from": "2024-01-01", "to": "2024-01-02", "granularity": "day"}],
+            "$get": [{"bucket": "?", "events": "?", "amounts": "?"}]}},
+        "bounds": {"events": {"first": "?", "last": "?"}}}});
+    let (status, answer) = otus.pull(&json)?;
+    anyhow::ensure!(status == 200, "{status} {answer}");
+    let row = &answer["data"]["metrics"]["events"][0];
+    anyhow::ensure!(row["events"] == count, "{answer}");
+    anyhow::ensure!(
+        row["amounts"].to_string().trim_matches('"') == amounts.to_string(),
+        "{answer}"
+    );
+    let edn = "{:pattern {:metrics {(:events :with [{:from \"2024-01-01\" :to \"2024-01-02\"}]) \
+               [{:kind ?, :events ?} ?rows]}}}";
+    let (status, text) = post(&otus.url("/api/pull"), "application/edn", edn)?;
+    anyhow::ensure!(status == 200 && text.contains("?rows"), "{status} {text}");
+    let buy = otus.number("select count(*) from events where kind = 'buy'")?;
+    anyhow::ensure!(text.contains(&format!("{buy}")), "{text}");
+    // Everything wrong is said at once, each with its path, and nothing runs.
+    let bad = json!({"pattern": {"metrics": {
+        "events": {"$with": [{"from": "2024-01-01", "to": "2024-01-02", "filter": {}}], "$get": [{"no_such": "?"}]},
+        "nowhere": {"$with": [{"from": "2024-01-01", "to": "2024-01-02"}], "$get": [{"x": "?"}]}}}});
+    let (status, answer) = otus.pull(&bad)?;
+    let said = answer.to_string();
+    anyhow::ensure!(status == 422, "{status} {said}");
+    for word in ["filter", "no_such", "nowhere"] {
+        anyhow::ensure!(said.contains(word), "{word} is not reported: {said}");
+    }
+    let (status, _) = post(&otus.url("/api/pull"), "application/json", "{\"pattern\": ")?;
+    anyhow::ensure!(status == 400, "{status}");
+    Ok(())
+}
+
+#[test]
+fn http_is_guarded_and_observed() -> Result<()> {
+    let otus = server()?;
+    let (status, _) = get(&otus.url("/healthz"))?;
+    anyhow::ensure!(status == 200, "{status}");
+    otus.wait_ready()?;
+    let (status, metrics) = get(&otus.url("/metrics"))?;
+    anyhow::ensure!(status == 200 && metrics.contains("_total"), "{status} {metrics}");
+    let (status, _) = otus.append("nobody-reads-this", &[b"{}".to_vec()])?;
+    anyhow::ensure!(status == 404, "{status}");
+    let curl = |header: &str| -> Result<u16> {
+        // A browser sends a foreign Host or Origin when a page elsewhere aims at this address.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (name, value) = header.split_once(": ").context("a header")?;
+        let request = reqwest::Client::new().get(otus.url("/healthz")).header(name, value);
+        Ok(runtime.block_on(request.send())?.status().as_u16())
+    };
+    anyhow::ensure!(curl("origin: http://evil.example")? == 403, "a foreign origin");
+    anyhow::ensure!(curl("host: evil.example")? == 403, "a foreign host");
+    Ok(())
+}
+
+#[test]
+fn the_verbs_of_the_command_line() -> Result<()> {
+    let otus = server()?;
+    let folder = otus.folder().to_owned();
+    std::fs::write(folder.join("document.edn"), "{:a {:b 1 :c 2}}")?;
+    let pulled = otus.run(&["pull", "--data", "document.edn", "{:a {:b ?}}"])?;
+    anyhow::ensure!(pulled.contains(":b 1") && !pulled.contains(":c"), "{pulled}");
+    let good: Vec<String> = (EVENTS..EVENTS + 10)
+        .filter(|id| !events::is_bad(*id))
+        .map(|id| String::from_utf8(events::payload(id)).map_err(Into::into))
+        .collect::<Result<_>>()?;
+    std::fs::write(folder.join("more.ndjson"), good.join("\n"))?;
+    otus.run(&["append", "events", "more.ndjson"])?;
+    let more = i64::try_from(good.len())?;
+    otus.wait_number("select count(*) from events", events::sums(EVENTS).0 + more)?;
+    let inferred = otus.run(&["infer", "more.ndjson"])?;
+    for word in ["[tables.", "amount", "bigint"] {
+        anyhow::ensure!(inferred.contains(word), "infer does not say {word}:\n{inferred}");
+    }
+    otus.flush()?;
+    for arguments in [
+        &["inspect"][..],
+        &["inspect", "--files"],
+        &["inspect", "--positions"],
+        &["inspect", "--verify"],
+    ] {
+        let said = otus.run(arguments)?;
+        anyhow::ensure!(said.contains("events"), "{arguments:?}: {said}");
+    }
+    for verb in ["demo", "serve", "check", "infer", "sql", "pull", "append", "inspect", "reset"] {
+        let help = otus.run(&[verb, "--help"])?;
+        anyhow::ensure!(help.contains("Usage:"), "{verb}: {help}");
+    }
+    // A second server on the same folder is refused, and is told who holds it.
+    let second = otus.command(&["serve", "-c", "otus.toml"])?;
+    let words = String::from_utf8_lossy(&second.stderr).into_owned();
+    anyhow::ensure!(!second.status.success(), "two servers on one folder");
+    anyhow::ensure!(words.contains("127.0.0.1"), "the lock does not name its holder: {words}");
+    Ok(())
+}
+
+/// The demo in a folder of its own.
+struct Demo {
+    folder: std::path::PathBuf,
+    ports: [u16; 2],
+    process: Option<Process>,
+}
+
+impl Demo {
+    fn start(&mut self) -> Result<()> {
+        let [postgres, http] = self.ports.map(|p| p.to_string());
+        let mut command = Command::new(paths::binary()?);
+        command.args(["demo", "--postgres-port", &postgres, "--http-port", &http]);
+        command.current_dir(&self.folder);
+        self.process = Some(Process::start(&mut command, &self.folder.join("output"))?);
+        Ok(())
+    }
+
+    fn numbers(&self, sql: &str) -> Result<Vec<i64>> {
+        Client::connect(self.ports[0])?.numbers(sql)
+    }
+}
+
+#[test]
+fn the_demo_lays_down_a_month_and_goes_on_after_a_kill() -> Result<()> {
+    let folder = leash::fresh_folder("demo")?;
+    let mut demo = Demo { folder, ports: [free_port()?, free_port()?], process: None };
+    demo.start()?;
+    let span = "select count(*), (extract(epoch from max(time)) - extract(epoch from min(time)))::bigint from game_events";
+    let month = 29 * 86_400;
+    let laid = until("30 days of history", Duration::from_secs(420), || {
+        let found = demo.numbers(span)?;
+        anyhow::ensure!(found[0] > 4_000_000 && found[1] > month, "{found:?}");
+        Ok(found[0])
+    })?;
+    let process = demo.process.as_mut().context("not started")?;
+    process.kill()?;
+    demo.start()?;
+    until("the demo goes on", PATIENCE, || {
+        let found = demo.numbers(span)?;
+        anyhow::ensure!(found[0] >= laid, "{found:?} after {laid}");
+        Ok(())
+    })?;
+    until("live events", PATIENCE, || {
+        let live = demo.numbers(
+            "select count(*) from game_events where time > now() - interval '60 seconds'",
+        )?;
+        anyhow::ensure!(live[0] > 0, "none of the last minute");
+        Ok(())
+    })?;
+    let same = "select (select count(*) from game_events), (select sum(events) from activity_minute), \
+                (select sum(events) from audience_day)";
+    let found = demo.numbers(same)?;
+    anyhow::ensure!(found[0] == found[1] && found[1] == found[2], "{found:?}");
+    readme_questions(&demo)?;
+    let mut process = demo.process.take().context("not started")?;
+    let status = process.stop(PATIENCE)?;
+    anyhow::ensure!(status.success(), "{status}: {}", process.tail(20));
+    Ok(())
+}
+
+/// The question of the README, in SQL and as a pattern.
+fn readme_questions(demo: &Demo) -> Result<()> {
+    let text = std::fs::read_to_string(paths::checkout().join("README.md"))?;
+    let (_, below) = text.split_once("## A question in psql").context("no heading")?;
+    let sql =
+        below.split("```sql\n").nth(1).and_then(|t| t.split("```").next()).context("no SQL")?;
+    let rows = Client::connect(demo.ports[0])?.rows(sql)?;
+    anyhow::ensure!(rows.len() > 6, "{} rows from {sql}", rows.len());
+    let edn = below.split("-d '\n").nth(1).and_then(|t| t.split("'\n").next()).context("no EDN")?;
+    let url = format!("http://127.0.0.1:{}/api/pull", demo.ports[1]);
+    let (status, answer) = post(&url, "application/edn", edn)?;
+    anyhow::ensure!(status == 200 && answer.contains(":matches"), "{status} {answer}");
+    let value: Option<Value> = serde_json::from_str(&answer).ok();
+    anyhow::ensure!(value.is_none(), "EDN was asked for: {answer}");
+    Ok(())
+}
