@@ -52,9 +52,10 @@ def chdb_work(path, folder):
     chdb.query(f"create table b.raw ({columns}) engine = MergeTree order by time")
     for grain in ("Minute", "Hour"):
         chdb.query(
-            f"create materialized view b.{grain} engine = AggregatingMergeTree order by bucket as "
-            f"select toStartOf{grain}(time) bucket, {DIMENSIONS}, count() edits, sum(added) added, "
-            f"sum(deleted) deleted, sum(delta) delta, uniqState(user) editors from b.raw group by bucket, {DIMENSIONS}"
+            f"create materialized view b.{grain} engine = AggregatingMergeTree "
+            f"order by (bucket, {DIMENSIONS}) settings allow_nullable_key = 1 as "
+            f"select toStartOf{grain}(time) bucket, {DIMENSIONS}, countState() edits, sumState(added) added, "
+            f"sumState(deleted) deleted, sumState(delta) delta, uniqState(user) editors from b.raw group by bucket, {DIMENSIONS}"
         )
     chdb.query(
         f"insert into b.raw select * from file('{path}', JSONEachRow, '{columns.replace(chr(39), chr(92) + chr(39))}') "
