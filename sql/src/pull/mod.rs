@@ -9,17 +9,29 @@
 //! Text, values, patterns and their evaluation know nothing of DataFusion: they stand alone and can be fuzzed.
 
 pub mod answer;
+mod branch;
+mod convert;
 pub mod data;
 pub mod edn;
 pub mod eval;
+mod fill;
+pub mod filter;
 pub mod json;
+pub mod metrics;
 pub mod params;
 pub mod pattern;
+mod plan;
 pub mod problem;
+pub mod query;
+pub mod records;
+mod request;
 pub mod shape;
+mod source;
 pub mod spelling;
 pub mod step;
+pub mod table;
 pub mod text;
+mod tree;
 pub mod value;
 
 #[cfg(test)]
@@ -27,4 +39,5 @@ mod tests;
 
 pub use answer::Encoding;
 pub use data::pull_data;
+pub use request::{PullResponse, run, run_as};
 pub use value::Value;

@@ -16,6 +16,8 @@ pub enum Kind {
     Int,
     /// Any number.
     Number,
+    /// A number, or its text where JSON has no such number.
+    NumberOrText,
     /// A string.
     String,
     /// A keyword; in JSON a string.
@@ -33,6 +35,10 @@ impl Kind {
             Self::Bool => matches!(value, Value::Bool(_)),
             Self::Int => matches!(value, Value::Int(_) | Value::BigInt(_)),
             Self::Number => value.as_float().is_some(),
+            Self::NumberOrText => {
+                value.as_float().is_some()
+                    || value.as_name().is_some_and(|text| text.parse::<f64>().is_ok())
+            }
             Self::String => matches!(value, Value::String(_) | Value::Uuid(_)),
             Self::Keyword => matches!(value, Value::Keyword(_) | Value::String(_)),
             Self::Instant => matches!(value, Value::Inst { .. } | Value::String(_) | Value::Int(_)),
@@ -44,7 +50,7 @@ impl Kind {
             Self::Any => "any value",
             Self::Bool => "a boolean",
             Self::Int => "an integer",
-            Self::Number => "a number",
+            Self::Number | Self::NumberOrText => "a number",
             Self::String => "a string",
             Self::Keyword => "a keyword",
             Self::Instant => "an instant",
@@ -63,6 +69,8 @@ pub enum Shape {
     Map(Vec<(Value, Shape)>),
     /// Rows of one shape.
     Rows(Box<Shape>),
+    /// Something that can be opened, but may be taken as a whole too.
+    Whole(Box<Shape>),
     /// Something that is called.
     Endpoint {
         /// Its arguments.
@@ -105,6 +113,7 @@ impl Check {
         match (pattern, shape) {
             (Pattern::Map(map), Shape::Map(keys)) => self.map(map, keys, path),
             (Pattern::Rows(rows), Shape::Rows(row)) => self.rows(rows, row, path),
+            (_, Shape::Whole(inner)) => self.pattern(pattern, inner, path),
             (Pattern::Map(_), Shape::Rows(_)) => {
                 self.fail("type-mismatch", path, "rows are opened with a vector: [{…}]");
             }
@@ -189,7 +198,7 @@ impl Check {
                 let reason = format!("a filter here is {}, not {found}", kind.name());
                 self.fail("type-mismatch", path, reason);
             }
-            (Target::Equal(_), Shape::List(_)) => {
+            (Target::Equal(_), Shape::List(_) | Shape::Whole(_)) => {
                 self.fail("type-mismatch", path, "a list cannot be filtered by a value");
             }
             _ => {}

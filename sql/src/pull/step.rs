@@ -99,7 +99,11 @@ impl Period {
             Self::Months(n) => {
                 let months = u32::try_from(count.unsigned_abs()).ok()?.checked_mul(n)?;
                 let months = Months::new(months);
-                if count < 0 { local.checked_sub_months(months) } else { local.checked_add_months(months) }
+                if count < 0 {
+                    local.checked_sub_months(months)
+                } else {
+                    local.checked_add_months(months)
+                }
             }
         }
     }
@@ -224,9 +228,8 @@ impl Step {
 
 /// Local time in a zone, microseconds cut to what chrono holds.
 pub fn local_of(at_us: i64, zone: Tz) -> NaiveDateTime {
-    DateTime::from_timestamp_micros(at_us).map_or_else(NaiveDateTime::default, |utc| {
-        utc.with_timezone(&zone).naive_local()
-    })
+    DateTime::from_timestamp_micros(at_us)
+        .map_or_else(NaiveDateTime::default, |utc| utc.with_timezone(&zone).naive_local())
 }
 
 /// The instant of a local time: the earlier of two, the end of the gap if there is none.
@@ -292,7 +295,11 @@ mod tests {
             "Asia/Kolkata",
             "2024-08-20T00:00:00Z",
             "2024-08-20T02:00:00Z",
-            &["2024-08-20T05:00:00+05:30", "2024-08-20T06:00:00+05:30", "2024-08-20T07:00:00+05:30"],
+            &[
+                "2024-08-20T05:00:00+05:30",
+                "2024-08-20T06:00:00+05:30",
+                "2024-08-20T07:00:00+05:30",
+            ],
         );
         check(
             "PT1H",
@@ -334,7 +341,11 @@ mod tests {
             "Europe/Berlin",
             "2024-03-30T12:00:00Z",
             "2024-04-01T00:00:00Z",
-            &["2024-03-30T00:00:00+01:00", "2024-03-31T00:00:00+01:00", "2024-04-01T00:00:00+02:00"],
+            &[
+                "2024-03-30T00:00:00+01:00",
+                "2024-03-31T00:00:00+01:00",
+                "2024-04-01T00:00:00+02:00",
+            ],
         );
         check(
             "P1D",
@@ -347,7 +358,13 @@ mod tests {
         check("P1W", "UTC", "2024-08-20T00:00:00Z", "2024-08-27T00:00:00Z", &weeks);
         let quarters = ["2023-10-01T00:00:00Z", "2024-01-01T00:00:00Z", "2024-04-01T00:00:00Z"];
         check("P3M", "UTC", "2023-12-31T23:59:59Z", "2024-04-01T00:00:01Z", &quarters);
-        check("P1Y", "UTC", "2024-05-05T00:00:00Z", "2024-06-01T00:00:00Z", &["2024-01-01T00:00:00Z"]);
+        check(
+            "P1Y",
+            "UTC",
+            "2024-05-05T00:00:00Z",
+            "2024-06-01T00:00:00Z",
+            &["2024-01-01T00:00:00Z"],
+        );
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The vectors of the design, and the readers under hostile text.
 
+mod server;
+
 use super::answer::{Encoding, Parts, write_answer};
 use super::data::{decode_form, pull_data};
 use super::eval::{Answer, CallError, Host, evaluate};
@@ -11,7 +13,7 @@ use super::value::{Map, Value};
 use super::{edn, json};
 
 fn vectors(section: &str) -> Vec<Map> {
-    let all = json::read(include_str!("vectors.json"), ReadLimits::DOCUMENT).unwrap();
+    let all = json::read(include_str!("../vectors.json"), ReadLimits::DOCUMENT).unwrap();
     let section = all.as_map().unwrap().get_keyword(section).unwrap().clone();
     let maps = section.as_sequence().unwrap().iter().map(|v| v.as_map().unwrap().clone());
     maps.collect()

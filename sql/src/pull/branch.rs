@@ -1,0 +1,432 @@
+//! The branches of a request: each call of an endpoint becomes a checked query, all of them before any runs;
+//! each runs on its own and gives rows, or an error that costs only its own place in the tree.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::Int32Type;
+use chrono_tz::Tz;
+use datafusion::logical_expr::LogicalPlan;
+use futures::TryStreamExt;
+use otus_engine::compiled::CompiledTable;
+
+use super::convert::{data_type_name, instant_in, type_name, values};
+use super::eval::CallError;
+use super::fill::{self, Row};
+use super::metrics::{self, Call, Column, Fill, GROUPS_MAX, MetricsQuery};
+use super::pattern::{Entry, KeyOption, MapPattern, Pattern, RowsPattern, Target};
+use super::plan::{self, Ground};
+use super::problem::{Path, Problem, join};
+use super::query::{Interval, Moment};
+use super::records::{self, RecordsQuery};
+use super::source::{self, Source};
+use super::table::tree_name;
+use super::tree::keyed;
+use super::value::{Map, Value};
+use crate::error::{SqlError, SqlResult, sqlstate};
+use crate::session::{PinnedState, Session};
+
+/// Most calls of one request.
+const BRANCHES_MAX: usize = 64;
+
+/// One call.
+#[derive(Debug)]
+pub(super) struct Branch {
+    /// Path of the entry.
+    pub(super) path: Path,
+    /// Which call of a `:batch`.
+    pub(super) call: usize,
+    table: Arc<CompiledTable>,
+    query: Query,
+}
+
+#[derive(Debug)]
+enum Query {
+    Metrics(MetricsQuery),
+    Records(RecordsQuery),
+}
+
+/// What a branch gave.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub(super) rows: Result<Value, CallError>,
+    pub(super) meta: Value,
+}
+
+/// Takes the calls out of a pattern. What they do themselves (literals on columns, a page straight after the
+/// call) is taken out of it too.
+pub(super) fn collect(
+    pattern: &mut Pattern,
+    pinned: &PinnedState,
+    problems: &mut Vec<Problem>,
+) -> Vec<Branch> {
+    let mut work = Collector { pinned, problems, branches: Vec::new() };
+    let Pattern::Map(root) = pattern else { return Vec::new() };
+    for entry in &mut root.entries {
+        let path = vec![entry.name().clone()];
+        let kind = match &entry.key {
+            Value::Keyword(name) => name.to_string(),
+            _ => continue,
+        };
+        if let ("metrics" | "records", Target::Into(Pattern::Map(tables))) =
+            (kind.as_str(), &mut entry.target)
+        {
+            work.tables(&kind, tables, &path);
+        }
+    }
+    if work.branches.len() > BRANCHES_MAX {
+        let reason = format!("a request makes at most {BRANCHES_MAX} calls");
+        work.problems.push(Problem::new("too-large", reason, &[]));
+    }
+    work.branches
+}
+
+struct Collector<'a> {
+    pinned: &'a PinnedState,
+    problems: &'a mut Vec<Problem>,
+    branches: Vec<Branch>,
+}
+
+impl Collector<'_> {
+    fn tables(&mut self, kind: &str, tables: &mut MapPattern, path: &Path) {
+        for entry in &mut tables.entries {
+            let mut known = self.pinned.snapshot().tables();
+            let table = known.find(|table| Value::keyword(tree_name(table)) == entry.key);
+            if let Some(table) = table.cloned() {
+                let here = join(path, entry.name());
+                self.entry(kind, &table, entry, &here);
+            }
+        }
+    }
+
+    fn entry(&mut self, kind: &str, table: &Arc<CompiledTable>, entry: &mut Entry, path: &Path) {
+        let mut calls: Vec<(Value, Path)> = Vec::new();
+        let mut batched = false;
+        for option in &entry.options {
+            match option {
+                KeyOption::With(arguments) => {
+                    let at = join(&join(path, "with"), 0_usize);
+                    calls.extend(arguments.first().map(|argument| (argument.clone(), at)));
+                }
+                KeyOption::Batch(all) => {
+                    batched = true;
+                    for (i, arguments) in all.iter().enumerate() {
+                        let at = join(&join(&join(path, "batch"), i), 0_usize);
+                        calls.extend(arguments.first().map(|argument| (argument.clone(), at)));
+                    }
+                }
+                _ => {}
+            }
+        }
+        let seq = if batched { None } else { page_after_call(&mut entry.options) };
+        let rows = row_pattern(&mut entry.target, batched);
+        for (call, (argument, argument_path)) in calls.iter().enumerate() {
+            let Value::Map(argument) = argument else { continue };
+            self.call(
+                kind,
+                table,
+                (argument, argument_path.clone()),
+                rows.as_deref(),
+                seq,
+                (path, call),
+            );
+        }
+        if let Some(rows) = rows {
+            metrics::strip_filters(rows);
+        }
+    }
+
+    fn call(
+        &mut self,
+        kind: &str,
+        table: &Arc<CompiledTable>,
+        (argument, argument_path): (&Map, Path),
+        rows: Option<&RowsPattern>,
+        seq: Option<(usize, Option<usize>)>,
+        (path, call): (&Path, usize),
+    ) {
+        let snapshot = self.pinned.snapshot();
+        let newest_us = source::time_range(snapshot, table).map(|(_, newest)| newest);
+        let moment = Moment { now_us: snapshot.pinned_at_us(), newest_us };
+        let given = Call { table, argument, rows, seq, path, argument_path, moment };
+        let query = if kind == "metrics" {
+            metrics::check(given, self.problems).map(Query::Metrics)
+        } else {
+            records::check(given, self.problems).map(Query::Records)
+        };
+        if let Some(query) = query {
+            let table = Arc::clone(table);
+            self.branches.push(Branch { path: path.clone(), call, table, query });
+        }
+    }
+}
+
+/// Takes the `:seq` that stands straight after `:with`.
+fn page_after_call(options: &mut Vec<KeyOption>) -> Option<(usize, Option<usize>)> {
+    let call = options.iter().position(|o| matches!(o, KeyOption::With(_)))?;
+    let next =
+        options.iter().enumerate().skip(call + 1).find(|(_, o)| !matches!(o, KeyOption::As(_)));
+    let (place, page) = match next {
+        Some((place, KeyOption::Seq(offset, count))) => (place, (*offset, *count)),
+        _ => return None,
+    };
+    options.remove(place);
+    Some(page)
+}
+
+fn row_pattern(target: &mut Target, batched: bool) -> Option<&mut RowsPattern> {
+    let Target::Into(Pattern::Rows(rows)) = target else { return None };
+    match (&rows.element, batched) {
+        (Pattern::Rows(_), true) => match &mut rows.element {
+            Pattern::Rows(inner) => Some(inner),
+            Pattern::Map(_) => None,
+        },
+        (_, true) => None,
+        (_, false) => Some(rows),
+    }
+}
+
+impl Branch {
+    /// Runs the query.
+    pub(super) async fn run(&self, session: &Session, pinned: &PinnedState) -> Outcome {
+        #[expect(clippy::disallowed_methods, reason = "only the time taken is told")]
+        let begun = Instant::now();
+        let mut meta = Map::new();
+        let rows = match &self.query {
+            Query::Metrics(query) => self.metrics(query, session, pinned, &mut meta).await,
+            Query::Records(query) => self.records(query, session, pinned, &mut meta).await,
+        };
+        let millis = i64::try_from(begun.elapsed().as_millis()).unwrap_or(i64::MAX);
+        meta.insert(Value::keyword("ms"), Value::Int(millis));
+        Outcome { rows: rows.map_err(|e| call_error(&e)), meta: Value::Map(meta) }
+    }
+
+    async fn metrics(
+        &self,
+        query: &MetricsQuery,
+        session: &Session,
+        pinned: &PinnedState,
+        meta: &mut Map,
+    ) -> SqlResult<Value> {
+        let snapshot = pinned.snapshot();
+        let ground = Ground { state: pinned.state(), snapshot, table: &self.table };
+        let source = source::choose(snapshot, &self.table, query);
+        self.interval_meta(query.interval, pinned, meta);
+        let rollup = match source {
+            Source::Raw => Value::Nil,
+            Source::Rollup { id, granularity, .. } => self
+                .table
+                .rollup(id)
+                .map_or(Value::Nil, |r| Value::text(r.def.view_name(granularity))),
+        };
+        meta.insert(Value::keyword("rollup"), rollup);
+        let columns =
+            query.columns.iter().map(|(name, column)| self.column_meta(query, name, *column));
+        meta.insert(Value::keyword("columns"), Value::Vector(columns.collect()));
+        meta.insert(Value::keyword("partial"), partial_buckets(query, snapshot.pinned_at_us()));
+        let mut rows = if query.starts.is_empty() {
+            Vec::new()
+        } else {
+            let plan = plan::metrics(&ground, query, source)?;
+            decode_rows(&run_plan(session, pinned, plan).await?, query)?
+        };
+        if query.fill == Fill::None {
+            return Ok(self.finish(query, rows, query.page.limit, meta));
+        }
+        let zero = zero_row(&ground, query)?;
+        let too_many = || {
+            let message = format!("the query gives more than {GROUPS_MAX} rows before paging");
+            SqlError::new(sqlstate::LIMIT_EXCEEDED, message)
+        };
+        if rows.len() > GROUPS_MAX {
+            return Err(too_many());
+        }
+        rows = fill::fill(query, rows, &zero, GROUPS_MAX).ok_or_else(too_many)?;
+        fill::sort(query, &mut rows);
+        let rows = rows.into_iter().skip(query.page.offset).collect();
+        Ok(self.finish(query, rows, query.page.limit, meta))
+    }
+
+    /// Cuts the page and names the columns.
+    fn finish(&self, query: &MetricsQuery, rows: Vec<Row>, limit: usize, meta: &mut Map) -> Value {
+        let truncated = rows.len() > limit;
+        let keys: Vec<Value> = query.columns.iter().map(|(name, _)| Value::keyword(name)).collect();
+        let rows: Vec<Value> = rows
+            .into_iter()
+            .take(limit)
+            .map(|row| {
+                let cells = query.columns.iter().map(|(_, column)| match column {
+                    Column::Bucket => match query.starts.get(row.bucket) {
+                        Some(start) => instant_in(*start, query.interval.zone),
+                        None => Value::Nil,
+                    },
+                    Column::Dimension(i) => row.dims.get(*i).cloned().unwrap_or(Value::Nil),
+                    Column::Measure(i) => row.measures.get(*i).cloned().unwrap_or(Value::Nil),
+                });
+                row_value(&keys, cells)
+            })
+            .collect();
+        count_meta(&rows, truncated, meta);
+        Value::Vector(rows)
+    }
+
+    async fn records(
+        &self,
+        query: &RecordsQuery,
+        session: &Session,
+        pinned: &PinnedState,
+        meta: &mut Map,
+    ) -> SqlResult<Value> {
+        let ground =
+            Ground { state: pinned.state(), snapshot: pinned.snapshot(), table: &self.table };
+        self.interval_meta(query.interval, pinned, meta);
+        let known =
+            query.columns.iter().filter_map(|name| self.table.schema.field_with_name(name).ok());
+        let columns: Vec<Value> = known
+            .map(|field| {
+                keyed([
+                    ("name", Value::keyword(field.name())),
+                    ("type", Value::text(type_name(field))),
+                ])
+            })
+            .collect();
+        meta.insert(Value::keyword("columns"), Value::Vector(columns));
+        let plan = plan::records(&ground, query)?;
+        let batches = run_plan(session, pinned, plan).await?;
+        let keys: Vec<Value> = query.columns.iter().map(Value::keyword).collect();
+        let mut rows = Vec::new();
+        for batch in &batches {
+            let columns = columns_of(batch, query.interval.zone, 0)?;
+            for i in 0..batch.num_rows() {
+                let cells = columns.iter().map(|c| c.get(i).cloned().unwrap_or(Value::Nil));
+                rows.push(row_value(&keys, cells.take(keys.len())));
+            }
+        }
+        let truncated = rows.len() > query.page.limit;
+        rows.truncate(query.page.limit);
+        count_meta(&rows, truncated, meta);
+        Ok(Value::Vector(rows))
+    }
+
+    fn interval_meta(&self, interval: Interval, pinned: &PinnedState, meta: &mut Map) {
+        let at = |us: i64| instant_in(us, interval.zone);
+        let newest = source::time_range(pinned.snapshot(), &self.table);
+        for (name, value) in [
+            ("from", at(interval.from_us)),
+            ("to", at(interval.to_us)),
+            ("tz", Value::text(interval.zone.name())),
+            ("last-event", newest.map_or(Value::Nil, |(_, newest)| at(newest))),
+        ] {
+            meta.insert(Value::keyword(name), value);
+        }
+    }
+
+    fn column_meta(&self, query: &MetricsQuery, name: &str, column: Column) -> Value {
+        let measure = match column {
+            Column::Measure(place) => {
+                query.measures.get(place).and_then(|index| self.table.measures.measures.get(*index))
+            }
+            _ => None,
+        };
+        let data_type = match (column, measure) {
+            (Column::Bucket, _) => "timestamptz".to_string(),
+            (_, Some(measure)) => data_type_name(&measure.data_type),
+            _ => self.table.def.column(name).map_or(String::new(), |c| c.column_type.to_string()),
+        };
+        let mut entries = vec![("name", Value::keyword(name)), ("type", Value::text(data_type))];
+        if measure.is_some_and(|measure| measure.approximate) {
+            entries.push(("approximate", Value::Bool(true)));
+        }
+        keyed(entries)
+    }
+}
+
+fn row_value(keys: &[Value], cells: impl Iterator<Item = Value>) -> Value {
+    let entries: Vec<_> = keys.iter().cloned().zip(cells).collect();
+    // Columns of a query are distinct.
+    Map::from_entries(entries).map_or(Value::Nil, Value::Map)
+}
+
+fn count_meta(rows: &[Value], truncated: bool, meta: &mut Map) {
+    let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
+    meta.insert(Value::keyword("rows"), Value::Int(count));
+    meta.insert(Value::keyword("truncated"), Value::Bool(truncated));
+}
+
+/// Starts of the buckets that the interval cuts, or that have not ended yet.
+fn partial_buckets(query: &MetricsQuery, now_us: i64) -> Value {
+    let Interval { from_us, to_us, zone } = query.interval;
+    let ends = query.starts.iter().skip(1).copied().chain([to_us]);
+    let last = query.starts.len().saturating_sub(1);
+    let partial = query.starts.iter().zip(ends).enumerate().filter(|(i, (start, end))| {
+        let cut_off = *i == last && !query.all && !query.ends_whole;
+        **start < from_us || cut_off || (**start <= now_us && *end > now_us)
+    });
+    Value::Vector(partial.map(|(_, (start, _))| instant_in(*start, zone)).collect())
+}
+
+async fn run_plan(
+    session: &Session,
+    pinned: &PinnedState,
+    plan: LogicalPlan,
+) -> SqlResult<Vec<RecordBatch>> {
+    let (_, stream) = session.run_plan(pinned, plan).await?;
+    stream.try_collect().await.map_err(SqlError::from)
+}
+
+fn columns_of(batch: &RecordBatch, zone: Tz, skip: usize) -> SqlResult<Vec<Vec<Value>>> {
+    let schema = batch.schema();
+    let columns = batch.columns().iter().zip(schema.fields()).skip(skip);
+    columns.map(|(array, field)| values(array, field, zone)).collect()
+}
+
+fn decode_rows(batches: &[RecordBatch], query: &MetricsQuery) -> SqlResult<Vec<Row>> {
+    let mut rows = Vec::new();
+    for batch in batches {
+        let cells = columns_of(batch, query.interval.zone, 1)?;
+        let Some(buckets) = batch.columns().first().and_then(|c| c.as_primitive_opt::<Int32Type>())
+        else {
+            return Err(SqlError::internal("the first column of a metrics plan is no bucket"));
+        };
+        let (dims, measures) = cells.split_at(query.dims.len().min(cells.len()));
+        let take = |columns: &[Vec<Value>], i: usize| -> Vec<Value> {
+            columns.iter().map(|c| c.get(i).cloned().unwrap_or(Value::Nil)).collect()
+        };
+        for (i, bucket) in buckets.values().iter().enumerate() {
+            let bucket = usize::try_from(*bucket).unwrap_or(0);
+            rows.push(Row { bucket, dims: take(dims, i), measures: take(measures, i) });
+        }
+    }
+    Ok(rows)
+}
+
+fn zero_row(ground: &Ground<'_>, query: &MetricsQuery) -> SqlResult<Vec<Value>> {
+    let columns = plan::over_nothing(ground, query)?;
+    columns
+        .iter()
+        .map(|(array, field)| {
+            let cells = values(array, field, query.interval.zone)?;
+            Ok(cells.into_iter().next().unwrap_or(Value::Nil))
+        })
+        .collect()
+}
+
+/// A failure as the answer tells it: messages of the engine may quote data, so only those known not to are
+/// passed on.
+fn call_error(error: &SqlError) -> CallError {
+    tracing::debug!(sqlstate = error.sqlstate, message = %error.message, "pull branch failed");
+    let told = |code: &'static str| CallError { code, reason: error.message.clone() };
+    match error.sqlstate {
+        sqlstate::CANCELED => told("timeout"),
+        sqlstate::OUT_OF_MEMORY => {
+            CallError { code: "too-large", reason: "the memory of queries is used up".into() }
+        }
+        sqlstate::LIMIT_EXCEEDED => told("too-large"),
+        sqlstate::SNAPSHOT_TOO_OLD => told("execution-error"),
+        other => CallError {
+            code: "execution-error",
+            reason: format!("the query failed (SQLSTATE {other})"),
+        },
+    }
+}

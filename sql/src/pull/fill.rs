@@ -1,0 +1,89 @@
+//! What happens to rows after the query: gaps are filled bucket by bucket, rows ordered and paged. Pure.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+use super::metrics::{Column, Fill, MetricsQuery};
+use super::value::Value;
+
+/// A row: index of its bucket, dimensions, measures.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Row {
+    pub(super) bucket: usize,
+    pub(super) dims: Vec<Value>,
+    pub(super) measures: Vec<Value>,
+}
+
+/// Adds the missing buckets of every group of rows, or of the only group. `zero` holds what each measure is
+/// over no rows. `None` if there would be more than `rows_max` rows.
+pub(super) fn fill(
+    query: &MetricsQuery,
+    rows: Vec<Row>,
+    zero: &[Value],
+    rows_max: usize,
+) -> Option<Vec<Row>> {
+    if query.fill == Fill::None {
+        return Some(rows);
+    }
+    let mut groups: BTreeMap<Vec<Value>, BTreeMap<usize, Vec<Value>>> = BTreeMap::new();
+    if query.dims.is_empty() {
+        groups.insert(Vec::new(), BTreeMap::new());
+    }
+    for row in rows {
+        groups.entry(row.dims).or_default().insert(row.bucket, row.measures);
+    }
+    if groups.len().saturating_mul(query.starts.len()) > rows_max {
+        return None;
+    }
+    let nothing = vec![Value::Nil; query.measures.len()];
+    let mut filled = Vec::with_capacity(groups.len() * query.starts.len());
+    for (dims, mut buckets) in groups {
+        let mut previous = nothing.clone();
+        for bucket in 0..query.starts.len() {
+            let measures = match (buckets.remove(&bucket), query.fill) {
+                (Some(found), _) => found,
+                (None, Fill::Zero) => zero.to_vec(),
+                (None, Fill::Previous) => previous.clone(),
+                (None, _) => nothing.clone(),
+            };
+            if query.fill == Fill::Previous {
+                previous.clone_from(&measures);
+            }
+            filled.push(Row { bucket, dims: dims.clone(), measures });
+        }
+    }
+    Some(filled)
+}
+
+/// Orders rows as the query says; nil comes last either way.
+pub(super) fn sort(query: &MetricsQuery, rows: &mut [Row]) {
+    rows.sort_by(|a, b| {
+        query
+            .order
+            .iter()
+            .map(|(column, falls)| match column {
+                Column::Bucket => ordered(a.bucket.cmp(&b.bucket), *falls),
+                Column::Dimension(i) => by_value(a.dims.get(*i), b.dims.get(*i), *falls),
+                Column::Measure(i) => by_value(a.measures.get(*i), b.measures.get(*i), *falls),
+            })
+            .find(|order| order.is_ne())
+            .unwrap_or(Ordering::Equal)
+    });
+}
+
+fn ordered(order: Ordering, falls: bool) -> Ordering {
+    if falls { order.reverse() } else { order }
+}
+
+fn by_value(a: Option<&Value>, b: Option<&Value>, falls: bool) -> Ordering {
+    let is_nil = |value: Option<&Value>| value.is_none_or(Value::is_nil);
+    match (is_nil(a), is_nil(b), a, b) {
+        (true, true, _, _) => Ordering::Equal,
+        (true, false, _, _) => Ordering::Greater,
+        (false, true, _, _) => Ordering::Less,
+        (_, _, Some(a), Some(b)) => {
+            ordered(a.compare_numbers(b).unwrap_or_else(|| a.cmp(b)), falls)
+        }
+        _ => Ordering::Equal,
+    }
+}

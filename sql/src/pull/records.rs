@@ -1,0 +1,91 @@
+//! The query map of `:records` with its row pattern, checked against a table.
+
+use otus_engine::compiled::CompiledTable;
+
+use super::filter::{Decoder, FieldType, Filter};
+use super::metrics::{Call, row_entries};
+use super::pattern::Target;
+use super::problem::{Problem, join};
+use super::query::{Interval, Page, Reader};
+use super::value::Value;
+
+const KEYS: [&str; 8] = ["from", "to", "window", "tz", "filters", "order", "limit", "offset"];
+const LATER: [&str; 2] = ["after", "count"];
+
+/// A checked query of `:records`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RecordsQuery {
+    /// Interval and zone.
+    pub interval: Interval,
+    /// Columns read, in the order of the pattern.
+    pub columns: Vec<String>,
+    /// Filters.
+    pub filters: Vec<Filter>,
+    /// Order of rows, each with whether it falls; newest first if nothing is said.
+    pub order: Vec<(String, bool)>,
+    /// Page.
+    pub page: Page,
+}
+
+fn field(table: &CompiledTable, name: &str) -> Option<FieldType> {
+    use otus_engine::catalog::{INGESTED_AT_COLUMN, OFFSET_COLUMN, PARTITION_COLUMN, TOPIC_COLUMN};
+    use otus_engine::types::ColumnType;
+    let system = match name {
+        PARTITION_COLUMN => Some(ColumnType::Integer),
+        OFFSET_COLUMN => Some(ColumnType::BigInt),
+        INGESTED_AT_COLUMN => Some(ColumnType::Timestamptz),
+        TOPIC_COLUMN if table.def.source.is_many() => Some(ColumnType::Text),
+        _ => None,
+    };
+    let declared = || table.def.column(name).map(|column| column.column_type.clone());
+    system.or_else(declared).map(FieldType::Column)
+}
+
+/// Checks a call; `None` if something is wrong, all of it in `problems`.
+pub fn check(call: Call<'_>, problems: &mut Vec<Problem>) -> Option<RecordsQuery> {
+    let before = problems.len();
+    let table = call.table;
+    let path = call.argument_path.clone();
+    let mut reader = Reader::new(call.argument, &KEYS, &LATER, path, problems);
+    let zone = reader.zone();
+    let interval = reader.interval(zone, call.moment);
+    let page = reader.page(call.seq);
+    let known = |name: &str| field(table, name);
+    let mut order = reader.order().unwrap_or_else(|| vec![(table.def.time.clone(), true)]);
+    for (name, _) in &order {
+        if known(name).is_none() {
+            reader.fail::<()>("order", format!("{name:?} is no column of the table"));
+        }
+    }
+    // Partition and offset name a record, so the order of an answer never changes.
+    for name in [otus_engine::catalog::PARTITION_COLUMN, otus_engine::catalog::OFFSET_COLUMN] {
+        let falls = order.first().is_some_and(|(_, falls)| *falls);
+        if !order.iter().any(|(given, _)| given == name) {
+            order.push((name.to_string(), falls));
+        }
+    }
+    let mut filters = Vec::new();
+    if let Some(form) = reader.get("filters") {
+        let path = reader.path_of("filters");
+        filters.extend(Decoder::new(&known, zone, reader.problems()).filter(form, &path));
+    }
+    let mut columns: Vec<String> = Vec::new();
+    for entry in row_entries(call.rows) {
+        let Value::Keyword(name) = &entry.key else { continue };
+        if known(name).is_none() {
+            continue;
+        }
+        match &entry.target {
+            Target::Equal(literal) if entry.options.is_empty() => {
+                let at = join(call.path, &entry.key);
+                filters.extend(Decoder::new(&known, zone, problems).entry(name, literal, &at));
+            }
+            _ if columns.iter().any(|column| **column == **name) => {}
+            _ => columns.push(name.to_string()),
+        }
+    }
+    if problems.len() > before {
+        return None;
+    }
+    Some(RecordsQuery { interval: interval?, columns, filters, order, page })
+}

@@ -1,0 +1,235 @@
+//! A request: decoded, checked against the catalogue of one snapshot, run branch by branch, answered. What
+//! is wrong with it is said before anything runs.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use futures::future::join_all;
+use parking_lot::Mutex;
+
+use super::answer::{Encoding, Parts, write_answer, write_refusal};
+use super::branch::{self, Outcome};
+use super::data::{decode_form, read};
+use super::eval::{CallError, Host, evaluate};
+use super::pattern::{Pattern, Target};
+use super::problem::{Path, Problem};
+use super::shape::validate;
+use super::table::tree_name;
+use super::text::ReadLimits;
+use super::tree;
+use super::value::{Map, Value};
+use crate::error::SqlError;
+use crate::session::{PinnedState, Session};
+
+/// The answer to a request.
+#[derive(Debug, Clone)]
+pub struct PullResponse {
+    /// HTTP status.
+    pub status: u16,
+    /// Content type of the body.
+    pub content_type: &'static str,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl PullResponse {
+    fn new(status: u16, encoding: Encoding, text: String) -> Self {
+        Self { status, content_type: encoding.content_type(), body: Bytes::from(text) }
+    }
+    fn refusal(status: u16, encoding: Encoding, problems: &[Problem]) -> Self {
+        Self::new(status, encoding, write_refusal(problems, encoding))
+    }
+}
+
+/// Answers a request in the spelling in which it is written. One snapshot serves all of it.
+pub async fn run(session: &Session, body: &[u8], encoding: Encoding) -> PullResponse {
+    run_as(session, body, encoding, encoding).await
+}
+
+/// Answers a request written in `encoding`, in the spelling `accept`.
+pub async fn run_as(
+    session: &Session,
+    body: &[u8],
+    encoding: Encoding,
+    accept: Encoding,
+) -> PullResponse {
+    match decode(body, encoding) {
+        Ok(request) => answer(session, request, accept).await,
+        Err((status, problems)) => PullResponse::refusal(status, accept, &problems),
+    }
+}
+
+struct Request {
+    pattern: Pattern,
+    parts: Parts,
+}
+
+type Refused = (u16, Vec<Problem>);
+
+fn decode(body: &[u8], encoding: Encoding) -> Result<Request, Refused> {
+    let limits = ReadLimits::REQUEST;
+    if body.len() > limits.bytes {
+        let reason = format!("a request is at most {} bytes", limits.bytes);
+        return Err((413, vec![Problem::new("too-large", reason, &[])]));
+    }
+    let undecodable = |reason: String| (400, vec![Problem::new("undecodable", reason, &[])]);
+    let text = std::str::from_utf8(body).map_err(|e| undecodable(format!("not UTF-8: {e}")))?;
+    let form = read(text, encoding, limits).map_err(|e| undecodable(e.to_string()))?;
+    let Value::Map(map) = form else {
+        let reason = "a request is a map with :pattern, and :params and :opt if wanted";
+        return Err((422, vec![Problem::new("bad-request", reason, &[])]));
+    };
+    let mut problems = Vec::new();
+    for (key, _) in map.iter() {
+        let known = ["pattern", "params", "opt", "known"];
+        if !matches!(key, Value::Keyword(name) if known.contains(&&**name)) {
+            let reason = "unknown key of a request; there is pattern, params, opt, known";
+            problems.push(Problem::new("bad-request", reason, std::slice::from_ref(key)));
+        }
+    }
+    let empty = Map::new();
+    let params = match map.get_keyword("params") {
+        None | Some(Value::Nil) => &empty,
+        Some(Value::Map(params)) => params,
+        Some(_) => {
+            let path = [Value::keyword("params")];
+            problems.push(Problem::new("bad-request", ":params is a map", &path));
+            &empty
+        }
+    };
+    let parts = match map.get_keyword("opt").map(Value::as_name) {
+        None => Parts::All,
+        Some(Some("data-only")) => Parts::Data,
+        Some(Some("vars-only")) => Parts::Vars,
+        Some(_) => {
+            let path = [Value::keyword("opt")];
+            problems.push(Problem::new("bad-request", ":opt is :data-only or :vars-only", &path));
+            Parts::All
+        }
+    };
+    let Some(form) = map.get_keyword("pattern") else {
+        problems.push(Problem::new("bad-request", ":pattern is missing", &[]));
+        return Err((422, problems));
+    };
+    match decode_form(form, encoding, params) {
+        Ok(pattern) if problems.is_empty() => Ok(Request { pattern, parts }),
+        Ok(_) => Err((422, problems)),
+        Err(found) => {
+            problems.extend(found);
+            Err((422, problems))
+        }
+    }
+}
+
+async fn answer(session: &Session, request: Request, accept: Encoding) -> PullResponse {
+    let pinned = match session.pinned_state() {
+        Ok(pinned) => pinned,
+        Err(error) => return unavailable(&error, accept),
+    };
+    let Request { mut pattern, parts } = request;
+    let mut problems = validate(&pattern, &tree::shape(pinned.snapshot()));
+    let branches = branch::collect(&mut pattern, &pinned, &mut problems);
+    if !problems.is_empty() {
+        return PullResponse::refusal(422, accept, &problems);
+    }
+    let outcomes = join_all(branches.iter().map(|branch| branch.run(session, &pinned))).await;
+    let mut meta = Map::new();
+    let sequence = i64::try_from(pinned.snapshot().sequence()).unwrap_or(i64::MAX);
+    meta.insert(Value::keyword("snapshot"), Value::Int(sequence));
+    let mut results = BTreeMap::new();
+    for (branch, Outcome { rows, meta: about }) in branches.iter().zip(outcomes) {
+        put(&mut meta, &branch.path, about);
+        results.insert((branch.path.clone(), branch.call), rows);
+    }
+    let data = data(&pattern, &pinned);
+    let host = Results(Mutex::new(results));
+    // A large answer takes a while to build: that is work for the query threads.
+    let built = session.engine().spawn(async move {
+        let answer = evaluate(&pattern, &data, &host);
+        write_answer(answer, Some(Value::Map(meta)), parts, accept)
+    });
+    match built.await {
+        Ok(text) => PullResponse::new(200, accept, text),
+        Err(_) => {
+            let problem = Problem::new("internal", "the answer could not be built", &[]);
+            PullResponse::refusal(500, accept, &[problem])
+        }
+    }
+}
+
+fn unavailable(error: &SqlError, accept: Encoding) -> PullResponse {
+    let problem = Problem::new("unavailable", error.message.clone(), &[]);
+    PullResponse::refusal(503, accept, &[problem])
+}
+
+/// Puts a branch's meta where the branch stands in the tree; calls of a batch follow one another.
+fn put(map: &mut Map, path: &[Value], about: Value) {
+    let Some((key, below)) = path.split_first() else { return };
+    if below.is_empty() {
+        let together = match map.get(key) {
+            None => about,
+            Some(Value::Vector(items)) => {
+                Value::Vector(items.iter().cloned().chain([about]).collect())
+            }
+            Some(first) => Value::Vector(vec![first.clone(), about]),
+        };
+        map.insert(key.clone(), together);
+        return;
+    }
+    let mut inner = match map.get(key) {
+        Some(Value::Map(inner)) => inner.clone(),
+        _ => Map::new(),
+    };
+    put(&mut inner, below, about);
+    map.insert(key.clone(), Value::Map(inner));
+}
+
+/// The tree that the pattern runs over: endpoints whose results are there already, and facts.
+fn data(pattern: &Pattern, pinned: &PinnedState) -> Value {
+    let snapshot = pinned.snapshot();
+    let endpoint = || Value::symbol("endpoint");
+    let mut root = Map::new();
+    let Pattern::Map(map) = pattern else { return Value::Map(root) };
+    let asked = |name: &str| {
+        let key = Value::keyword(name);
+        map.entries
+            .iter()
+            .filter(move |entry| entry.key == key)
+            .any(|entry| matches!(entry.target, Target::Into(_)))
+    };
+    for name in ["metrics", "records", "bounds"] {
+        if !asked(name) {
+            continue;
+        }
+        let mut tables = Map::new();
+        for table in snapshot.tables() {
+            let value = if name == "bounds" { tree::bounds(snapshot, table) } else { endpoint() };
+            tables.insert(Value::keyword(tree_name(table)), value);
+        }
+        root.insert(Value::keyword(name), Value::Map(tables));
+    }
+    if asked("schema") {
+        root.insert(Value::keyword("schema"), tree::schema(snapshot));
+    }
+    Value::Map(root)
+}
+
+/// Results by path and call. Each is asked for once.
+struct Results(Mutex<BTreeMap<(Path, usize), Result<Value, CallError>>>);
+
+impl Host for Results {
+    fn is_callable(&self, value: &Value) -> bool {
+        matches!(value, Value::Symbol(_))
+    }
+    fn call(
+        &self,
+        _: &Value,
+        _: &[Value],
+        path: &[Value],
+        call: usize,
+    ) -> Result<Value, CallError> {
+        let missing =
+            || CallError { code: "internal", reason: "no branch ran for this call".into() };
+        self.0.lock().remove(&(path.to_vec(), call)).unwrap_or_else(|| Err(missing()))
+    }
+}
