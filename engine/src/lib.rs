@@ -22,6 +22,7 @@ pub mod log;
 pub mod maintain;
 pub mod order;
 pub mod position;
+pub mod reading;
 pub mod rollup;
 pub mod segment;
 pub mod snapshot;

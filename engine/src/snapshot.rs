@@ -14,6 +14,7 @@ use crate::limits;
 use crate::log::manifest::Manifest;
 use crate::log::op::{FileEntry, Target};
 use crate::position::TopicPartition;
+use crate::reading::{PartitionReport, Reading};
 use crate::store::Storage;
 use crate::time::Granularity;
 
@@ -33,6 +34,7 @@ pub struct Snapshot {
     storage: Storage,
     pinned_at_us: i64,
     age_max_us: i64,
+    reading: Option<Arc<dyn Reading>>,
 }
 
 impl Snapshot {
@@ -42,9 +44,10 @@ impl Snapshot {
         storage: Storage,
         pinned_at_us: i64,
         grace_us: i64,
+        reading: Option<Arc<dyn Reading>>,
     ) -> Self {
         let age_max_us = limits::PIN_AGE_MAX_US.min(grace_us / 2);
-        Self { version, storage, pinned_at_us, age_max_us }
+        Self { version, storage, pinned_at_us, age_max_us, reading }
     }
 
     /// Grows with every publication of rows and every commit of this process.
@@ -66,6 +69,10 @@ impl Snapshot {
     /// The store of its files.
     pub fn storage(&self) -> &Storage {
         &self.storage
+    }
+    /// How the partitions read by this process fare now; not part of the pinned moment.
+    pub fn reading(&self) -> Vec<PartitionReport> {
+        self.reading.as_ref().map(|reading| reading.reports()).unwrap_or_default()
     }
 
     /// Refuses a pin older than [`limits::PIN_AGE_MAX_US`], or than half of the grace of unreferenced files

@@ -31,6 +31,7 @@ use crate::log::CommitLog;
 use crate::log::manifest::Manifest;
 use crate::log::op::Op;
 use crate::position::TopicPartition;
+use crate::reading::Reading;
 use crate::snapshot::{Snapshot, Version};
 use crate::store::Storage;
 
@@ -112,6 +113,7 @@ pub struct Dataset {
     sequence: watch::Sender<u64>,
     flush_wanted: Notify,
     trouble: Mutex<Option<String>>,
+    reading: Mutex<Option<Arc<dyn Reading>>>,
     pub(crate) counters: Counters,
 }
 
@@ -184,6 +186,7 @@ impl Dataset {
             sequence: watch::Sender::new(1),
             flush_wanted: Notify::new(),
             trouble: Mutex::new(None),
+            reading: Mutex::new(None),
             counters: Counters::default(),
         }))
     }
@@ -192,7 +195,14 @@ impl Dataset {
     pub fn snapshot(&self) -> Arc<Snapshot> {
         let now = self.options.clock.now_us();
         let grace_us = self.options.flush.collect_grace_us;
-        Arc::new(Snapshot::new(self.version.load_full(), self.storage.clone(), now, grace_us))
+        let reading = self.reading.lock().clone();
+        let (version, storage) = (self.version.load_full(), self.storage.clone());
+        Arc::new(Snapshot::new(version, storage, now, grace_us, reading))
+    }
+
+    /// Names whoever reads partitions in this process, for system tables.
+    pub fn set_reading(&self, reading: Arc<dyn Reading>) {
+        *self.reading.lock() = Some(reading);
     }
 
     /// The store.

@@ -87,11 +87,20 @@ fn partitions(snapshot: &Snapshot) -> DfResult<RecordBatch> {
             rows.push((table, tp, position, visible, manifest.claims.get(tp)));
         }
     }
+    let reading = snapshot.reading();
+    let reports: Vec<_> = rows
+        .iter()
+        .map(|r| reading.iter().find(|report| report.table == r.0.id && report.tp == *r.1))
+        .collect();
     Columns::default()
         .text("schema", rows.iter().map(|r| Some(r.0.def.schema.clone())))
         .text("table", rows.iter().map(|r| Some(r.0.def.name.clone())))
         .text("topic", rows.iter().map(|r| Some(r.1.topic.to_string())))
         .small("partition", rows.iter().map(|r| r.1.partition))
+        .text("state", reports.iter().map(|r| r.map(|r| r.state.to_string())))
+        .text("error", reports.iter().map(|r| r.and_then(|r| r.reason.clone())))
+        .int("end_offset", reports.iter().map(|r| r.and_then(|r| r.end)))
+        .int("lag", reports.iter().map(|r| r.and_then(|r| r.lag)))
         .int("start_offset", rows.iter().map(|r| Some(r.2.start)))
         .int("committed_offset", rows.iter().map(|r| Some(r.2.offset)))
         .int("visible_offset", rows.iter().map(|r| Some(r.3)))
