@@ -80,6 +80,8 @@ struct Pending {
     commit_id: Uuid,
     ops: Vec<Op>,
     placed: Option<Placed>,
+    /// A put at this number may still be on its way.
+    doubted: bool,
 }
 
 /// A commit for which a number was chosen.
@@ -139,7 +141,8 @@ impl CommitLog {
     /// Commits `ops` as one step. An earlier commit in doubt is resolved first.
     ///
     /// `Busy`: refused on the newest state, nothing was written, and it never will be. `Full`: no space,
-    /// nothing was written. `Unavailable`: unknown; see [`in_doubt`](Self::in_doubt).
+    /// nothing was written. `Unavailable`: unknown; see [`in_doubt`](Self::in_doubt). A caller that stops
+    /// waiting leaves its commit in doubt.
     pub async fn commit(&mut self, ops: Vec<Op>) -> Result<Committed> {
         if self.storage.access() == Access::ReadOnly {
             return Err(Error::invalid("the dataset was opened for reading only"));
@@ -149,8 +152,8 @@ impl CommitLog {
             _ => {}
         }
         self.reopen_if_stale().await?;
-        let pending = Pending { commit_id: random_id(), ops, placed: None };
-        self.pending = Some(pending);
+        let commit_id = random_id();
+        self.pending = Some(Pending { commit_id, ops, placed: None, doubted: false });
         self.drive().await
     }
 
@@ -191,7 +194,7 @@ impl CommitLog {
     fn follow(&mut self, entry: &Entry) -> Result<()> {
         self.manifest = Arc::new(follow(&self.manifest, entry)?);
         if let Some(pending) = &mut self.pending {
-            pending.placed = None;
+            (pending.placed, pending.doubted) = (None, false);
         }
         Ok(())
     }
@@ -258,6 +261,9 @@ impl CommitLog {
                     }
                     if let Some(full) = self.give_up_if_full(&placed, &e).await {
                         return Err(full);
+                    }
+                    if let Some(pending) = &mut self.pending {
+                        pending.doubted = true;
                     }
                     attempts += 1;
                     tracing::warn!(number = placed.number, attempts, error = %e, "commit in doubt");
@@ -333,9 +339,9 @@ impl CommitLog {
         }
     }
 
-    /// No space left, and nothing was written: known, and no use in trying again.
+    /// No space left, and nothing was written: known, unless an earlier put is still on its way.
     async fn give_up_if_full(&mut self, placed: &Placed, e: &Error) -> Option<Error> {
-        if e.kind() != ErrorKind::Full {
+        if e.kind() != ErrorKind::Full || self.pending.as_ref().is_none_or(|p| p.doubted) {
             return None;
         }
         match read_entry(self.store(), placed.number).await {

@@ -16,7 +16,7 @@ mod replay;
 
 pub use apply::named_at_ms;
 pub use commit::{CommitLog, Committed, LogSettings};
-pub use replay::{LOG_FOLDER, checkpoint_path, entry_path};
+pub use replay::{LOG_FOLDER, checkpoint_path, entry_path, read_entries, read_manifest};
 
 #[cfg(test)]
 mod tests;

@@ -12,6 +12,7 @@ use super::format::{decode_checkpoint, decode_entry};
 use super::manifest::Manifest;
 use super::op::Entry;
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::Storage;
 
 /// Folder of the log.
 pub const LOG_FOLDER: &str = "_log";
@@ -54,6 +55,24 @@ pub(super) struct Loaded {
     pub(super) manifest: Manifest,
     /// Number of the checkpoint it began from; 0 = none.
     pub(super) checkpoint: u64,
+}
+
+/// The newest state, for those who only look.
+pub async fn read_manifest(storage: &Storage) -> Result<Manifest> {
+    Ok(load(storage.store()).await?.manifest)
+}
+
+/// Entries that the log still has, from number `from` on, at most `limit`, rising.
+pub async fn read_entries(storage: &Storage, from: u64, limit: usize) -> Result<Vec<Entry>> {
+    let store = storage.store();
+    let listing = list(store.as_ref(), None).await?;
+    let numbers = listing.entries.into_iter().map(|(number, _)| number);
+    let numbers: Vec<u64> = numbers.filter(|number| *number >= from).take(limit).collect();
+    let read = stream::iter(numbers)
+        .map(|number| async move { read_entry(store.as_ref(), number).await })
+        .buffered(READS);
+    let found: Vec<Option<Entry>> = read.try_collect().await?;
+    Ok(found.into_iter().flatten().collect())
 }
 
 /// Lists the log, from checkpoint `from` on if given.

@@ -26,6 +26,8 @@ pub mod lock;
 #[cfg(unix)]
 pub mod powercut;
 mod s3;
+#[cfg(test)]
+pub(crate) mod tests;
 
 /// Where a dataset lies, as configured.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -39,6 +39,12 @@ async fn what_was_committed_is_read_back() {
     let (again, manifest) = open(&storage, "b").await.unwrap();
     assert_eq!(*manifest, *done.manifest);
     assert_eq!(*again.manifest(), *log.manifest());
+    assert_eq!(crate::log::read_manifest(&storage).await.unwrap(), *manifest);
+    let tail = crate::log::read_entries(&storage, 2, 10).await.unwrap();
+    assert_eq!(
+        tail.iter().map(|e| (e.number, e.commit_id)).collect::<Vec<_>>(),
+        [(2, done.commit_id)]
+    );
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ use crate::types::ColumnType;
 mod apply;
 mod commit;
 mod faults;
+mod golden;
 #[cfg(unix)]
 mod powercut;
 mod world;

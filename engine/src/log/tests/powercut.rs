@@ -2,28 +2,12 @@
 
 use std::path::PathBuf;
 
+use super::faults::seeds;
 use super::world::World;
 use super::*;
 use crate::store::Access;
 use crate::store::powercut::PowerCutDisk;
-
-/// A folder that goes when the test ends well or ill.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Self {
-        let name = format!("otus-{}", crate::store::random_id().simple());
-        let path = std::env::temp_dir().join(name);
-        std::fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        std::fs::remove_dir_all(&self.0).ok();
-    }
-}
+use crate::store::tests::Folder;
 
 async fn storage(folder: PathBuf, disk: &PowerCutDisk) -> Result<Storage> {
     Storage::open_folder(&folder, Access::ReadWrite, "test", Arc::new(disk.clone())).await
@@ -65,7 +49,7 @@ fn memory() -> Arc<dyn object_store::ObjectStore> {
 
 #[tokio::test]
 async fn a_power_cut_at_any_call_takes_nothing_acknowledged() {
-    const STEPS: usize = 25;
+    const STEPS: usize = 20;
     let calls = cut(3, None, STEPS).await;
     assert!(calls > 300, "{calls}");
     for cut_at in 1..=calls {
@@ -75,7 +59,7 @@ async fn a_power_cut_at_any_call_takes_nothing_acknowledged() {
 
 #[tokio::test]
 async fn power_cuts_at_random() {
-    for seed in super::faults::seeds(40) {
+    for seed in seeds(25) {
         cut(seed, Some(1 + seed % 3_000), 150).await;
     }
 }
