@@ -6,6 +6,7 @@ use super::faults::seeds;
 use super::world::World;
 use super::*;
 use crate::store::Access;
+use crate::store::fault::Dice;
 use crate::store::powercut::PowerCutDisk;
 use crate::store::tests::Folder;
 
@@ -49,18 +50,20 @@ fn memory() -> Arc<dyn object_store::ObjectStore> {
 
 #[tokio::test]
 async fn a_power_cut_at_any_call_takes_nothing_acknowledged() {
-    const STEPS: usize = 20;
-    let calls = cut(3, None, STEPS).await;
+    const SEED: u64 = 1;
+    const STEPS: usize = 40;
+    let calls = cut(SEED, None, STEPS).await;
     assert!(calls > 300, "{calls}");
     for cut_at in 1..=calls {
-        cut(3, Some(cut_at), STEPS).await;
+        cut(SEED, Some(cut_at), STEPS).await;
     }
 }
 
 #[tokio::test]
 async fn power_cuts_at_random() {
     for seed in seeds(25) {
-        cut(seed, Some(1 + seed % 3_000), 150).await;
+        let cut_at = 1 + Dice::new(seed).below(1_200);
+        cut(seed, Some(cut_at), 150).await;
     }
 }
 
