@@ -56,17 +56,17 @@ fn column_properties(
     let rising = name == options.time_column
         || [OFFSET_COLUMN, INGESTED_AT_COLUMN, BUCKET_COLUMN].contains(&name);
     let long = matches!(field.data_type(), DataType::Int64 | DataType::Timestamp(_, _));
-    let opaque = matches!(field.data_type(), DataType::Binary | DataType::BinaryView);
     let mut builder = builder;
     if rising && long {
         builder = builder
             .set_column_dictionary_enabled(path.clone(), false)
             .set_column_encoding(path.clone(), Encoding::DELTA_BINARY_PACKED);
     }
-    if opaque {
-        builder = builder
-            .set_column_dictionary_enabled(path.clone(), false)
-            .set_column_statistics_enabled(path.clone(), EnabledStatistics::None);
+    if is_opaque(field.data_type()) {
+        builder = builder.set_column_dictionary_enabled(path.clone(), false);
+    }
+    if !writer_has_statistics(field, options) {
+        builder = builder.set_column_statistics_enabled(path.clone(), EnabledStatistics::None);
     }
     if options.bloom.iter().any(|b| b == name) {
         builder = builder
@@ -74,6 +74,19 @@ fn column_properties(
             .set_column_bloom_filter_fpp(path, BLOOM_FALSE_POSITIVES);
     }
     builder
+}
+
+/// Whether the Parquet file itself holds bounds of this column: not of sketches and other bytes, and of text
+/// only when compacted, since gathering them is a good part of writing.
+pub(super) fn writer_has_statistics(field: &Field, options: &SegmentOptions) -> bool {
+    match field.data_type() {
+        DataType::Utf8 | DataType::Utf8View => options.level > 0,
+        other => !is_opaque(other),
+    }
+}
+
+fn is_opaque(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Binary | DataType::BinaryView)
 }
 
 /// Sorting columns are told by leaf; a sort key behind a nested column cannot be told, nor those after it.

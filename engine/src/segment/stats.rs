@@ -1,11 +1,15 @@
-//! Typed bounds per column, from the statistics that the Parquet writer gathers while it encodes.
+//! Typed bounds per column, from the statistics that the Parquet writer gathers while it encodes. Text of
+//! level 0 is looked at here instead, which is cheaper by views than by the writer's bytes.
 
 use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::compute::{max_string, max_string_view, min_string, min_string_view};
 use arrow::datatypes::{DataType, Float32Type, Float64Type, Schema};
 use parquet::data_type::AsBytes;
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::statistics::Statistics;
 
+use super::SegmentOptions;
+use super::properties::{TEXT_BOUND_BYTES, writer_has_statistics};
 use crate::log::op::{ColumnStats, StatValue};
 
 /// What is counted while batches go by, because the writer's statistics do not tell.
@@ -13,33 +17,105 @@ use crate::log::op::{ColumnStats, StatValue};
 pub(super) struct StatsTracker {
     nulls: Vec<u64>,
     nan: Vec<bool>,
+    /// Least and greatest text, for columns whose statistics the writer does not gather.
+    text: Vec<Option<TextBounds>>,
+}
+
+#[derive(Debug, Default)]
+struct TextBounds {
+    min: Option<String>,
+    max: Option<String>,
 }
 
 impl StatsTracker {
-    pub(super) fn new(schema: &Schema) -> Self {
+    pub(super) fn new(schema: &Schema, options: &SegmentOptions) -> Self {
         let columns = schema.fields().len();
-        Self { nulls: vec![0; columns], nan: vec![false; columns] }
+        let text = schema.fields().iter().map(|f| {
+            (!writer_has_statistics(f, options)
+                && matches!(f.data_type(), DataType::Utf8View | DataType::Utf8))
+            .then(TextBounds::default)
+        });
+        Self { nulls: vec![0; columns], nan: vec![false; columns], text: text.collect() }
     }
 
     pub(super) fn see(&mut self, batch: &RecordBatch) {
         for (index, column) in batch.columns().iter().enumerate() {
             self.nulls[index] += column.logical_null_count() as u64;
             self.nan[index] |= has_nan(column.as_ref());
+            if let Some(bounds) = &mut self.text[index] {
+                bounds.see(column.as_ref());
+            }
         }
     }
 
     /// The bounds of all columns of a finished file.
     pub(super) fn finish(self, schema: &Schema, metadata: &ParquetMetaData) -> Vec<ColumnStats> {
-        let fields = schema.fields().iter().zip(self.nulls).zip(self.nan);
+        let fields = schema.fields().iter().zip(self.nulls).zip(self.nan).zip(self.text);
         fields
-            .map(|((field, nulls), nan)| {
-                let (min, max, exact) = bounds(field.name(), field.data_type(), metadata);
+            .map(|(((field, nulls), nan), text)| {
+                let (min, max, exact) = match text {
+                    Some(text) => text.finish(),
+                    None => bounds(field.name(), field.data_type(), metadata),
+                };
                 // NaN is greater than all that the writer looked at.
                 let max = if nan { None } else { max };
                 ColumnStats { name: field.name().clone(), min, max, exact, nulls }
             })
             .collect()
     }
+}
+
+impl TextBounds {
+    fn see(&mut self, column: &dyn Array) {
+        let (least, greatest) = match column.data_type() {
+            DataType::Utf8View => {
+                let views = column.as_string_view();
+                (min_string_view(views), max_string_view(views))
+            }
+            _ => (min_string(column.as_string::<i32>()), max_string(column.as_string::<i32>())),
+        };
+        if let Some(least) = least
+            && self.min.as_deref().is_none_or(|min| least < min)
+        {
+            self.min = Some(least.to_string());
+        }
+        if let Some(greatest) = greatest
+            && self.max.as_deref().is_none_or(|max| greatest > max)
+        {
+            self.max = Some(greatest.to_string());
+        }
+    }
+
+    fn finish(self) -> Bounds {
+        let (Some(min), Some(max)) = (self.min, self.max) else { return (None, None, false) };
+        let exact = min.len().max(max.len()) <= TEXT_BOUND_BYTES;
+        let low = prefix(&min).to_string();
+        let high = if max.len() <= TEXT_BOUND_BYTES { Some(max) } else { next_text(prefix(&max)) };
+        (Some(StatValue::Text(low)), high.map(StatValue::Text), exact)
+    }
+}
+
+/// The text cut to the bytes that a bound may have.
+fn prefix(text: &str) -> &str {
+    let end = text.floor_char_boundary(TEXT_BOUND_BYTES);
+    text.split_at(end).0
+}
+
+/// A text greater than all that begin with `prefix`, no longer than it is.
+fn next_text(prefix: &str) -> Option<String> {
+    let mut kept: Vec<char> = prefix.chars().collect();
+    while let Some(last) = kept.pop() {
+        // One past the last character before the surrogates comes the first one behind them.
+        let next =
+            if last == '\u{d7ff}' { Some('\u{e000}') } else { char::from_u32(last as u32 + 1) };
+        let Some(next) = next else { continue };
+        // A longer encoding must not make the bound longer than was asked for.
+        if next.len_utf8() == last.len_utf8() {
+            kept.push(next);
+            return Some(kept.into_iter().collect());
+        }
+    }
+    None
 }
 
 fn has_nan(column: &dyn Array) -> bool {

@@ -73,7 +73,7 @@ impl SegmentWriter {
             ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true),
         )
         .map_err(|e| failed(&path, e))?;
-        let stats = StatsTracker::new(schema);
+        let stats = StatsTracker::new(schema, options);
         let (schema, options) = (Arc::clone(schema), options.clone());
         Ok(Self { path, schema, options, writer, stats, rows: 0 })
     }

@@ -15,13 +15,11 @@ use arrow::buffer::BooleanBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type};
 use datasketches::hash::value::{canonical_float, raw_bytes};
-use datasketches::hll::{Coupon, HllSketch, HllType, HllUnion};
+use datasketches::hll::{Coupon, HllSketch, HllType};
 
+use super::hll::{LG_K, Merged, failed};
 use super::{EmitTo, StateAccumulator, column, downcast, selection, try_for_each};
-use crate::error::{Error, Result};
-
-/// log2 of the number of registers.
-const LG_K: u8 = 12;
+use crate::error::Result;
 
 /// Whether values of this type can be counted.
 pub(super) fn is_supported(data_type: &DataType) -> bool {
@@ -34,40 +32,38 @@ pub(super) struct DistinctState {
     slots: Vec<Slot>,
 }
 
-/// A group's sketch: nothing yet, fed with values, or a union of sketches.
+/// A group's sketch: nothing yet, fed with values, or a union of images.
 #[derive(Debug, Default)]
 enum Slot {
     #[default]
     Empty,
     Sketch(HllSketch),
-    Union(Box<HllUnion>),
+    Merged(Merged),
 }
 
 impl Slot {
     fn add(&mut self, coupon: Coupon) -> Result<()> {
-        match self {
-            Self::Sketch(sketch) => sketch.update_with_coupon(coupon),
-            _ => {
-                let mut sketch = match std::mem::take(self) {
-                    Self::Union(union) => union.to_sketch(HllType::Hll8),
-                    _ => HllSketch::new(LG_K, HllType::Hll8).map_err(failed)?,
-                };
-                sketch.update_with_coupon(coupon);
-                *self = Self::Sketch(sketch);
-            }
+        if let Self::Sketch(sketch) = self {
+            sketch.update_with_coupon(coupon);
+            return Ok(());
         }
+        let mut sketch = match self {
+            Self::Merged(merged) => merged.sketch()?,
+            _ => HllSketch::new(LG_K, HllType::Hll8).map_err(failed)?,
+        };
+        sketch.update_with_coupon(coupon);
+        *self = Self::Sketch(sketch);
         Ok(())
     }
 
-    fn merge(&mut self, other: HllSketch) -> Result<()> {
+    fn merge(&mut self, image: &[u8]) -> Result<()> {
         match self {
-            Self::Empty => *self = Self::Sketch(other),
-            Self::Union(union) => union.update(&other),
+            Self::Empty => *self = Self::Merged(Merged::read(image)?),
+            Self::Merged(merged) => merged.absorb(image)?,
             Self::Sketch(sketch) => {
-                let mut union = HllUnion::new(LG_K).map_err(failed)?;
-                union.update(sketch);
-                union.update(&other);
-                *self = Self::Union(Box::new(union));
+                let mut merged = Merged::read(&sketch.serialize())?;
+                merged.absorb(image)?;
+                *self = Self::Merged(merged);
             }
         }
         Ok(())
@@ -75,22 +71,22 @@ impl Slot {
 
     #[expect(
         clippy::cast_possible_truncation,
-        reason = "an estimate is at most the number of values seen"
+        reason = "an estimate is about the number of values seen"
     )]
-    fn estimate(&self) -> i64 {
+    fn estimate(&self) -> Result<i64> {
         let estimate = match self {
             Self::Empty => 0.0,
             Self::Sketch(sketch) => sketch.composite_estimate(),
-            Self::Union(union) => union.composite_estimate(),
+            Self::Merged(merged) => merged.sketch()?.composite_estimate(),
         };
-        estimate.round() as i64
+        Ok(estimate.round() as i64)
     }
 
     fn image(&self) -> Option<Vec<u8>> {
         match self {
             Self::Empty => None,
             Self::Sketch(sketch) => Some(sketch.serialize()),
-            Self::Union(union) => Some(union.to_sketch(HllType::Hll8).serialize()),
+            Self::Merged(merged) => Some(merged.image()),
         }
     }
 
@@ -98,13 +94,9 @@ impl Slot {
         match self {
             Self::Empty => 0,
             Self::Sketch(sketch) => sketch.estimated_size(),
-            Self::Union(union) => union.estimated_size() + size_of::<HllUnion>(),
+            Self::Merged(merged) => merged.heap_bytes(),
         }
     }
-}
-
-fn failed(e: datasketches::error::Error) -> Error {
-    Error::corrupt("a distinct-count sketch cannot be read").with_source(e)
 }
 
 impl DistinctState {
@@ -195,7 +187,7 @@ impl StateAccumulator for DistinctState {
         let selected = selection(images.nulls(), filter);
         let images: &BinaryViewArray = downcast(images.as_ref())?;
         try_for_each(groups, selected.as_ref(), |row, group| {
-            self.slots[group].merge(HllSketch::deserialize(images.value(row)).map_err(failed)?)
+            self.slots[group].merge(images.value(row))
         })
     }
 
@@ -210,7 +202,8 @@ impl StateAccumulator for DistinctState {
 
     fn finish(&mut self, emit: EmitTo) -> Result<ArrayRef> {
         let slots = emit.take_needed(&mut self.slots);
-        Ok(Arc::new(Int64Array::from_iter_values(slots.iter().map(Slot::estimate))))
+        let estimates = slots.iter().map(Slot::estimate).collect::<Result<Vec<i64>>>()?;
+        Ok(Arc::new(Int64Array::from(estimates)))
     }
 
     fn size(&self) -> usize {

@@ -22,6 +22,7 @@ mod count;
 mod distinct;
 mod extreme;
 mod first_last;
+mod hll;
 mod moments;
 mod quantile;
 mod sum;

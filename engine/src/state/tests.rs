@@ -326,6 +326,45 @@ fn distinct_counts_are_close_and_do_not_depend_on_the_split() {
 }
 
 #[test]
+fn unions_are_those_of_the_library() {
+    use datasketches::hll::{HllSketch, HllType, HllUnion};
+    let mut rng = Rng(9);
+    let sketch = |rng: &mut Rng, lg_k: u8, kind: HllType, count: usize| {
+        let mut sketch = HllSketch::new(lg_k, kind).unwrap();
+        (0..count).for_each(|_| sketch.update(rng.next() % 5_000));
+        sketch
+    };
+    for round in 0..300 {
+        let counts = [0, 1, 3, 7, 8, 20, 24, 25, 200, 384, 390, 600, 4_000];
+        let mut union = HllUnion::new(12).unwrap();
+        let mut merged = ApproxDistinct.accumulator(&[DataType::Int64]).unwrap();
+        for part in 0..4 {
+            let count = counts[rng.below(counts.len())];
+            // Now and then a sketch that another library might have written.
+            let (lg_k, kind) = match (round + part) % 10 {
+                0 => (13, HllType::Hll8),
+                1 => (12, HllType::Hll4),
+                2 => (12, HllType::Hll6),
+                _ => (12, HllType::Hll8),
+            };
+            let sketch = sketch(&mut rng, lg_k, kind, count);
+            union.update(&sketch);
+            let image = sketch.serialize();
+            let states: ArrayRef = Arc::new(BinaryViewArray::from_iter_values([image.as_slice()]));
+            merged.merge(&[states], &[0], None, 1).unwrap();
+        }
+        let states = merged.state(EmitTo::All).unwrap();
+        let image = states[0].as_binary_view().value(0).to_vec();
+        let read = HllSketch::deserialize(&image).unwrap();
+        assert_eq!(read.composite_estimate(), union.composite_estimate(), "round {round}");
+        // Our own image again: the same content.
+        merged.merge(&states, &[0], None, 1).unwrap();
+        let again = merged.finish(EmitTo::All).unwrap().as_primitive::<Int64Type>().value(0);
+        assert_eq!(again as f64, union.composite_estimate().round());
+    }
+}
+
+#[test]
 fn equal_values_hash_equally_in_any_width() {
     let longs: ArrayRef = Arc::new(Int64Array::from_iter_values(-500..500));
     let words: ArrayRef =
