@@ -273,7 +273,7 @@ mod tests {
     use std::io::Write;
 
     fn records(name: &str, bytes: &[u8], from: i64) -> Result<(Vec<(i64, String)>, i64), String> {
-        let path = std::env::temp_dir().join(format!("otus-{}-{name}", uuid::Uuid::now_v7()));
+        let path = std::env::temp_dir().join(format!("otus-{}-{name}", crate::log::unique()));
         std::fs::write(&path, bytes).unwrap();
         let mut log = FileLog::new(&path, "f");
         let tp = TopicPartition::new("f", 0);
@@ -335,7 +335,7 @@ mod tests {
 
     #[test]
     fn the_fingerprint_tells_files_apart() {
-        let path = std::env::temp_dir().join(format!("otus-{}", uuid::Uuid::now_v7()));
+        let path = std::env::temp_dir().join(format!("otus-{}", crate::log::unique()));
         std::fs::write(&path, "a").unwrap();
         let first = fingerprint(&path).unwrap();
         std::fs::write(&path, "b").unwrap();

@@ -20,6 +20,7 @@ use crate::record::Slice;
 
 pub mod append;
 pub mod file;
+pub mod kafka;
 pub mod local;
 pub mod memory;
 pub mod store;
@@ -104,6 +105,8 @@ pub enum LogEvent {
     },
     /// The log does not answer; it will be tried again.
     Trouble(Error),
+    /// The log answers (again).
+    Healthy,
 }
 
 /// One source of partitions and records, driven by one thread.
@@ -139,4 +142,12 @@ pub trait EventLog: Debug + Send {
     }
     /// Leaves; partitions have been stopped before.
     fn close(&mut self) {}
+}
+
+/// A name for a test's file that no other test has.
+#[cfg(test)]
+pub(crate) fn unique() -> String {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }

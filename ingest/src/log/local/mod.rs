@@ -243,6 +243,14 @@ fn store_error(what: &str, e: fjall::Error) -> Error {
     }
 }
 
+/// An id that no other log or topic has.
+fn new_id(clock: &dyn Clock) -> String {
+    let now = clock.now_us().max(0).cast_unsigned();
+    let nanos = u32::try_from(now % 1_000_000 * 1_000).unwrap_or(0);
+    let at = uuid::Timestamp::from_unix(uuid::NoContext, now / 1_000_000, nanos);
+    uuid::Uuid::new_v7(at).to_string()
+}
+
 fn record_key(number: u32, partition: i32, base: i64) -> [u8; 16] {
     let mut key = [0; 16];
     key[..4].copy_from_slice(&number.to_be_bytes());
@@ -279,7 +287,7 @@ impl Shared {
         let id = match meta.get("id").map_err(cannot)? {
             Some(id) => String::from_utf8_lossy(&id).into_owned(),
             None => {
-                let id = uuid::Uuid::now_v7().to_string();
+                let id = new_id(clock.as_ref());
                 meta.insert("id", id.as_str()).map_err(cannot)?;
                 database.persist(PersistMode::SyncAll).map_err(cannot)?;
                 id
@@ -348,7 +356,7 @@ impl Shared {
         let entry = state.topics.get(topic).map(|t| t.meta.clone());
         let mut meta = entry.clone().unwrap_or_else(|| TopicMeta {
             number,
-            id: uuid::Uuid::now_v7().to_string(),
+            id: new_id(self.clock.as_ref()),
             partitions: wanted,
             keyed: options.keyed,
         });

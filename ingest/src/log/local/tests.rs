@@ -17,7 +17,7 @@ struct Folder(PathBuf);
 
 impl Folder {
     fn new() -> Self {
-        Self(std::env::temp_dir().join(format!("otus-{}", uuid::Uuid::now_v7())))
+        Self(std::env::temp_dir().join(format!("otus-{}", crate::log::unique())))
     }
 }
 

@@ -1,0 +1,81 @@
+//! Appending to Kafka: an idempotent producer that waits for all in-sync replicas. It never makes a topic.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use otus_engine::{Error, Result};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+
+use super::config::KafkaConfig;
+use crate::log::append::{AppendRecord, Appended};
+
+/// Longest wait for room in the producer's queue.
+const QUEUE_WAIT: Duration = Duration::from_secs(10);
+
+/// See the module. The connection is made with the first append.
+pub struct KafkaProducer {
+    producer: FutureProducer,
+}
+
+impl std::fmt::Debug for KafkaProducer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KafkaProducer").finish_non_exhaustive()
+    }
+}
+
+impl KafkaProducer {
+    /// A producer for the configured cluster.
+    pub fn new(config: &KafkaConfig) -> Result<Self> {
+        let producer = config
+            .producer()
+            .create()
+            .map_err(|e| Error::invalid("the Kafka producer cannot be made").with_source(e))?;
+        Ok(Self { producer })
+    }
+
+    /// Appends records and waits until all are durable. On an error some may have been.
+    pub async fn append(&self, topic: &str, records: Vec<AppendRecord>) -> Result<Vec<Appended>> {
+        let sends = records.iter().map(|record| {
+            let mut headers = OwnedHeaders::new();
+            for (key, value) in &record.headers {
+                headers = headers.insert(Header { key, value: value.as_deref() });
+            }
+            let message = FutureRecord::<[u8], [u8]> {
+                topic,
+                partition: record.partition,
+                payload: record.value.as_deref(),
+                key: record.key.as_deref(),
+                timestamp: record.timestamp_us.map(|us| us.div_euclid(1_000)),
+                headers: (!record.headers.is_empty()).then_some(headers),
+            };
+            self.producer.send(message, QUEUE_WAIT)
+        });
+        let mut places = Vec::with_capacity(records.len());
+        for delivered in join_all(sends).await {
+            match delivered {
+                Ok(delivery) => places.push((delivery.partition, delivery.offset)),
+                Err((error, _)) => return Err(refused(topic, error)),
+            }
+        }
+        Ok(places)
+    }
+}
+
+fn refused(topic: &str, error: KafkaError) -> Error {
+    use RDKafkaErrorCode as Code;
+    match error.rdkafka_error_code() {
+        Some(Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition) => {
+            Error::not_found(format!("topic {topic:?} or its partition does not exist in Kafka"))
+        }
+        Some(Code::MessageSizeTooLarge | Code::InvalidRecord | Code::TopicAuthorizationFailed) => {
+            Error::invalid(format!("Kafka refuses the records for topic {topic:?}"))
+        }
+        Some(Code::QueueFull) => Error::busy("too many records wait to be sent to Kafka"),
+        _ => Error::unavailable(format!(
+            "the outcome of the append to topic {topic:?} is unknown"
+        )),
+    }
+    .with_source(error)
+}

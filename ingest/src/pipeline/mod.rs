@@ -1,0 +1,326 @@
+//! The pipeline: from event logs to appended batches, one thread per log.
+//!
+//! ```text
+//!  EventLog ─► Runner ─► Partition ─► Decoder per table ─► Dataset::append (all tables of a topic at once)
+//!     ▲           │
+//!     └─ pause ───┴─ pressure, positions, status
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use otus_engine::catalog::{Source, TableDef, TableId, TableKind};
+use otus_engine::dataset::Dataset;
+use otus_engine::expr::ExpressionCompiler;
+use otus_engine::position::TopicPartition;
+use otus_engine::{Error, Result};
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+mod open;
+mod partition;
+mod runner;
+mod status;
+#[cfg(test)]
+mod tests;
+
+pub use runner::ResetTo;
+pub use status::{IngestCounters, PartitionState, PartitionStatus};
+
+use crate::log::append::{AppendRecord, Appended};
+use crate::log::file::FileLog;
+use crate::log::kafka::{KafkaConfig, KafkaLog, KafkaProducer};
+use crate::log::local::{LocalLog, LocalOptions, TopicOptions};
+use crate::log::memory::MemoryLog;
+use crate::log::store::{RecordStore, StoreLog};
+use crate::log::{EventLog, Selection, whole_name};
+use open::reads;
+use runner::{Command, Runner, RunnerParts};
+use status::Board;
+
+/// Commands that may wait for a runner.
+const COMMANDS_WAITING: usize = 16;
+
+/// Where events come from. At most one of Kafka, the local log and a log in memory serves the topics.
+#[derive(Debug, Clone, Default)]
+pub struct IngestConfig {
+    /// librdkafka properties; without them topics live in the local log.
+    pub kafka: Option<BTreeMap<String, String>>,
+    /// Name of the consumer group; processes that share a dataset must share it. `otus` if none.
+    pub group: Option<String>,
+    /// Folder of the local log.
+    pub local_dir: Option<PathBuf>,
+    /// How the local log keeps records.
+    pub local: LocalOptions,
+    /// A log in memory instead, for tests.
+    pub memory: Option<Arc<MemoryLog>>,
+    /// Folder that relative paths of `file` sources start from; the working directory if none.
+    pub files_dir: Option<PathBuf>,
+}
+
+/// What serves topics for writing.
+#[derive(Debug)]
+enum Writer {
+    Kafka(KafkaProducer),
+    Local(Arc<LocalLog>),
+    Memory(Arc<MemoryLog>),
+    None,
+}
+
+#[derive(Debug)]
+struct Running {
+    board: Arc<Board>,
+    commands: SyncSender<Command>,
+    tables: Vec<(TableId, Arc<TableDef>)>,
+}
+
+/// Reading of all attached tables of a dataset.
+#[derive(Debug)]
+pub struct Ingest {
+    dataset: Arc<Dataset>,
+    runners: Vec<Running>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    writer: Writer,
+    counters: Arc<IngestCounters>,
+}
+
+impl Ingest {
+    /// Starts to read. Answers at once, whether or not a broker does. Must be called on a tokio runtime, which
+    /// must outlive it.
+    pub async fn start(
+        dataset: Arc<Dataset>,
+        compiler: Arc<dyn ExpressionCompiler>,
+        config: IngestConfig,
+    ) -> Result<Arc<Self>> {
+        let tables: Vec<(TableId, Arc<TableDef>)> =
+            dataset.snapshot().tables().map(|t| (t.id, Arc::clone(&t.def))).collect();
+        let (files, topics): (Vec<_>, Vec<_>) =
+            tables.into_iter().partition(|(_, def)| matches!(def.source, Source::File(_)));
+        let (topic_log, writer) = open_topics(&config, &topics, &dataset)?;
+        let mut logs: Vec<(Box<dyn EventLog>, Vec<(TableId, Arc<TableDef>)>)> = Vec::new();
+        if let Some(log) = topic_log.filter(|_| !topics.is_empty()) {
+            logs.push((log, topics));
+        }
+        logs.extend(open_files(&config, files));
+        let counters = Arc::new(IngestCounters::default());
+        let mut runners = Vec::new();
+        let mut threads = Vec::new();
+        for (log, tables) in logs {
+            let (sender, receiver) = sync_channel(COMMANDS_WAITING);
+            let board = Arc::new(Board::default());
+            let name = format!("otus-{}", log.kind());
+            let runner = Runner::new(RunnerParts {
+                log,
+                dataset: Arc::clone(&dataset),
+                compiler: Arc::clone(&compiler),
+                runtime: Handle::current(),
+                tables: tables.clone(),
+                board: Arc::clone(&board),
+                counters: Arc::clone(&counters),
+                commands: receiver,
+            });
+            let thread = std::thread::Builder::new()
+                .name(name)
+                .spawn(move || runner.run())
+                .map_err(|e| Error::unavailable("a thread cannot be started").with_source(e))?;
+            threads.push(thread);
+            runners.push(Running { board, commands: sender, tables });
+        }
+        let threads = Mutex::new(threads);
+        Ok(Arc::new(Self { dataset, runners, threads, writer, counters }))
+    }
+
+    /// Where every table stands in every partition.
+    pub fn status(&self) -> Vec<PartitionStatus> {
+        self.runners.iter().flat_map(|runner| runner.board.get()).collect()
+    }
+
+    /// Whether everything had once reached the end seen when reading began.
+    pub fn caught_up_once(&self) -> bool {
+        self.runners.iter().all(|runner| runner.board.caught_up())
+    }
+
+    /// Totals for metrics.
+    pub fn counters(&self) -> &Arc<IngestCounters> {
+        &self.counters
+    }
+
+    /// Stops reading for a table; others go on.
+    pub fn pause(&self, table: TableId) -> Result<()> {
+        self.command(table, Command::Pause { table, paused: true })
+    }
+
+    /// Goes on reading for a table.
+    pub fn resume(&self, table: TableId) -> Result<()> {
+        self.command(table, Command::Pause { table, paused: false })
+    }
+
+    /// Sets the position of a table in a partition, over a gap or back. Gives the offset.
+    pub async fn reset(&self, table: TableId, tp: TopicPartition, to: ResetTo) -> Result<i64> {
+        let (reply, answer) = oneshot::channel();
+        self.command(table, Command::Reset { table, tp, to, reply })?;
+        answer.await.map_err(|_| Error::unavailable("reading is shutting down"))?
+    }
+
+    /// Appends records to a topic. Ok means durable. `NotFound`: no table with `append = true` reads the topic,
+    /// or it does not exist; `Full`: the disk is; `Unavailable`: the outcome is unknown.
+    pub async fn append(&self, topic: &str, records: Vec<AppendRecord>) -> Result<Vec<Appended>> {
+        let mut tables = self.runners.iter().flat_map(|runner| &runner.tables);
+        if !tables.any(|(_, def)| def.append && reads(def, topic)) {
+            return Err(Error::not_found(format!("topic {topic:?} takes no appends"))
+                .with_hint("declare `append = true` in a table that reads it"));
+        }
+        let count = records.len() as u64;
+        let places = match &self.writer {
+            Writer::Kafka(producer) => producer.append(topic, records).await?,
+            Writer::Local(log) => log.append(topic, records).await?,
+            Writer::Memory(log) => log.append(topic, records)?,
+            Writer::None => return Err(Error::not_found("there is no log to append to")),
+        };
+        IngestCounters::add(&self.counters.records_appended, count);
+        Ok(places)
+    }
+
+    /// The local log, if topics live there.
+    pub fn local_log(&self) -> Option<&Arc<LocalLog>> {
+        match &self.writer {
+            Writer::Local(log) => Some(log),
+            _ => None,
+        }
+    }
+
+    /// Deletes from the local log what is past its retention and below every table's position, and compacts
+    /// keyed topics. Called now and then; blocks on the disk.
+    pub fn tend_local_log(&self) -> Result<()> {
+        let Writer::Local(log) = &self.writer else { return Ok(()) };
+        let snapshot = self.dataset.snapshot();
+        let tables: Vec<_> = self.runners.iter().flat_map(|runner| &runner.tables).collect();
+        log.tend(&|tp| {
+            let readers = tables.iter().filter(|(_, def)| reads(def, &tp.topic));
+            let positions = readers.map(|(id, _)| {
+                let state = snapshot.manifest().tables.get(id);
+                state.and_then(|state| state.positions.get(tp)).map_or(0, |p| p.offset)
+            });
+            positions.min().unwrap_or(i64::MAX)
+        })
+    }
+
+    /// Ends reading: what was read becomes visible and, within `deadline`, durable.
+    pub async fn shutdown(&self, deadline: Duration) {
+        for runner in &self.runners {
+            // A full channel or a thread that has ended: dropping the sender ends it as well.
+            if runner.commands.try_send(Command::Stop { deadline }).is_err() {
+                tracing::debug!("a reader has ended already");
+            }
+        }
+        let threads = std::mem::take(&mut *self.threads.lock());
+        let joined = tokio::task::spawn_blocking(move || {
+            for thread in threads {
+                if thread.join().is_err() {
+                    tracing::error!("a reader panicked");
+                }
+            }
+        });
+        let limit = deadline.saturating_add(Duration::from_secs(5));
+        if tokio::time::timeout(limit, joined).await.is_err() {
+            tracing::warn!("readers did not end in time");
+        }
+        if let Writer::Local(log) = &self.writer {
+            log.close();
+        }
+    }
+
+    fn command(&self, table: TableId, command: Command) -> Result<()> {
+        let runner = self
+            .runners
+            .iter()
+            .find(|runner| runner.tables.iter().any(|(id, _)| *id == table))
+            .ok_or_else(|| Error::not_found(format!("table {table:?} is not read")))?;
+        runner
+            .commands
+            .try_send(command)
+            .map_err(|_| Error::busy("the reader is busy with other commands"))
+    }
+}
+
+/// The log that serves topics, for reading and for writing.
+fn open_topics(
+    config: &IngestConfig,
+    tables: &[(TableId, Arc<TableDef>)],
+    dataset: &Arc<Dataset>,
+) -> Result<(Option<Box<dyn EventLog>>, Writer)> {
+    let selection = select(tables)?;
+    if let Some(memory) = &config.memory {
+        let store: Arc<dyn RecordStore> = Arc::clone(memory) as _;
+        let log = StoreLog::new(store, &selection)?;
+        return Ok((Some(Box::new(log)), Writer::Memory(Arc::clone(memory))));
+    }
+    if let Some(properties) = &config.kafka {
+        let group = config.group.clone().unwrap_or_else(|| "otus".into());
+        let kafka = KafkaConfig::new(properties, group)?;
+        let log = KafkaLog::new(&kafka, &selection)?;
+        return Ok((Some(Box::new(log)), Writer::Kafka(KafkaProducer::new(&kafka)?)));
+    }
+    let Some(dir) = &config.local_dir else {
+        if tables.is_empty() {
+            return Ok((None, Writer::None));
+        }
+        return Err(Error::invalid("tables read topics, but there is no log")
+            .with_hint("configure [kafka], or a folder for the local log"));
+    };
+    let local = LocalLog::open(dir, config.local.clone(), Arc::clone(dataset.clock()))?;
+    for (_, def) in tables {
+        if let Source::Topics(topics) = &def.source {
+            for topic in topics {
+                let keyed = def.kind == TableKind::Keyed;
+                local.create(topic, &TopicOptions { keyed, ..TopicOptions::default() })?;
+            }
+        }
+    }
+    let store: Arc<dyn RecordStore> = Arc::clone(&local) as _;
+    Ok((Some(Box::new(StoreLog::new(store, &selection)?)), Writer::Local(local)))
+}
+
+fn select(tables: &[(TableId, Arc<TableDef>)]) -> Result<Selection> {
+    let (mut names, mut patterns) = (BTreeSet::new(), BTreeSet::new());
+    for (_, def) in tables {
+        match &def.source {
+            Source::Topics(topics) => names.extend(topics.iter().cloned()),
+            Source::Pattern(pattern) => {
+                whole_name(pattern)?;
+                patterns.insert(pattern.clone());
+            }
+            Source::File(_) => {}
+        }
+    }
+    Ok(Selection {
+        names: names.into_iter().collect(),
+        patterns: patterns.into_iter().collect(),
+    })
+}
+
+/// One log per file, with the tables that read it.
+fn open_files(
+    config: &IngestConfig,
+    tables: Vec<(TableId, Arc<TableDef>)>,
+) -> Vec<(Box<dyn EventLog>, Vec<(TableId, Arc<TableDef>)>)> {
+    let mut by_path: BTreeMap<String, Vec<(TableId, Arc<TableDef>)>> = BTreeMap::new();
+    for (id, def) in tables {
+        if let Source::File(path) = &def.source {
+            by_path.entry(path.clone()).or_default().push((id, def));
+        }
+    }
+    let base = config.files_dir.clone().unwrap_or_default();
+    by_path
+        .into_iter()
+        .map(|(path, tables)| {
+            let log: Box<dyn EventLog> = Box::new(FileLog::new(base.join(&path), &path));
+            (log, tables)
+        })
+        .collect()
+}

@@ -1,0 +1,296 @@
+//! Opening partitions: claim, compare position and log, resolve the first position, start reading. And the
+//! status that comes of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use otus_engine::catalog::{Source, Start, TableDef, TableId};
+use otus_engine::dataset::StartPosition;
+use otus_engine::log::manifest::Manifest;
+use otus_engine::position::TopicPartition;
+use otus_engine::{Error, Result};
+
+use super::partition::{Partition, Phase, TableReader, check_position};
+use super::runner::{ResetTo, Runner};
+use super::status::{PartitionState, PartitionStatus};
+use crate::decode::decoder;
+use crate::log::{Bounds, StartAt, whole_name};
+
+/// Weight of the newest second in a rate.
+const RATE_WEIGHT: f64 = 0.3;
+
+/// Whether a table reads a topic.
+pub(crate) fn reads(def: &TableDef, topic: &str) -> bool {
+    match &def.source {
+        Source::Topics(topics) => topics.iter().any(|t| t == topic),
+        Source::Pattern(pattern) => whole_name(pattern).is_ok_and(|p| p.is_match(topic)),
+        Source::File(path) => path == topic,
+    }
+}
+
+impl Runner {
+    /// Opens partitions that this process holds. An error leaves all of them to be tried again.
+    pub(crate) fn open(&mut self, tps: &[TopicPartition]) -> Result<()> {
+        let bounds: Vec<(TopicPartition, Bounds)> = tps
+            .iter()
+            .map(|tp| Ok((tp.clone(), self.log.bounds(tp)?)))
+            .collect::<Result<_>>()?;
+        let claimed = self.claims_for(tps)?;
+        let claims = self.ask(async { self.dataset.claim(&claimed).await })?;
+        let epochs: BTreeMap<TopicPartition, u64> =
+            claims.into_iter().map(|claim| (claim.tp, claim.epoch)).collect();
+        let manifest = Arc::clone(self.dataset.snapshot().manifest());
+        let mut starts = Vec::new();
+        for tp in epochs.keys() {
+            let own = bounds.iter().find(|(known, _)| known == tp).map(|(_, b)| b.clone());
+            let bounds = match own {
+                Some(bounds) => bounds,
+                None => self.log.bounds(tp)?,
+            };
+            self.first_positions(&manifest, tp, epochs[tp], &bounds, &mut starts)?;
+        }
+        self.ask(async { self.dataset.start_positions(starts).await })?;
+        let manifest = Arc::clone(self.dataset.snapshot().manifest());
+        for (tp, bounds) in bounds {
+            let epoch = epochs.get(&tp).copied().unwrap_or_default();
+            let partition = self.build(&manifest, &tp, epoch, bounds)?;
+            self.waiting.remove(&tp);
+            let offset = partition.reader_position().filter(|_| partition.is_running());
+            self.partitions.insert(tp.clone(), partition);
+            match offset {
+                Some(offset) => self.restart(&tp, offset)?,
+                None => self.log.pause(std::slice::from_ref(&tp))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the log give records of an open partition from `offset` on.
+    pub(crate) fn restart(&mut self, tp: &TopicPartition, offset: i64) -> Result<()> {
+        let leader_epoch = self.partitions.get(tp).and_then(|p| p.identity.leader_epoch);
+        self.log.start(&[StartAt { tp: tp.clone(), offset, leader_epoch }])?;
+        if self.pressure.is_some() {
+            self.log.pause(std::slice::from_ref(tp))?;
+        }
+        Ok(())
+    }
+
+    /// The partitions to claim: those of `tps`, and all others of a topic whose first look this is for a table
+    /// that begins at the end. "The end when first looked at" must be one moment for the whole topic, however
+    /// its partitions are spread over processes.
+    fn claims_for(&mut self, tps: &[TopicPartition]) -> Result<Vec<TopicPartition>> {
+        let mut claims: BTreeSet<TopicPartition> = tps.iter().cloned().collect();
+        let manifest = Arc::clone(self.dataset.snapshot().manifest());
+        let topics: BTreeSet<Arc<str>> = tps.iter().map(|tp| Arc::clone(&tp.topic)).collect();
+        for topic in topics {
+            let first = self.tables.iter().any(|(id, def)| {
+                def.start == Start::Latest && reads(def, &topic) && !knows(&manifest, *id, &topic)
+            });
+            if first {
+                let all = self.log.partitions(&topic)?;
+                claims.extend(all.into_iter().map(|p| TopicPartition::new(Arc::clone(&topic), p)));
+            }
+        }
+        Ok(claims.into_iter().collect())
+    }
+
+    /// Resolves where tables without a position begin in `tp`.
+    fn first_positions(
+        &mut self,
+        manifest: &Manifest,
+        tp: &TopicPartition,
+        epoch: u64,
+        bounds: &Bounds,
+        starts: &mut Vec<StartPosition>,
+    ) -> Result<()> {
+        for (id, def) in self.tables.iter().filter(|(_, def)| reads(def, &tp.topic)) {
+            let state = manifest.tables.get(id);
+            if state.is_some_and(|state| state.positions.contains_key(tp)) {
+                continue;
+            }
+            let offset = match def.start {
+                // A partition added later starts at its beginning.
+                Start::Latest if !knows(manifest, *id, &tp.topic) => {
+                    bounds.high.unwrap_or(bounds.low)
+                }
+                Start::Earliest | Start::Latest => bounds.low,
+                Start::Time(us) => self.log.offset_at(tp, us)?,
+            };
+            let (table, identity) = (*id, bounds.identity.clone());
+            starts.push(StartPosition { table, tp: tp.clone(), epoch, offset, identity });
+        }
+        Ok(())
+    }
+
+    fn build(
+        &self,
+        manifest: &Manifest,
+        tp: &TopicPartition,
+        epoch: u64,
+        bounds: Bounds,
+    ) -> Result<Partition> {
+        let mut tables = Vec::new();
+        let mut phase = Phase::Running;
+        let mut identity = bounds.identity.clone();
+        for (id, def) in self.tables.iter().filter(|(_, def)| reads(def, &tp.topic)) {
+            let position = manifest
+                .tables
+                .get(id)
+                .and_then(|state| state.positions.get(tp))
+                .ok_or_else(|| Error::busy(format!("the first position in {tp} is not set yet")))?;
+            if let Err(reason) = check_position(tp, position, &bounds) {
+                let name = def.qualified_name();
+                let text = format!("{reason} (set its position with `otus reset {name}`)");
+                tracing::error!(table = name, partition = %tp, reason, "partition is stopped");
+                phase = Phase::Stopped(text);
+            }
+            identity.leader_epoch = identity.leader_epoch.max(position.identity.leader_epoch);
+            let decoder = decoder(def, tp, self.compiler.as_ref())?;
+            let paused = self.paused_tables.contains(id);
+            let def = Arc::clone(def);
+            tables.push(TableReader::new(*id, def, decoder, position.offset, paused));
+        }
+        let least = tables.iter().map(|t| t.next).min().unwrap_or(0);
+        Ok(Partition {
+            tp: tp.clone(),
+            epoch,
+            identity,
+            tables,
+            phase,
+            goal: bounds.high,
+            at_end: false,
+            reached: bounds.high.is_some_and(|high| least >= high),
+        })
+    }
+
+    /// Sets the position of a table by an operator's word, and reads on from there.
+    pub(crate) fn reset(
+        &mut self,
+        table: TableId,
+        tp: &TopicPartition,
+        to: ResetTo,
+    ) -> Result<i64> {
+        if !self.tables.iter().any(|(id, def)| *id == table && reads(def, &tp.topic)) {
+            return Err(Error::not_found(format!("the table does not read {tp}")));
+        }
+        self.publish();
+        let bounds = self.log.bounds(tp)?;
+        let high = bounds.high.unwrap_or(i64::MAX);
+        let offset = match to {
+            ResetTo::Earliest => bounds.low,
+            ResetTo::Latest if bounds.high.is_none() => {
+                return Err(Error::invalid(format!("the end of {tp} is not known")));
+            }
+            ResetTo::Latest => high,
+            ResetTo::Offset(offset) if (bounds.low..=high).contains(&offset) => offset,
+            ResetTo::Offset(offset) => {
+                return Err(Error::invalid(format!(
+                    "offset {offset} is outside {tp}, which has {} to {high}",
+                    bounds.low
+                )));
+            }
+        };
+        let reason = format!("reset by an operator to {to:?}");
+        let identity = bounds.identity;
+        self.ask(async { self.dataset.flush().await })?;
+        self.ask(async { self.dataset.reset(table, tp.clone(), offset, identity, reason).await })?;
+        self.partitions.remove(tp);
+        self.wait_for(tp.clone(), 0, "position was reset".into());
+        Ok(offset)
+    }
+
+    /// What the world sees of this log.
+    pub(crate) fn statuses(&mut self, now_us: i64) -> Vec<PartitionStatus> {
+        self.update_rates(now_us);
+        let mut statuses = Vec::new();
+        let blank = |topic: &str, partition: Option<i32>, reason: String| PartitionStatus {
+            table: None,
+            table_name: None,
+            topic: topic.to_string(),
+            partition,
+            state: PartitionState::Waiting { reason },
+            position: None,
+            end: None,
+            lag: None,
+            rate: 0.0,
+        };
+        let trouble = self.trouble.as_deref();
+        for partition in self.partitions.values() {
+            let end = self.log.end(&partition.tp);
+            for table in &partition.tables {
+                let state = match (table.state(&partition.phase, self.pressure.as_deref()), trouble) {
+                    (PartitionState::Running, Some(trouble)) => {
+                        PartitionState::Waiting { reason: trouble.to_string() }
+                    }
+                    (state, _) => state,
+                };
+                let lag = match end {
+                    _ if partition.at_end && !table.paused => Some(0),
+                    end => end.map(|end| end.saturating_sub(table.next).max(0)),
+                };
+                let rate = self.rates.get(&(table.id, partition.tp.clone()));
+                statuses.push(PartitionStatus {
+                    table: Some(table.id),
+                    table_name: Some(table.def.qualified_name()),
+                    topic: partition.tp.topic.to_string(),
+                    partition: Some(partition.tp.partition),
+                    state,
+                    position: Some(table.published),
+                    end,
+                    lag,
+                    rate: rate.map_or(0.0, |(_, rate)| *rate),
+                });
+            }
+        }
+        for (tp, waiting) in &self.waiting {
+            statuses.push(blank(&tp.topic, Some(tp.partition), waiting.reason.clone()));
+        }
+        for (topic, reason) in &self.missing {
+            statuses.push(blank(topic, None, reason.clone()));
+        }
+        if statuses.is_empty()
+            && let Some(trouble) = trouble
+        {
+            for topic in self.tables.iter().flat_map(|(_, def)| source_names(def)) {
+                statuses.push(blank(&topic, None, trouble.to_string()));
+            }
+        }
+        statuses
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+    fn update_rates(&mut self, now_us: i64) {
+        let elapsed_us = now_us.saturating_sub(self.rated_at_us);
+        if elapsed_us < 1_000_000 {
+            return;
+        }
+        self.rated_at_us = now_us;
+        let seconds = elapsed_us as f64 / 1e6;
+        let mut rates = BTreeMap::new();
+        for partition in self.partitions.values() {
+            for table in &partition.tables {
+                let key = (table.id, partition.tp.clone());
+                let (before, rate) = self.rates.get(&key).copied().unwrap_or((0, 0.0));
+                let newest = table.read.saturating_sub(before) as f64 / seconds;
+                let rate = rate * (1.0 - RATE_WEIGHT) + newest * RATE_WEIGHT;
+                rates.insert(key, (table.read, rate));
+            }
+        }
+        self.rates = rates;
+    }
+}
+
+/// Whether the table has a position anywhere in the topic.
+fn knows(manifest: &Manifest, table: TableId, topic: &str) -> bool {
+    manifest
+        .tables
+        .get(&table)
+        .is_some_and(|state| state.positions.keys().any(|tp| &*tp.topic == topic))
+}
+
+fn source_names(def: &TableDef) -> Vec<String> {
+    match &def.source {
+        Source::Topics(topics) => topics.clone(),
+        Source::Pattern(name) | Source::File(name) => vec![name.clone()],
+    }
+}
