@@ -354,7 +354,6 @@ impl CommitLog {
     }
 
     async fn finish(&mut self, placed: Placed) -> Committed {
-        failpoint::hit("commit.put_done");
         let commit_id = self.pending.take().map_or(Uuid::nil(), |p| p.commit_id);
         self.manifest = placed.next;
         self.read_at_us = self.clock.now_us();

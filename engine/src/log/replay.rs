@@ -87,7 +87,9 @@ pub(super) async fn list(store: &dyn ObjectStore, from: Option<u64>) -> Result<L
         None => store.list(Some(&folder)),
     };
     let mut listing = Listing::default();
-    while let Some(meta) = objects.try_next().await? {
+    // An empty folder lists as nothing; "not found" here means that the bucket itself is not there.
+    let cannot = |e| Error::unavailable("the log cannot be listed").with_source(e);
+    while let Some(meta) = objects.try_next().await.map_err(cannot)? {
         let name = meta.location.filename().unwrap_or_default();
         if let Some(number) = number_of(name, ENTRY_SUFFIX) {
             listing.entries.push((number, meta));

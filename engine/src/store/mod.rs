@@ -185,6 +185,11 @@ async fn probe(store: &dyn ObjectStore, url: &str) -> Result<()> {
     let path = Path::from_iter([durable::TMP_FOLDER, &format!("probe-{}", random_id().simple())]);
     let create = || store.put_opts(&path, PutPayload::from_static(b"otus"), PutMode::Create.into());
     let cannot = |e: object_store::Error| {
+        // Nothing was looked for, so what is not found is the bucket.
+        if matches!(e, object_store::Error::NotFound { .. }) {
+            return Error::not_found(format!("there is no bucket for storage {url:?}"))
+                .with_source(e);
+        }
         let e = Error::from(e);
         Error::new(e.kind(), format!("cannot write to storage {url:?}")).with_source(e)
     };
