@@ -151,6 +151,11 @@ impl FaultStore {
         state.plan.nth = None;
     }
 
+    /// From now on `percent` of the calls go wrong.
+    pub fn ail(&self, percent: u64) {
+        self.state.lock().plan.percent = percent;
+    }
+
     /// Lets everything arrive that is on its way.
     pub async fn settle(&self) {
         loop {

@@ -218,6 +218,12 @@ pub fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
         let wrapped = io.get_ref().is_some_and(|inner| is_full(inner));
         return wrapped || matches!(io.kind(), StorageFull | QuotaExceeded);
     }
+    if let Some(object_store::Error::Generic { source, .. }) = error.downcast_ref() {
+        let text = source.to_string();
+        if text.contains("507 Insufficient Storage") || text.contains("StorageFull") {
+            return true;
+        }
+    }
     error.source().is_some_and(is_full)
 }
 

@@ -173,6 +173,9 @@ fn a_full_disk_is_recognised_however_it_is_wrapped() {
     assert_eq!(Error::from(parquet).kind(), ErrorKind::Full);
     let store = object_store::Error::Generic { store: "x", source: Box::new(io()) };
     assert_eq!(Error::from(store).kind(), ErrorKind::Full);
+    let refused = "status code: 507 Insufficient Storage: <Code>XMinioStorageFull</Code>";
+    let store = object_store::Error::Generic { store: "S3", source: refused.into() };
+    assert_eq!(Error::from(store).kind(), ErrorKind::Full);
     let other = std::io::Error::from(std::io::ErrorKind::TimedOut);
     let store = object_store::Error::Generic { store: "x", source: Box::new(other) };
     assert_eq!(Error::from(store).kind(), ErrorKind::Unavailable);

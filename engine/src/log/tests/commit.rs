@@ -7,6 +7,7 @@ use super::*;
 use crate::ErrorKind;
 use crate::limits::{CHECKPOINTS_KEPT, LOG_RETENTION_US, LOG_STALE_US};
 use crate::log::{LOG_FOLDER, checkpoint_path, entry_path};
+use crate::store::fault::{Fault, FaultPlan, FaultStore};
 
 fn memory() -> (Arc<InMemory>, Storage) {
     let store = Arc::new(InMemory::new());
@@ -130,6 +131,48 @@ async fn a_writer_that_slept_reads_again_first() {
     let e = sleeper.commit(flush(1, 0)).await.unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Busy, "{e}");
     assert_eq!(sleeper.manifest().number, 3);
+}
+
+/// A commit ends in doubt, as `fault` has it; others go on for an hour; then it is resolved.
+async fn doubt_for_an_hour(fault: Fault, gone: bool) -> Result<Option<u64>> {
+    let inner: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let plan = FaultPlan { seed: 1, percent: 100, faults: vec![fault], nth: None };
+    let faulty = FaultStore::new(Arc::clone(&inner), plan);
+    let (storage, behind) =
+        (Storage::from_store(Arc::new(faulty.clone())), Storage::from_store(Arc::clone(&inner)));
+    open(&behind, "other").await?.0.commit(setup("a")).await?;
+    faulty.heal();
+    let clock = Arc::new(ManualClock::new(NOW_US));
+    let shared = Arc::clone(&clock) as Arc<dyn Clock>;
+    let (mut log, _) = CommitLog::open_with(storage, "a".into(), shared, settings()).await?;
+    faulty.ail(100);
+    let e = log.commit(vec![claim(5, 1, "a")]).await.unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Unavailable, "{e}");
+    assert_eq!(log.in_doubt().unwrap(), [claim(5, 1, "a")]);
+    faulty.heal();
+    let (mut other, _) = open(&behind, "other").await?;
+    for partition in 6..9 {
+        other.commit(vec![claim(partition, 1, "other")]).await?;
+    }
+    if gone {
+        other.checkpoint().await?;
+        inner.delete(&entry_path(2)).await?;
+    }
+    clock.advance(LOG_STALE_US);
+    let resolved = log.resolve().await?;
+    assert!(log.in_doubt().is_none());
+    assert_eq!(log.refresh().await?.claims.len(), 2 + 3 + 1);
+    Ok(resolved.map(|done| done.number))
+}
+
+#[tokio::test]
+async fn doubt_ends_even_after_an_hour() {
+    // It had taken place after all; it had not, and follows the others now.
+    assert_eq!(doubt_for_an_hour(Fault::LoseAnswer, false).await.unwrap(), Some(2));
+    assert_eq!(doubt_for_an_hour(Fault::Refuse, false).await.unwrap(), Some(5));
+    let e = doubt_for_an_hour(Fault::LoseAnswer, true).await.unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Corrupt);
+    assert!(e.message().contains("gone before it was known"), "{e}");
 }
 
 #[tokio::test]
