@@ -77,10 +77,10 @@ fn column_properties(
 }
 
 /// Whether the Parquet file itself holds bounds of this column: not of sketches and other bytes, and of text
-/// only when compacted, since gathering them is a good part of writing.
+/// only where the order makes them narrow, since gathering them is a good part of writing.
 pub(super) fn writer_has_statistics(field: &Field, options: &SegmentOptions) -> bool {
     match field.data_type() {
-        DataType::Utf8 | DataType::Utf8View => options.level > 0,
+        DataType::Utf8 | DataType::Utf8View => options.sorted_by.first() == Some(field.name()),
         other => !is_opaque(other),
     }
 }

@@ -27,7 +27,7 @@ use crate::store::Storage;
 /// Rows of a batch that is read.
 const READ_BATCH_ROWS: usize = 16 * 1024;
 /// Bytes up to which a segment is fetched whole.
-const SINGLE_GET_BYTES: u64 = 8 << 20;
+const SINGLE_GET_BYTES: u64 = 4 << 20;
 
 /// All rows of a segment under `schema`. `columns` picks some, which come in the schema's order.
 pub async fn read_segment(

@@ -18,7 +18,7 @@ use datasketches::hash::value::{canonical_float, raw_bytes};
 use datasketches::hll::{Coupon, HllSketch, HllType};
 
 use super::hll::{LG_K, Merged, failed};
-use super::{EmitTo, StateAccumulator, column, downcast, selection, try_for_each};
+use super::{EmitTo, StateAccumulator, column, downcast, heap_bytes, selection, try_for_each};
 use crate::error::Result;
 
 /// Whether values of this type can be counted.
@@ -207,7 +207,7 @@ impl StateAccumulator for DistinctState {
     }
 
     fn size(&self) -> usize {
-        let heap: usize = self.slots.iter().map(Slot::heap_bytes).sum();
+        let heap = heap_bytes(&self.slots, Slot::heap_bytes);
         self.slots.capacity() * size_of::<Slot>() + heap
     }
 }

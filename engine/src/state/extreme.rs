@@ -6,7 +6,7 @@ use arrow::array::{Array, ArrayRef, BooleanArray};
 use arrow::datatypes::DataType;
 
 use super::values::{Kind, build, canonical, typed};
-use super::{EmitTo, StateAccumulator, column, for_each, selection};
+use super::{EmitTo, StateAccumulator, column, for_each, heap_bytes, selection};
 use crate::error::Result;
 
 /// The least or greatest value per group.
@@ -66,7 +66,7 @@ impl<K: Kind> StateAccumulator for ExtremeState<K> {
     }
 
     fn size(&self) -> usize {
-        let heap: usize = self.values.iter().flatten().map(K::heap_bytes).sum();
+        let heap = heap_bytes(&self.values, |v| v.as_ref().map_or(0, K::heap_bytes));
         self.values.capacity() * size_of::<Option<K::Owned>>() + heap
     }
 }

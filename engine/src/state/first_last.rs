@@ -9,7 +9,7 @@ use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, TimestampMicrosecondType};
 
 use super::values::{Kind, Number, build, canonical, typed};
-use super::{EmitTo, StateAccumulator, column, downcast, for_each, selection};
+use super::{EmitTo, StateAccumulator, column, downcast, for_each, heap_bytes, selection};
 use crate::error::Result;
 
 /// A value with its event time, per group.
@@ -86,7 +86,7 @@ impl<K: Kind> StateAccumulator for FirstLastState<K> {
     }
 
     fn size(&self) -> usize {
-        let heap: usize = self.kept.iter().flatten().map(|(_, value)| K::heap_bytes(value)).sum();
+        let heap = heap_bytes(&self.kept, |k| k.as_ref().map_or(0, |(_, v)| K::heap_bytes(v)));
         self.kept.capacity() * size_of::<Option<(i64, K::Owned)>>() + heap
     }
 }

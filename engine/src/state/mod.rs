@@ -249,3 +249,10 @@ fn try_for_each(
         Some(rows) => rows.set_indices().try_for_each(|row| each(row, groups[row])),
     }
 }
+
+/// About the heap bytes behind many slots, from a bounded sample: this is asked for after every batch.
+fn heap_bytes<T>(slots: &[T], bytes: impl Fn(&T) -> usize) -> usize {
+    const SAMPLE: usize = 1024;
+    let step = slots.len().div_ceil(SAMPLE).max(1);
+    slots.iter().step_by(step).map(bytes).sum::<usize>() * step
+}

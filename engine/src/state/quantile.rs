@@ -11,7 +11,7 @@ use arrow::datatypes::DataType;
 use datasketches::common::SearchCriteria;
 use datasketches::kll::{KllFloat, KllSketch};
 
-use super::{EmitTo, StateAccumulator, column, downcast, selection, try_for_each};
+use super::{EmitTo, StateAccumulator, column, downcast, heap_bytes, selection, try_for_each};
 use crate::error::{Error, Result};
 
 /// Accuracy of the sketch.
@@ -114,12 +114,9 @@ impl StateAccumulator for QuantileState {
     }
 
     fn size(&self) -> usize {
-        let heap: usize = self
-            .slots
-            .iter()
-            .flatten()
-            .map(|s| size_of::<Sketch>() + s.num_retained() * size_of::<f64>())
-            .sum();
+        let heap = heap_bytes(&self.slots, |slot| {
+            slot.as_ref().map_or(0, |s| size_of::<Sketch>() + s.num_retained() * size_of::<f64>())
+        });
         self.slots.capacity() * size_of::<Option<Box<Sketch>>>() + heap
     }
 }
