@@ -1,5 +1,4 @@
-//! Compaction: many sorted segments merged into few, a few batches of each at a time. Raw rows keep their
-//! order; partial states are folded to one row per key on the way.
+//! Compaction: many sorted segments merged into few, a few batches of each at a time.
 
 use std::sync::Arc;
 
@@ -12,15 +11,11 @@ use super::{SegmentOptions, SegmentWriter, WrittenFile, read_segment, stream_seg
 use crate::error::{Error, Result};
 use crate::log::op::FileEntry;
 use crate::order::{BatchStream, merge_sorted, sort_batches};
-use crate::rollup::RollupPlan;
 use crate::store::Storage;
-use crate::time::{DAY_US, Granularity};
+use crate::time::DAY_US;
 
 /// Rows below which a day's piece does not get a file of its own.
 const DAY_ROWS_MIN: u64 = 64 * 1024;
-/// Rows at which partial states go out, once a bucket is complete.
-const FOLD_ROWS: usize = 16 * 1024;
-
 /// How segments are merged.
 #[derive(Debug, Clone, Default)]
 pub struct MergeOptions {
@@ -52,48 +47,8 @@ pub async fn merge_sorted_segments(
     output.finish().await
 }
 
-/// Merges segments of partial states to one row per key at `granularity`, which is theirs or coarser. Memory
-/// holds the keys of one bucket. No rows, no file.
-pub async fn merge_rollup_segments(
-    storage: &Storage,
-    files: &[Arc<FileEntry>],
-    plan: &RollupPlan,
-    granularity: Granularity,
-    dir: &str,
-    now_ms: i64,
-    options: &MergeOptions,
-) -> Result<Vec<WrittenFile>> {
-    let sort_keys = plan.sort_keys();
-    let bucket = &sort_keys[..1];
-    let mut merged = merged_stream(storage, files, plan.schema(), bucket).await?;
-    let place = Place { storage, dir, now_ms, schema: plan.schema(), options };
-    let mut output = Output::new(place);
-    let mut aggregation = plan.start(granularity)?;
-    let mut current = i64::MIN;
-    while let Some(batch) = merged.next().await {
-        let batch = batch?;
-        let mut from = 0;
-        for (row, time) in times(&batch, bucket[0])?.iter().enumerate() {
-            let start = granularity.floor_us(*time);
-            if start == current {
-                continue;
-            }
-            current = start;
-            if aggregation.len() >= FOLD_ROWS {
-                // All keys so far lie in earlier buckets: their order is final.
-                aggregation.push_states(&batch.slice(from, row - from))?;
-                from = row;
-                output.write(aggregation.take_states()?).await?;
-            }
-        }
-        aggregation.push_states(&batch.slice(from, batch.num_rows() - from))?;
-    }
-    output.write(aggregation.finish()?).await?;
-    output.finish().await
-}
-
 /// All rows of the files in one order.
-async fn merged_stream(
+pub(super) async fn merged_stream(
     storage: &Storage,
     files: &[Arc<FileEntry>],
     schema: &SchemaRef,
@@ -114,7 +69,7 @@ async fn merged_stream(
 }
 
 /// The times in a column of a merged batch.
-fn times<'a>(batch: &'a RecordBatch, column: &str) -> Result<&'a [i64]> {
+pub(super) fn times<'a>(batch: &'a RecordBatch, column: &str) -> Result<&'a [i64]> {
     batch
         .column_by_name(column)
         .and_then(|c| c.as_primitive_opt::<TimestampMicrosecondType>())
@@ -123,16 +78,16 @@ fn times<'a>(batch: &'a RecordBatch, column: &str) -> Result<&'a [i64]> {
 }
 
 /// Where and how files are written.
-struct Place<'a> {
-    storage: &'a Storage,
-    dir: &'a str,
-    now_ms: i64,
-    schema: &'a SchemaRef,
-    options: &'a MergeOptions,
+pub(super) struct Place<'a> {
+    pub(super) storage: &'a Storage,
+    pub(super) dir: &'a str,
+    pub(super) now_ms: i64,
+    pub(super) schema: &'a SchemaRef,
+    pub(super) options: &'a MergeOptions,
 }
 
 /// The files that a merge writes, one after the other.
-struct Output<'a> {
+pub(super) struct Output<'a> {
     place: Place<'a>,
     current: Option<SegmentWriter>,
     day: i64,
@@ -140,11 +95,11 @@ struct Output<'a> {
 }
 
 impl<'a> Output<'a> {
-    fn new(place: Place<'a>) -> Self {
+    pub(super) fn new(place: Place<'a>) -> Self {
         Self { place, current: None, day: i64::MIN, written: Vec::new() }
     }
 
-    async fn write(&mut self, batch: RecordBatch) -> Result<()> {
+    pub(super) async fn write(&mut self, batch: RecordBatch) -> Result<()> {
         let options = self.place.options;
         let time_column = &options.segment.time_column;
         let mut rest = match options.from_us {
@@ -201,7 +156,7 @@ impl<'a> Output<'a> {
         Ok(())
     }
 
-    async fn finish(mut self) -> Result<Vec<WrittenFile>> {
+    pub(super) async fn finish(mut self) -> Result<Vec<WrittenFile>> {
         self.close().await?;
         Ok(self.written)
     }

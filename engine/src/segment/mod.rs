@@ -12,13 +12,15 @@ use crate::error::{Error, Result};
 use crate::log::op::{ColumnStats, FileEntry, Target};
 use crate::position::OffsetRange;
 
+mod fold;
 mod merge;
 mod properties;
 mod read;
 mod stats;
 mod write;
 
-pub use merge::{MergeOptions, merge_rollup_segments, merge_sorted_segments};
+pub use fold::{fold_rollup_segments, merge_rollup_segments};
+pub use merge::{MergeOptions, merge_sorted_segments};
 pub use read::{read_segment, stream_segment};
 pub use write::{SegmentWriter, write_segment};
 
