@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
-use otus_sql::statement::Statement;
-use otus_sql::{Outcome, RowTag, TransactionStatus};
+use otus_sql::{Outcome, RowTag, Statement, TransactionStatus};
 use pgwire::messages::data::{NoData, ParameterDescription};
 use pgwire::messages::extendedquery::PortalSuspended;
 use pgwire::messages::response::EmptyQueryResponse;

@@ -191,3 +191,6 @@ impl Server {
             .with_hint(format!("the database is \"{only}\"")))
     }
 }
+
+#[cfg(test)]
+mod tests;
