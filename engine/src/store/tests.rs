@@ -12,7 +12,17 @@ pub(crate) struct Folder(pub(crate) PathBuf);
 
 impl Folder {
     pub(crate) fn new() -> Self {
-        let path = std::env::temp_dir().join(format!("otus-{}", random_id().simple()));
+        Self::below(&std::env::temp_dir())
+    }
+
+    /// In memory where the system has such a folder: for tests that make many and sync none.
+    pub(crate) fn volatile() -> Self {
+        let memory = FilePath::new("/dev/shm");
+        if memory.is_dir() { Self::below(memory) } else { Self::new() }
+    }
+
+    fn below(parent: &FilePath) -> Self {
+        let path = parent.join(format!("otus-{}", random_id().simple()));
         std::fs::create_dir(&path).unwrap();
         Self(path)
     }

@@ -31,7 +31,7 @@ fn run(plan: FaultPlan) -> Run {
     let store = FaultStore::new(Arc::clone(&inner), plan);
     let storage = Storage::from_store(Arc::new(store.clone()));
     let dead = store.clone();
-    let world = World::new(storage, move || dead.is_dead(), seed);
+    let world = World::new(storage, move || dead.is_dead(), seed, false);
     Run { inner: Storage::from_store(inner), store, world }
 }
 
