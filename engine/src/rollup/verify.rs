@@ -1,6 +1,9 @@
 //! Comparing a rollup with the raw rows it stands for, for audits.
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use std::cmp::Ordering;
+
+use arrow::array::{Array, ArrayRef, AsArray, DynComparator, RecordBatch, make_comparator};
+use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Float64Type};
 use arrow::util::display::array_value_to_string;
 
@@ -35,86 +38,71 @@ pub fn compare(raw: Aggregation<'_>, rollup: Aggregation<'_>) -> Result<Vec<Diff
     let keys = 1 + plan.dimensions.len();
     let functions: Vec<AggregateFunction> = plan.calls.iter().map(|c| c.call.function).collect();
     let (raw, rollup) = (raw.finish_values()?, rollup.finish_values()?);
+    let columns = comparators(&raw, &rollup)?;
+    let (rows, other_rows) = (raw.num_rows(), rollup.num_rows());
     let mut differences = Vec::new();
     let (mut a, mut b) = (0, 0);
-    while differences.len() < DIFFERENCES_MAX && (a < raw.num_rows() || b < rollup.num_rows()) {
-        let order = compare_keys(&raw, a, &rollup, b, keys)?;
-        if order.is_lt() {
-            differences.push(missing(&raw, a, keys, true)?);
-            a += 1;
-        } else if order.is_gt() {
-            differences.push(missing(&rollup, b, keys, false)?);
-            b += 1;
-        } else {
-            for (index, function) in functions.iter().enumerate() {
-                let column = keys + index;
-                let (x, y) = (raw.column(column), rollup.column(column));
-                if !same_value(*function, x, a, y, b)? {
-                    differences.push(Difference {
-                        key: key_text(&raw, a, keys)?,
-                        what: raw.schema().field(column).name().clone(),
-                        raw: Some(array_value_to_string(x, a)?),
-                        rollup: Some(array_value_to_string(y, b)?),
-                    });
+    while differences.len() < DIFFERENCES_MAX && (a < rows || b < other_rows) {
+        // A side that is at its end is greater.
+        let order = match (a < rows, b < other_rows) {
+            (true, true) => compare_keys(&columns[..keys], a, b),
+            (true, false) => Ordering::Less,
+            _ => Ordering::Greater,
+        };
+        match order {
+            Ordering::Less => differences.push(missing(&raw, a, keys, true)?),
+            Ordering::Greater => differences.push(missing(&rollup, b, keys, false)?),
+            Ordering::Equal => {
+                for (index, function) in functions.iter().enumerate() {
+                    let column = keys + index;
+                    let (x, y) = (raw.column(column), rollup.column(column));
+                    if !same_value(*function, &columns[column], (x, a), (y, b)) {
+                        differences.push(Difference {
+                            key: key_text(&raw, a, keys)?,
+                            what: raw.schema().field(column).name().clone(),
+                            raw: Some(array_value_to_string(x, a)?),
+                            rollup: Some(array_value_to_string(y, b)?),
+                        });
+                    }
                 }
             }
-            a += 1;
-            b += 1;
         }
+        a += usize::from(order.is_le());
+        b += usize::from(order.is_ge());
     }
     Ok(differences)
 }
 
-/// How the keys of two rows compare; a side that is at its end is greater.
-fn compare_keys(
-    left: &RecordBatch,
-    a: usize,
-    right: &RecordBatch,
-    b: usize,
-    keys: usize,
-) -> Result<std::cmp::Ordering> {
-    use arrow::array::make_comparator;
-    use std::cmp::Ordering;
-    if a >= left.num_rows() {
-        return Ok(Ordering::Greater);
-    }
-    if b >= right.num_rows() {
-        return Ok(Ordering::Less);
-    }
-    for index in 0..keys {
-        let comparator = make_comparator(
-            &left.column(index).slice(a, 1),
-            &right.column(index).slice(b, 1),
-            arrow::compute::SortOptions { descending: false, nulls_first: true },
-        )?;
-        let order = comparator(0, 0);
-        if order.is_ne() {
-            return Ok(order);
-        }
-    }
-    Ok(Ordering::Equal)
+/// One comparator per column of two batches of the same schema.
+fn comparators(left: &RecordBatch, right: &RecordBatch) -> Result<Vec<DynComparator>> {
+    let ascending = SortOptions { descending: false, nulls_first: true };
+    let columns = left.columns().iter().zip(right.columns());
+    columns.map(|(x, y)| Ok(make_comparator(x, y, ascending)?)).collect()
+}
+
+fn compare_keys(keys: &[DynComparator], a: usize, b: usize) -> Ordering {
+    keys.iter().map(|compare| compare(a, b)).find(|o| o.is_ne()).unwrap_or(Ordering::Equal)
 }
 
 fn same_value(
     function: AggregateFunction,
-    x: &ArrayRef,
-    a: usize,
-    y: &ArrayRef,
-    b: usize,
-) -> Result<bool> {
+    compare: &DynComparator,
+    (x, a): (&ArrayRef, usize),
+    (y, b): (&ArrayRef, usize),
+) -> bool {
     if x.is_null(a) || y.is_null(b) {
-        return Ok(x.is_null(a) && y.is_null(b));
+        return x.is_null(a) && y.is_null(b);
     }
     if matches!(function, AggregateFunction::ApproxQuantile { .. }) {
-        return Ok(true);
+        return true;
     }
     if *x.data_type() == DataType::Float64 {
-        let (x, y) =
-            (x.as_primitive::<Float64Type>().value(a), y.as_primitive::<Float64Type>().value(b));
+        let x = x.as_primitive::<Float64Type>().value(a);
+        let y = y.as_primitive::<Float64Type>().value(b);
         let close = (x - y).abs() <= FLOAT_TOLERANCE * x.abs().max(y.abs());
-        return Ok(close || x == y || (x.is_nan() && y.is_nan()));
+        return close || x == y || (x.is_nan() && y.is_nan());
     }
-    Ok(x.slice(a, 1).to_data() == y.slice(b, 1).to_data())
+    compare(a, b).is_eq()
 }
 
 fn missing(batch: &RecordBatch, row: usize, keys: usize, in_raw: bool) -> Result<Difference> {
