@@ -12,7 +12,7 @@ mod units;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use otus_engine::catalog::{Source, TableDef};
@@ -20,6 +20,7 @@ use otus_engine::dataset::FlushLimits;
 use otus_engine::expr::ExpressionCompiler;
 use otus_engine::store::StorageConfig;
 use otus_engine::{Error, Result};
+use otus_ingest::log::local::LocalOptions;
 
 pub use problem::{Problem, Problems, Severity};
 pub use tree::{Environment, SystemEnvironment};
@@ -56,6 +57,8 @@ pub struct Config {
     pub kafka: Option<BTreeMap<String, String>>,
     /// Where to listen.
     pub server: ServerConfig,
+    /// The embedded log.
+    pub local_log: LocalLogConfig,
     /// Bounds of queries.
     pub query: QueryConfig,
     /// When rows are written, when reading waits, and what is kept.
@@ -101,6 +104,15 @@ pub struct QueryConfig {
     pub timeout: Option<Duration>,
 }
 
+/// The `[local_log]` section: the embedded log, for those without Kafka.
+#[derive(Debug, Clone, Default)]
+pub struct LocalLogConfig {
+    /// Its folder; beside the data if they lie in a local folder.
+    pub folder: Option<PathBuf>,
+    /// How it keeps records.
+    pub options: LocalOptions,
+}
+
 impl Config {
     /// A configuration without tables over this storage URL: for programs that embed Otus.
     pub fn new(storage_url: impl Into<String>) -> Self {
@@ -108,6 +120,7 @@ impl Config {
             storage: StorageConfig { url: storage_url.into(), options: BTreeMap::new() },
             kafka: None,
             server: ServerConfig::default(),
+            local_log: LocalLogConfig::default(),
             query: QueryConfig::default(),
             limits: FlushLimits::default(),
             tables: Vec::new(),
@@ -151,6 +164,11 @@ impl Config {
     }
 }
 
+/// Whether a column of this name would be refused, or need quotes in SQL.
+pub(crate) fn is_awkward_name(name: &str) -> bool {
+    names::column_refusal(name).is_some() || names::stumbling_block(name).is_some()
+}
+
 impl fmt::Debug for Config {
     /// Values of `[kafka]` and of storage options may be secrets and are left out.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -173,6 +191,9 @@ fn read(root: &Section<'_>, compiler: Option<&dyn ExpressionCompiler>) -> Config
     config.kafka = root.take("kafka").and_then(|n| n.section()).map(|s| kafka(&s));
     if let Some(section) = root.take("server").and_then(|n| n.section()) {
         server(section, &mut config.server);
+    }
+    if let Some(section) = root.take("local_log").and_then(|n| n.section()) {
+        local_log(&section, &mut config.local_log);
     }
     if let Some(section) = root.take("query").and_then(|n| n.section()) {
         query(section, &mut config.query);
@@ -277,6 +298,26 @@ fn server(section: Section<'_>, server: &mut ServerConfig) {
     }
     if let Some(shutdown) = section.take("shutdown").and_then(|n| duration(&n)) {
         server.shutdown = shutdown;
+    }
+    section.finish();
+}
+
+fn local_log(section: &Section<'_>, local: &mut LocalLogConfig) {
+    local.folder = section.take("folder").and_then(|n| n.expanded()).map(PathBuf::from);
+    let options = &mut local.options;
+    if let Some(us) = section.take("retention").and_then(|n| n.duration_us()) {
+        options.retention_us = Some(us);
+    }
+    options.retention_bytes = section.take("retention_bytes").and_then(|n| n.size_bytes());
+    if let Some(us) = section.take("delete_retention").and_then(|n| n.duration_us()) {
+        options.delete_retention_us = us;
+    }
+    if let Some(node) = section.take("partitions") {
+        let partitions = node.integer().and_then(|n| i32::try_from(n).ok());
+        match partitions.filter(|n| (1..=1_024).contains(n)) {
+            Some(partitions) => options.partitions = partitions,
+            None => node.error("partitions must be between 1 and 1024"),
+        }
     }
     section.finish();
 }

@@ -8,8 +8,6 @@ use std::ops::Range;
 use super::event::{COUNTRIES, ERRORS, Event, GAMES, ITEMS, Kind, NONE, Writer, number};
 use super::rhythm::{self, Chance, MINUTE_MS};
 
-/// Partitions of the topic of events.
-pub(crate) const EVENT_PARTITIONS: i32 = 2;
 /// Events per second over a month at factor 1.
 pub(crate) const NATURAL_RATE: f64 = 1.93;
 /// Sessions of known players per minute, on average, that give [`NATURAL_RATE`].
@@ -38,7 +36,6 @@ pub(crate) enum Topic {
 #[derive(Debug, Clone)]
 pub(crate) struct Made {
     pub(crate) topic: Topic,
-    pub(crate) partition: i32,
     pub(crate) at_ms: i64,
     pub(crate) key: Range<usize>,
     pub(crate) value: Range<usize>,
@@ -109,11 +106,8 @@ impl Generator {
         let value_at = block.bytes.len();
         self.writer.event(&mut block.bytes, event);
         let key = key_at..value_at;
-        let scattered =
-            rhythm::mix(u64::from(event.player)) % EVENT_PARTITIONS.cast_unsigned() as u64;
         block.records.push(Made {
             topic: Topic::Events,
-            partition: i32::try_from(scattered).unwrap_or(0),
             at_ms: event.at_ms,
             key: key.clone(),
             value: value_at..block.bytes.len(),
@@ -124,7 +118,7 @@ impl Generator {
             self.writer.player(&mut block.bytes, event);
             let value = value_at..block.bytes.len();
             let (topic, at_ms) = (Topic::Players, event.at_ms);
-            block.records.push(Made { topic, partition: 0, at_ms, key, value });
+            block.records.push(Made { topic, at_ms, key, value });
         }
     }
 

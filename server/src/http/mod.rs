@@ -1,2 +1,135 @@
-//! http
-pub(crate) mod render;
+//! The HTTP face: pull patterns, SQL, appending, health and metrics. The only home of the HTTP framework.
+//!
+//! ```text
+//!  socket ─► guard (host, origin) ─► route ─► handler ─► otus_sql / otus_ingest ─► streamed answer
+//!                                      └─► RequestAnswered (log and metric)
+//! ```
+
+mod append;
+mod error;
+mod guard;
+mod ingest;
+mod metrics;
+mod pull;
+mod render;
+mod schema;
+mod sql;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::StatusCode;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::otus::Otus;
+use crate::telemetry::{self, RequestAnswered};
+use error::HttpError;
+
+/// Largest query or pattern, bytes.
+const QUERY_BYTES_MAX: usize = 1 << 20;
+/// Largest body of an append, bytes.
+const APPEND_BYTES_MAX: usize = 64 << 20;
+
+/// What every handler has.
+type Shared = Arc<Context>;
+
+/// See [`Shared`].
+#[derive(Debug)]
+struct Context {
+    otus: Otus,
+    hosts: Vec<String>,
+}
+
+/// Serves until `shutdown` is cancelled; answers under way are finished.
+pub async fn serve(
+    listener: TcpListener,
+    otus: Otus,
+    shutdown: CancellationToken,
+) -> std::io::Result<()> {
+    axum::serve(listener, router(otus)).with_graceful_shutdown(shutdown.cancelled_owned()).await
+}
+
+/// All routes.
+pub fn router(otus: Otus) -> Router {
+    let hosts = otus.config().server.hosts.clone();
+    let shared: Shared = Arc::new(Context { otus, hosts });
+    // The recorder must be there before the first metric moves.
+    if telemetry::metrics().is_none() {
+        tracing::warn!("metrics are not available in this process");
+    }
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics::metrics))
+        .route("/api/pull", post(pull::pull))
+        .route("/api/schema", get(schema::schema))
+        .route("/api/sql", post(sql::sql))
+        .route("/api/append/{topic}", post(append::append))
+        .route("/api/ingest", get(ingest::status))
+        .route("/api/ingest/flush", post(ingest::flush))
+        .route("/api/ingest/maintain", post(ingest::maintain))
+        .route("/api/ingest/reset", post(ingest::reset))
+        .route("/api/ingest/pause/{table}", post(ingest::pause))
+        .route("/api/ingest/resume/{table}", post(ingest::resume))
+        .fallback(|| async { HttpError::new(StatusCode::NOT_FOUND, "not_found", "no such path") })
+        .layer(middleware::from_fn_with_state(Arc::clone(&shared), guard::guard))
+        .layer(middleware::from_fn(measure))
+        .with_state(shared)
+}
+
+async fn measure(request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_string());
+    let method = request.method().as_str().to_string();
+    let response = next.run(request).await;
+    let route = route.unwrap_or_else(|| "other".to_string());
+    let status = response.status().as_u16();
+    RequestAnswered { route, method, status, elapsed: started.elapsed() }.emit();
+    response
+}
+
+/// 200 once everything that the logs held at the start is visible and no topic is mostly rejected.
+async fn ready(State(shared): State<Shared>) -> Response {
+    let ingest = shared.otus.ingest();
+    let partitions = ingest.status();
+    let rejecting: Vec<_> = partitions
+        .iter()
+        .filter(|p| p.state.name() == "rejecting")
+        .map(|p| {
+            serde_json::json!({
+                "table": p.table_name,
+                "topic": p.topic,
+                "partition": p.partition,
+                "reason": p.state.reason(),
+            })
+        })
+        .collect();
+    let is_caught_up = ingest.caught_up_once();
+    let is_ready = is_caught_up && rejecting.is_empty();
+    let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let lag: i64 = partitions.iter().filter_map(|p| p.lag).sum();
+    let body = serde_json::json!({
+        "ready": is_ready,
+        "caught_up": is_caught_up,
+        "lag": lag,
+        "rejecting": rejecting,
+    });
+    (status, axum::Json(body)).into_response()
+}
+
+/// A whole body of at most `limit` bytes.
+async fn body_bytes(body: Body, limit: usize) -> Result<Bytes, HttpError> {
+    axum::body::to_bytes(body, limit).await.map_err(|e| {
+        let message = format!("the body cannot be read, or has more than {limit} bytes: {e}");
+        HttpError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+    })
+}

@@ -1,0 +1,54 @@
+//! `otus check`: the configuration alone, then against what the storage holds. Nothing is changed.
+
+use std::process::ExitCode;
+
+use otus_engine::{ErrorKind, Result};
+
+use super::{ConfigArgs, output};
+use crate::otus::open_read_only;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct CheckArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+pub(crate) async fn run(args: CheckArgs) -> Result<ExitCode> {
+    let config = args.config.load()?;
+    let rollups: usize = config.tables.iter().map(|t| t.rollups.len()).sum();
+    output::line(&format!(
+        "{}: {} tables, {rollups} rollups, {} warnings",
+        args.config.config.display(),
+        config.tables.len(),
+        config.warnings.len()
+    ))?;
+    let dataset = match open_read_only(&config).await {
+        Ok(dataset) => dataset,
+        Err(e) if e.kind() == ErrorKind::NotFound => {
+            output::line(&format!(
+                "storage {:?} is new: everything will be created",
+                config.storage.url
+            ))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Err(e) => return Err(e),
+    };
+    let changes = dataset.compare_tables(&config.tables)?;
+    if changes.is_empty() {
+        output::line("the storage holds these definitions already")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let is_new = dataset.snapshot().manifest().tables.is_empty();
+    output::line("starting with this file would change:")?;
+    for change in &changes {
+        let mark = if change.destructive { "!" } else { " " };
+        output::line(&format!(" {mark} {}", change.what))?;
+    }
+    if changes.iter().any(|c| c.destructive) {
+        output::line("a line with ! lets stored data go")?;
+    }
+    if !is_new {
+        output::line("`otus serve --apply` does it")?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,79 @@
+//! A running server, asked over HTTP.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use otus_engine::{Error, Result};
+
+use crate::config::{Config, ServerConfig, SystemEnvironment};
+
+/// Longest wait for an answer.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Which server.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Remote {
+    /// Address of the running server; if not given, the one in the configuration, else
+    /// http://127.0.0.1:8080
+    #[arg(long, value_name = "URL", env = "OTUS_SERVER")]
+    server: Option<String>,
+    /// The configuration that names the server
+    #[arg(short, long, value_name = "FILE", default_value = "otus.toml", env = "OTUS_CONFIG")]
+    config: PathBuf,
+}
+
+/// What it answered.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) is_success: bool,
+    pub(crate) body: String,
+}
+
+impl Remote {
+    pub(crate) async fn post(
+        &self,
+        path: &str,
+        content_type: &str,
+        body: Vec<u8>,
+    ) -> Result<Answer> {
+        let base = self.base();
+        let request = client()?
+            .post(format!("{base}{path}"))
+            .header("content-type", content_type)
+            .body(body)
+            .timeout(PATIENCE);
+        self.send(&base, request).await
+    }
+
+    /// The server's base address, without a slash at its end.
+    fn base(&self) -> String {
+        let configured = || {
+            let text = std::fs::read_to_string(&self.config).ok()?;
+            let file = self.config.display().to_string();
+            Config::parse(&file, &text, &SystemEnvironment, None).ok().map(|c| c.server.http)
+        };
+        let server = self.server.clone().or_else(configured);
+        let server = server.unwrap_or_else(|| ServerConfig::default().http);
+        let server = server.trim_end_matches('/');
+        if server.contains("://") { server.to_string() } else { format!("http://{server}") }
+    }
+
+    async fn send(&self, base: &str, request: reqwest::RequestBuilder) -> Result<Answer> {
+        let cannot = |e: reqwest::Error| {
+            let error = Error::unavailable(format!("server {base} does not answer"));
+            let hint = "is it running? start it with `otus serve`, or `otus demo` to try";
+            error.with_source(e).with_hint(hint)
+        };
+        let response = request.send().await.map_err(cannot)?;
+        let is_success = response.status().is_success();
+        let body = response.text().await.map_err(cannot)?;
+        Ok(Answer { is_success, body })
+    }
+}
+
+fn client() -> Result<reqwest::Client> {
+    reqwest::Client::builder()
+        .no_proxy()
+        .build()
+        .map_err(|e| Error::internal("no HTTP client can be made").with_source(e))
+}

@@ -1,0 +1,184 @@
+//! `otus serve`: opens the storage, answers on both addresses, and on SIGTERM or SIGINT makes everything
+//! durable before it goes.
+
+use std::net::{IpAddr, SocketAddr};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use otus_engine::{Error, Result};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::ConfigArgs;
+use crate::config::Config;
+use crate::otus::Otus;
+use crate::pgwire::{self, WireOptions};
+use crate::telemetry::{ServerStarted, ServerStopped};
+use crate::{http, telemetry};
+
+/// Time that requests under way have to end.
+const GRACE: Duration = Duration::from_secs(5);
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Bring the stored definitions to those of the file where they differ (see `otus check`)
+    #[arg(long)]
+    apply: bool,
+    /// Listen on other addresses than loopback although nobody is authenticated yet
+    #[arg(long)]
+    trust_network: bool,
+}
+
+pub(crate) async fn run(args: ServeArgs) -> Result<ExitCode> {
+    let config = args.config.load()?;
+    if telemetry::metrics().is_none() {
+        tracing::warn!("metrics are not available");
+    }
+    let faces =
+        Faces::bind(&config.server.postgres, &config.server.http, args.trust_network).await?;
+    let otus = open(config, &faces, args.apply).await?;
+    for change in otus.changes() {
+        tracing::info!(change = change.what, "definition applied");
+    }
+    let shutdown = CancellationToken::new();
+    let serving = faces.serve(&otus, &shutdown);
+    let tables = otus.dataset().snapshot().tables().count();
+    let (postgres, http) = (serving.postgres.to_string(), serving.http.to_string());
+    ServerStarted { postgres: &postgres, http: &http, tables }.emit();
+    stop_signal().await;
+    tracing::info!("stopping");
+    let deadline = otus.config().server.shutdown;
+    let is_flushed = stop(otus, serving, &shutdown, deadline).await;
+    Ok(if is_flushed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Opens with a holder's text that says where this process answers.
+pub(crate) async fn open(config: Config, faces: &Faces, apply: bool) -> Result<Otus> {
+    let pid = std::process::id();
+    let holder = format!("otus process {pid}, http://{}", faces.http_address()?);
+    Otus::builder().config(config).holder(holder).apply(apply).open().await
+}
+
+/// Bound sockets that nobody answers on yet.
+#[derive(Debug)]
+pub(crate) struct Faces {
+    postgres: TcpListener,
+    http: TcpListener,
+}
+
+/// Faces that answer.
+#[derive(Debug)]
+pub(crate) struct Serving {
+    pub(crate) postgres: SocketAddr,
+    pub(crate) http: SocketAddr,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Faces {
+    /// Binds both addresses.
+    pub(crate) async fn bind(postgres: &str, http: &str, trust_network: bool) -> Result<Self> {
+        Ok(Self {
+            postgres: bind(postgres, "postgres", trust_network).await?,
+            http: bind(http, "http", trust_network).await?,
+        })
+    }
+
+    /// Binds both ports on loopback, or the next free ones.
+    pub(crate) async fn bind_near(postgres: u16, http: u16) -> Result<Self> {
+        Ok(Self { postgres: bind_near(postgres).await?, http: bind_near(http).await? })
+    }
+
+    pub(crate) fn http_address(&self) -> Result<SocketAddr> {
+        address(&self.http)
+    }
+
+    /// Begins to answer, until `shutdown` is cancelled.
+    pub(crate) fn serve(self, otus: &Otus, shutdown: &CancellationToken) -> Serving {
+        let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+        let postgres = self.postgres.local_addr().unwrap_or(unknown);
+        let http = self.http.local_addr().unwrap_or(unknown);
+        let options = WireOptions { grace: GRACE, ..WireOptions::default() };
+        let wire =
+            pgwire::serve(self.postgres, otus.sql().clone(), options, shutdown.child_token());
+        let web = http::serve(self.http, otus.clone(), shutdown.child_token());
+        let web = async move {
+            if let Err(error) = web.await {
+                tracing::error!(%error, "http ended");
+            }
+        };
+        Serving { postgres, http, tasks: vec![tokio::spawn(wire), tokio::spawn(web)] }
+    }
+}
+
+/// Ends the faces, then the engine. Whether everything was durable within the deadline.
+pub(crate) async fn stop(
+    otus: Otus,
+    serving: Serving,
+    shutdown: &CancellationToken,
+    deadline: Duration,
+) -> bool {
+    let started = Instant::now();
+    shutdown.cancel();
+    let aborts: Vec<_> = serving.tasks.iter().map(|t| t.abort_handle()).collect();
+    let ended = futures::future::join_all(serving.tasks);
+    if tokio::time::timeout(GRACE + Duration::from_secs(2), ended).await.is_err() {
+        aborts.iter().for_each(tokio::task::AbortHandle::abort);
+    }
+    let left = deadline.saturating_sub(started.elapsed()).max(Duration::from_secs(1));
+    let flushed = otus.close(left).await;
+    ServerStopped { elapsed: started.elapsed(), flushed }.emit();
+    flushed
+}
+
+/// Waits for SIGTERM or SIGINT.
+pub(crate) async fn stop_signal() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+            return;
+        }
+    }
+    if let Err(error) = tokio::signal::ctrl_c().await {
+        tracing::warn!(%error, "signals cannot be heard");
+        std::future::pending::<()>().await;
+    }
+}
+
+async fn bind(text: &str, face: &str, trust_network: bool) -> Result<TcpListener> {
+    let cannot = |e| Error::unavailable(format!("{face}: cannot listen on {text}")).with_source(e);
+    let addresses: Vec<SocketAddr> = tokio::net::lookup_host(text).await.map_err(cannot)?.collect();
+    if !trust_network && addresses.iter().any(|a| !a.ip().is_loopback()) {
+        return Err(Error::invalid(format!("{face}: {text} is not a loopback address"))
+            .with_hint("nobody is authenticated yet; --trust-network listens there all the same"));
+    }
+    TcpListener::bind(addresses.as_slice()).await.map_err(|e| {
+        cannot(e).with_hint("another process may listen there; choose another port in [server]")
+    })
+}
+
+async fn bind_near(port: u16) -> Result<TcpListener> {
+    let loopback = IpAddr::from([127, 0, 0, 1]);
+    let mut last = None;
+    for port in (port..=port.saturating_add(99)).chain([0]) {
+        match TcpListener::bind((loopback, port)).await {
+            Ok(listener) => return Ok(listener),
+            Err(e) => last = Some(e),
+        }
+    }
+    let error = Error::unavailable(format!("no port near {port} is free"));
+    Err(match last {
+        Some(e) => error.with_source(e),
+        None => error,
+    })
+}
+
+fn address(listener: &TcpListener) -> Result<SocketAddr> {
+    listener.local_addr().map_err(|e| Error::unavailable("a socket has no address").with_source(e))
+}

@@ -1,0 +1,197 @@
+//! Every route, asked over a real socket in this process.
+
+use std::time::Duration;
+
+use reqwest::{Client, StatusCode};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::otus::Otus;
+
+const TABLES: &str = r#"
+[tables.clicks]
+topic = "clicks"
+time = "at"
+[tables.clicks.columns]
+at = "timestamptz"
+page = { type = "text", title = "Page" }
+ms = "bigint"
+[tables.clicks.measures]
+clicks = "count(*)"
+total = { sql = "sum(ms)", unit = "ms" }
+[tables.clicks.rollups.pages]
+granularity = ["minute", "hour"]
+dimensions = ["page"]
+[tables.closed]
+topic = "closed"
+time = "at"
+append = false
+[tables.closed.columns]
+at = "timestamptz"
+"#;
+
+struct Served {
+    otus: Otus,
+    base: String,
+    client: Client,
+    shutdown: CancellationToken,
+}
+
+async fn served() -> Served {
+    let otus = Otus::builder().toml(TABLES).in_memory().open().await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let shutdown = CancellationToken::new();
+    tokio::spawn(super::serve(listener, otus.clone(), shutdown.clone()));
+    let client = Client::builder().no_proxy().build().unwrap();
+    Served { otus, base, client, shutdown }
+}
+
+impl Served {
+    async fn post(&self, path: &str, content_type: &str, body: &str) -> (StatusCode, String) {
+        let request = self.client.post(format!("{}{path}", self.base));
+        let request = request.header("content-type", content_type).body(body.to_string());
+        let response = request.send().await.unwrap();
+        (response.status(), response.text().await.unwrap())
+    }
+
+    async fn get(&self, path: &str) -> (StatusCode, String) {
+        let response = self.client.get(format!("{}{path}", self.base)).send().await.unwrap();
+        (response.status(), response.text().await.unwrap())
+    }
+
+    async fn append(&self, lines: &str) -> Value {
+        let (status, body) = self.post("/api/append/clicks", "application/x-ndjson", lines).await;
+        assert_eq!(status, 200, "{body}");
+        let answer: Value = serde_json::from_str(&body).unwrap();
+        let last = answer["records"].as_array().unwrap().last().unwrap().clone();
+        let partition = i32::try_from(last["partition"].as_i64().unwrap()).unwrap();
+        let offset = last["offset"].as_i64().unwrap();
+        let patience = Duration::from_secs(20);
+        self.otus.wait_visible("clicks", partition, offset, patience).await.unwrap();
+        answer
+    }
+
+    async fn end(self) {
+        self.shutdown.cancel();
+        assert!(self.otus.close(Duration::from_secs(20)).await);
+    }
+}
+
+const LINES: &str = "{\"at\":\"2024-01-01T00:00:01Z\",\"page\":\"/a\",\"ms\":5}\n\
+                     {\"at\":\"2024-01-01T00:00:02Z\",\"page\":\"/b\",\"ms\":7}\n\
+                     {\"at\":\"2024-01-01T01:00:02Z\",\"page\":\"/a\",\"ms\":9}\n\
+                     {\"at\":\"never\",\"page\":\"/a\"}\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn appended_records_are_answered() {
+    let served = served().await;
+    let answer = served.append(LINES).await;
+    assert_eq!(answer["records"].as_array().unwrap().len(), 4);
+
+    let query = json!({ "query": "SELECT page, count(*) AS n, sum(ms) AS ms FROM clicks GROUP BY page ORDER BY page" });
+    let (status, body) = served.post("/api/sql", "application/json", &query.to_string()).await;
+    assert_eq!(status, 200, "{body}");
+    let answer: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(answer["rows"], json!([["/a", 2, "14"], ["/b", 1, "7"]]), "{body}");
+    assert_eq!(answer["row_count"], 2);
+    let (_, csv) = served.post("/api/sql?format=csv", "application/json", &query.to_string()).await;
+    assert_eq!(csv, "page,n,ms\r\n/a,2,14\r\n/b,1,7\r\n");
+
+    let query = json!({ "query": "SELECT count(*) FROM clicks WHERE page = $1", "params": ["/b"] });
+    let (status, body) = served.post("/api/sql", "application/json", &query.to_string()).await;
+    assert_eq!(status, 200, "{body}");
+    assert_eq!(serde_json::from_str::<Value>(&body).unwrap()["rows"], json!([[1]]));
+
+    let pattern = "{:pattern {:metrics {(:clicks :with [{:granularity :hour, :from \"2024-01-01\", \
+                   :to \"2024-01-02\", :fill :none}]) [{:bucket ?, :clicks ?} ?rows]}}}";
+    let (status, body) = served.post("/api/pull", "application/edn", pattern).await;
+    assert_eq!(status, 200, "{body}");
+    assert!(body.contains(":clicks 2") && body.contains(":clicks 1"), "{body}");
+
+    let (status, body) = served.get("/metrics").await;
+    assert_eq!(status, 200);
+    assert!(body.contains("otus_table_rows{table=\"public.clicks\"} 3"), "{body}");
+    assert!(body.contains("otus_records_rejected_total 1"), "{body}");
+    served.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_requests_are_refused() {
+    let served = served().await;
+    let json = "application/json";
+    for (path, content_type, body, expected, says) in [
+        ("/api/sql", "text/plain", "{}", 415, "text/plain"),
+        ("/api/sql", json, "SELECT 1", 400, "not a request"),
+        ("/api/sql", json, r#"{"query":"SELECT 1","param":[]}"#, 400, "param"),
+        ("/api/sql", json, r#"{"query":"SELECT 1; SELECT 2"}"#, 400, "one statement"),
+        ("/api/sql", json, r#"{"query":"SELECT nothing"}"#, 400, "42703"),
+        ("/api/sql", json, r#"{"query":"DROP TABLE clicks"}"#, 400, "DROP"),
+        ("/api/sql?format=xml", json, r#"{"query":"SELECT 1"}"#, 400, "xml"),
+        ("/api/pull", "text/plain", "{}", 415, "application/edn"),
+        ("/api/pull", json, "{", 400, ""),
+        ("/api/append/clicks", json, "{}", 400, "array"),
+        ("/api/append/clicks", "text/plain", "{}", 415, "ndjson"),
+        ("/api/append/nowhere", json, "[]", 404, "nowhere"),
+        ("/api/append/closed", json, "[]", 403, "append = true"),
+        ("/api/ingest/pause/nothing", json, "", 404, "nothing"),
+        ("/api/nothing", json, "", 404, "no such path"),
+    ] {
+        let (status, answer) = served.post(path, content_type, body).await;
+        assert_eq!(status.as_u16(), expected, "{path} {body}: {answer}");
+        assert!(answer.contains(says), "{path} {body}: {answer}");
+    }
+    let long = format!("{{\"query\":\"SELECT '{}'\"}}", "x".repeat(super::QUERY_BYTES_MAX));
+    let (status, _) = served.post("/api/sql", json, &long).await;
+    assert_eq!(status, 413);
+    let foreign = served.client.get(format!("{}/healthz", served.base));
+    let foreign = foreign.header("host", "evil.example.com").send().await.unwrap();
+    assert_eq!(foreign.status(), 403);
+    served.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_schema_and_levers() {
+    let served = served().await;
+    assert_eq!(served.get("/healthz").await, (StatusCode::OK, "ok\n".to_string()));
+    served.otus.wait_caught_up(Duration::from_secs(20)).await.unwrap();
+    let (status, body) = served.get("/readyz").await;
+    assert_eq!(status, 200, "{body}");
+
+    let (_, body) = served.get("/api/schema").await;
+    let schema: Value = serde_json::from_str(&body).unwrap();
+    let clicks = &schema["tables"][0];
+    assert_eq!(clicks["columns"][1], json!({ "name": "page", "type": "text", "title": "Page" }));
+    assert_eq!(clicks["measures"][1]["unit"], "ms");
+    assert_eq!(clicks["measures"][1]["additive"], true);
+    assert_eq!(clicks["rollups"][0]["granularities"], json!(["minute", "hour"]));
+
+    served.append(LINES).await;
+    let (status, body) = served.post("/api/ingest/flush", "application/json", "").await;
+    assert_eq!(status, 200, "{body}");
+    assert!(serde_json::from_str::<Value>(&body).unwrap()["commit"].is_u64(), "{body}");
+    let (_, body) = served.get("/api/ingest").await;
+    let partitions = serde_json::from_str::<Value>(&body).unwrap();
+    assert_eq!(partitions["partitions"][0]["topic"], "clicks", "{body}");
+    let (status, body) = served.post("/api/ingest/maintain", "application/json", "").await;
+    assert_eq!(status, 200, "{body}");
+    served.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_of_rubbish_is_not_ready() {
+    let served = served().await;
+    served.append(&"rubbish\n".repeat(3_000)).await;
+    let rejecting = async {
+        loop {
+            let (status, body) = served.get("/readyz").await;
+            if status == 503 && body.contains("\"rejecting\":[{") {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), rejecting).await.unwrap();
+    served.end().await;
+}
