@@ -23,7 +23,7 @@ use crate::session::{Session, SessionOptions};
 use crate::state;
 
 /// Stack of a query thread, bytes: plans are walked by recursion.
-const STACK_BYTES: usize = 16 << 20;
+pub(crate) const STACK_BYTES: usize = 16 << 20;
 
 /// Settings of the query engine.
 #[derive(Debug, Clone)]

@@ -31,3 +31,6 @@ pub use outcome::{
 };
 pub use session::{CancelHandle, PinnedState, SERVER_VERSION, Session, SessionOptions};
 pub use statement::Statement;
+
+#[cfg(test)]
+mod tests;

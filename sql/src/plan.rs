@@ -18,7 +18,7 @@ use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 use futures::StreamExt;
 
 use crate::error::{SqlError, SqlResult};
-use crate::statement::{Plannable, name_outputs};
+use crate::statement::{Explain, Plannable, name_outputs};
 
 /// Plans a query. Nothing is optimised yet, and parameters are still open.
 pub(crate) async fn logical(state: &SessionState, query: &Plannable) -> SqlResult<LogicalPlan> {
@@ -29,13 +29,19 @@ pub(crate) async fn logical(state: &SessionState, query: &Plannable) -> SqlResul
 /// Plans an EXPLAIN of a query.
 pub(crate) async fn explain(
     state: &SessionState,
-    statement: ast::Statement,
+    options: Explain,
     query: &Plannable,
 ) -> SqlResult<LogicalPlan> {
-    let mut explain = statement;
-    if let ast::Statement::Explain { statement, .. } = &mut explain {
-        **statement = dialect(query);
-    }
+    let explain = ast::Statement::Explain {
+        describe_alias: ast::DescribeAlias::Explain,
+        analyze: options.analyze,
+        verbose: options.verbose,
+        query_plan: false,
+        estimate: false,
+        statement: Box::new(dialect(query)),
+        format: None,
+        options: None,
+    };
     plan(state, explain).await
 }
 
@@ -46,15 +52,20 @@ async fn plan(state: &SessionState, statement: ast::Statement) -> SqlResult<Logi
 
 /// Catalogue queries of tools need rewriting before they plan; other queries are left as they are.
 fn dialect(query: &Plannable) -> ast::Statement {
-    if let Some(text) = &query.catalog_text
-        && let Ok(list) = PostgresCompatibilityParser::new().parse(text)
-        && let [ast::Statement::Query(rewritten)] = list.as_slice()
-    {
-        let mut rewritten = rewritten.clone();
-        let _names = name_outputs(&mut rewritten);
-        return ast::Statement::Query(rewritten);
+    if let Some(text) = &query.catalog_text {
+        // The library answers some texts by others; the one for search paths would answer nothing.
+        let library = PostgresCompatibilityParser::new();
+        let list = match text.contains("current_setting") {
+            true => vec![library.rewrite(ast::Statement::Query(Box::new(query.query.as_ref().clone())))],
+            false => library.parse(text).unwrap_or_default(),
+        };
+        if let [ast::Statement::Query(rewritten)] = list.as_slice() {
+            let mut rewritten = rewritten.clone();
+            let _names = name_outputs(&mut rewritten);
+            return ast::Statement::Query(rewritten);
+        }
     }
-    ast::Statement::Query(query.query.clone())
+    ast::Statement::Query(Box::new(query.query.as_ref().clone()))
 }
 
 /// Puts the values of parameters in.

@@ -60,6 +60,7 @@ impl ExpressionCompiler for SqlCompiler {
 /// The value of an expression without columns.
 pub(crate) fn constant(state: &SessionState, expr: Expr) -> SqlResult<ScalarValue> {
     let schema = DFSchema::empty();
+    let expr = scalar::simplified(state, expr, &schema).map_err(SqlError::from)?;
     let physical = state.create_physical_expr(expr, &schema).map_err(SqlError::from)?;
     let batch = arrow::record_batch::RecordBatch::try_new_with_options(
         Arc::new(arrow::datatypes::Schema::empty()),

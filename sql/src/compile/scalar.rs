@@ -8,7 +8,9 @@ use arrow::datatypes::{DataType, Schema, SchemaRef, TimeUnit};
 use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::execution::SessionState;
+use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Expr, Volatility};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_plan::PhysicalExpr;
 use datafusion::sql::sqlparser::ast;
 use otus_engine::expr::CompiledExpr;
@@ -79,10 +81,25 @@ pub(super) fn compile_ast(
         .map(|f| f.name().clone())
         .filter(|name| logical.column_refs().iter().any(|c| c.name() == name))
         .collect();
+    let logical = simplified(state, logical, &df_schema).map_err(failed)?;
     let expr = state.create_physical_expr(logical, &df_schema).map_err(failed)?;
     let natural = expr.data_type(schema).map_err(failed)?;
     let data_type = in_memory(&natural);
     Ok(Arc::new(Scalar { sql: parsed.to_string(), expr, natural, data_type, columns }))
+}
+
+/// Coerces and simplifies: some functions have no other way to run than by their simplified form.
+pub(super) fn simplified(
+    state: &SessionState,
+    expr: Expr,
+    schema: &DFSchema,
+) -> datafusion::error::Result<Expr> {
+    let context = SimplifyContext::builder()
+        .with_schema(Arc::new(schema.clone()))
+        .with_config_options(Arc::clone(state.config_options()))
+        .build();
+    let simplifier = ExprSimplifier::new(context);
+    simplifier.simplify(simplifier.coerce(expr, schema)?)
 }
 
 /// Plans a parsed expression against a schema.

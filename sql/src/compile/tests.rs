@@ -30,7 +30,7 @@ fn measures(list: &[(&str, &str)]) -> Result<CompiledMeasures> {
 #[test]
 fn names_are_columns_before_they_are_keywords() {
     let compiler = SqlCompiler::new();
-    let mut check = |sql: &str, columns: &[&str], data_type: DataType| {
+    let check = |sql: &str, columns: &[&str], data_type: DataType| {
         let compiled = compiler.scalar(&schema(), sql).unwrap_or_else(|e| panic!("{sql}: {e}"));
         assert_eq!(compiled.columns(), columns, "{sql}");
         assert_eq!(compiled.data_type(), &data_type, "{sql}");

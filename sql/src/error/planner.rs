@@ -241,9 +241,27 @@ fn missing_function(name: &str) -> SqlError {
 fn unfit_message(m: &str) -> String {
     let call = m.split("given name and argument types '").nth(1).and_then(|r| r.split_once('\''));
     match call {
-        Some((call, _)) => format!("function {} does not exist", call.to_lowercase()),
+        Some((call, _)) => format!("function {} does not exist", in_postgres(call)),
         None => first_line(m),
     }
+}
+
+/// A call with the names of its argument types as Postgres spells them.
+fn in_postgres(call: &str) -> String {
+    const NAMES: &[(&str, &str)] = &[
+        ("Utf8View", "text"),
+        ("LargeUtf8", "text"),
+        ("Utf8", "text"),
+        ("Int64", "bigint"),
+        ("Int32", "integer"),
+        ("Int16", "smallint"),
+        ("Float64", "double precision"),
+        ("Float32", "real"),
+        ("Boolean", "boolean"),
+        ("Date32", "date"),
+        ("BinaryView", "bytea"),
+    ];
+    NAMES.iter().fold(call.to_string(), |call, (arrow, postgres)| call.replace(arrow, postgres))
 }
 
 fn grouping_message(m: &str) -> String {

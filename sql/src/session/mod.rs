@@ -9,6 +9,7 @@ mod parameter;
 mod run;
 mod settings;
 mod show;
+mod stop;
 mod transaction;
 
 use std::collections::{BTreeMap, HashMap};
@@ -184,8 +185,8 @@ impl Session {
         }
         match stmt.action() {
             Action::Query(query) => self.run_query(query, params).await,
-            Action::Explain { statement, query } => {
-                self.run_explain(statement, query, params).await
+            Action::Explain { options, query } => {
+                self.run_explain(*options, query, params).await
             }
             Action::CopyOut { query, format } => {
                 match self.run_query(query, params).await? {

@@ -6,23 +6,23 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use arrow::datatypes::{Schema, SchemaRef};
-use arrow::record_batch::RecordBatch;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::error::Result as DfResult;
 use datafusion::execution::RecordBatchStream;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{SendableRecordBatchStream, execute_stream};
 use datafusion::scalar::ScalarValue;
-use datafusion::sql::sqlparser::ast;
 use futures::{Stream, StreamExt};
 use otus_engine::snapshot::Snapshot;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::stop::{Stop, stoppable};
 use super::{Frame, Session};
 use crate::error::{SqlError, SqlResult};
 use crate::outcome::{Outcome, RowTag};
 use crate::plan;
-use crate::statement::{OutputNames, Plannable};
+use crate::statement::{Explain, OutputNames, Plannable};
 
 /// Batches between the query threads and the reader.
 const QUEUE_BATCHES: usize = 2;
@@ -41,14 +41,14 @@ impl Session {
 
     pub(super) async fn run_explain(
         &self,
-        statement: &ast::Statement,
+        options: Explain,
         query: &Plannable,
         params: Vec<ScalarValue>,
     ) -> SqlResult<Outcome> {
         let frame = self.frame()?;
-        let (statement, query, inner) = (statement.clone(), query.clone(), frame.clone());
+        let (query, inner) = (query.clone(), frame.clone());
         let work = async move {
-            let plan = plan::explain(&inner.state, statement, &query).await?;
+            let plan = plan::explain(&inner.state, options, &query).await?;
             let plan = plan::with_params(plan, params)?;
             let (_, stream) = inner.open(plan, &OutputNames::default()).await?;
             plan::explain_lines(stream).await
@@ -160,6 +160,8 @@ impl Frame {
         plan::verify(&logical)?;
         let physical = self.state.create_physical_plan(&logical).await.map_err(SqlError::from)?;
         let schema = shown_schema(&physical.schema(), names);
+        let stop = Stop::default();
+        let physical = stoppable(physical, &stop).map_err(SqlError::from)?;
         let mut stream =
             execute_stream(physical, self.state.task_ctx()).map_err(SqlError::from)?;
         let (sender, receiver) = mpsc::channel(QUEUE_BATCHES);
@@ -167,7 +169,7 @@ impl Frame {
         let task = self.engine.spawn(async move {
             while let Some(batch) = stream.next().await {
                 let failed = batch.is_err();
-                let batch = batch.and_then(|b| Ok(b.with_schema(Arc::clone(&shown))?));
+                let batch = batch.and_then(|b| renamed(&b, &shown));
                 if sender.send(batch).await.is_err() || failed {
                     return;
                 }
@@ -178,6 +180,7 @@ impl Frame {
             task: Task(task),
             schema: Arc::clone(&schema),
             _pin: Arc::clone(&self.snapshot),
+            _stop: stop,
         };
         Ok((schema, Box::pin(rows)))
     }
@@ -189,6 +192,13 @@ pub(super) fn shown_schema(schema: &Schema, names: &OutputNames) -> SchemaRef {
         f.as_ref().clone().with_name(names.shown(f.name()))
     });
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// A batch under names that may repeat.
+fn renamed(batch: &RecordBatch, schema: &SchemaRef) -> DfResult<RecordBatch> {
+    let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    let columns = batch.columns().to_vec();
+    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &rows)?)
 }
 
 /// A task that stops when it is dropped.
@@ -206,6 +216,7 @@ struct Rows {
     task: Task<()>,
     schema: SchemaRef,
     _pin: Arc<Snapshot>,
+    _stop: Stop,
 }
 
 impl Stream for Rows {

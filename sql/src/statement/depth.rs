@@ -6,6 +6,14 @@ use super::tokens::Tokens;
 use super::{NESTING_MAX, OPERATORS_MAX};
 use crate::error::{SqlError, SqlResult, sqlstate};
 
+/// Operators in a row from which reading a text takes more than a usual stack.
+const DEEP: usize = 200;
+
+/// Whether any chain of operators is so long that recursion over it needs a deep stack.
+pub(crate) fn is_deep(tokens: &Tokens) -> bool {
+    tokens.all().iter().filter(|t| is_operator(&t.token)).count() > DEEP
+}
+
 /// Refuses brackets nested too deeply and chains of operators that would make a tree as deep as they are
 /// long.
 pub(crate) fn check(tokens: &Tokens) -> SqlResult<()> {

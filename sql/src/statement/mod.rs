@@ -26,7 +26,7 @@ pub(crate) const STATEMENT_BYTES_MAX: usize = 4 << 20;
 /// Most levels of brackets.
 pub(crate) const NESTING_MAX: usize = 100;
 /// Most operators in a row at one level of brackets.
-pub(crate) const OPERATORS_MAX: usize = 4_000;
+pub(crate) const OPERATORS_MAX: usize = 3_000;
 
 /// One parsed statement that the allow-list accepts. It holds names only: nothing is resolved yet.
 #[derive(Clone)]
@@ -39,7 +39,7 @@ pub struct Statement {
 #[derive(Debug, Clone)]
 pub(crate) enum Action {
     Query(Plannable),
-    Explain { statement: ast::Statement, query: Plannable },
+    Explain { options: Explain, query: Plannable },
     CopyOut { query: Plannable, format: CopyFormat },
     Show(String),
     Set { name: String, value: Option<String>, local: bool },
@@ -65,10 +65,18 @@ pub(crate) enum Action {
 /// A query ready for the planner, with the names its columns get at the end.
 #[derive(Debug, Clone)]
 pub(crate) struct Plannable {
-    pub(crate) query: Box<Query>,
+    /// Shared: copying a deep tree takes a deep stack.
+    pub(crate) query: Arc<Query>,
     pub(crate) names: OutputNames,
     /// The text if it names the Postgres catalogue, whose dialect rules then apply.
     pub(crate) catalog_text: Option<String>,
+}
+
+/// What an EXPLAIN asks for.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Explain {
+    pub(crate) analyze: bool,
+    pub(crate) verbose: bool,
 }
 
 /// How many rows a FETCH asks for.
@@ -129,7 +137,24 @@ pub(crate) fn parse(sql: &str) -> SqlResult<Vec<Statement>> {
     }
     let tokens = Tokens::of(sql)?;
     depth::check(&tokens)?;
+    if depth::is_deep(&tokens) {
+        return on_deep_stack(|| tokens.split().map(|part| parse_one(sql, part)).collect());
+    }
     tokens.split().map(|part| parse_one(sql, part)).collect()
+}
+
+/// Runs `work` with room for the recursion that a long chain of operators takes: the caller's thread may
+/// have a small stack.
+fn on_deep_stack<T: Send>(work: impl FnOnce() -> SqlResult<T> + Send) -> SqlResult<T> {
+    let failed = || SqlError::new(sqlstate::TOO_COMPLEX, "statement is too complex");
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name("otus-parse".into())
+            .stack_size(crate::engine::STACK_BYTES)
+            .spawn_scoped(scope, work)
+            .map_err(|_| failed())?;
+        thread.join().unwrap_or_else(|_| Err(failed()))
+    })
 }
 
 fn parse_one(sql: &str, mut tokens: Tokens) -> SqlResult<Statement> {
@@ -157,7 +182,7 @@ pub(crate) fn query(sql: &str, tokens: &mut Tokens) -> SqlResult<Plannable> {
     check_query(&query)?;
     let catalog_text = tokens.names_catalog().then(|| from.text_until(sql, tokens));
     let names = name_outputs(&mut query);
-    Ok(Plannable { query, names, catalog_text })
+    Ok(Plannable { query: Arc::from(query), names, catalog_text })
 }
 
 fn explain(sql: &str, tokens: &mut Tokens) -> SqlResult<Action> {
@@ -190,17 +215,7 @@ fn explain(sql: &str, tokens: &mut Tokens) -> SqlResult<Action> {
         verbose = tokens.take_word("verbose");
     }
     let query = query(sql, tokens)?;
-    let statement = ast::Statement::Explain {
-        describe_alias: ast::DescribeAlias::Explain,
-        analyze,
-        verbose,
-        query_plan: false,
-        estimate: false,
-        statement: Box::new(ast::Statement::Query(query.query.clone())),
-        format: None,
-        options: None,
-    };
-    Ok(Action::Explain { statement, query })
+    Ok(Action::Explain { options: Explain { analyze, verbose }, query })
 }
 
 /// Refuses what hides in a query and is none: writes, locks, `SELECT INTO`.

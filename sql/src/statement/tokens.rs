@@ -1,5 +1,7 @@
 //! The tokens of a text with their places, and the small cursor over them that the statement readers use.
 
+use std::sync::Arc;
+
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::ParserError;
@@ -13,6 +15,7 @@ pub(crate) struct Tokens {
     list: Vec<TokenWithSpan>,
     at: usize,
     end: Location,
+    sql: Arc<str>,
 }
 
 impl Tokens {
@@ -28,7 +31,7 @@ impl Tokens {
             .filter(|t| !matches!(t.token, Token::Whitespace(_) | Token::EOF))
             .collect();
         let end = list.last().map_or(Location::new(1, 1), |t| t.span.end);
-        Ok(Self { list, at: 0, end })
+        Ok(Self { list, at: 0, end, sql: sql.into() })
     }
 
     pub(crate) fn all(&self) -> &[TokenWithSpan] {
@@ -48,9 +51,10 @@ impl Tokens {
             }
         }
         parts.push(list);
+        let sql = self.sql;
         parts.into_iter().filter(|list| !list.is_empty()).map(move |list: Vec<TokenWithSpan>| {
             let end = list.last().map_or(end, |t| t.span.end);
-            Self { list, at: 0, end }
+            Self { list, at: 0, end, sql: Arc::clone(&sql) }
         })
     }
 
@@ -76,7 +80,7 @@ impl Tokens {
 
     /// The tokens not read yet, as a list of their own.
     pub(crate) fn rest_as_tokens(&self) -> Self {
-        Self { list: self.rest(), at: 0, end: self.end }
+        Self { list: self.rest(), at: 0, end: self.end, sql: Arc::clone(&self.sql) }
     }
 
     /// Counts every token as read.
@@ -176,14 +180,16 @@ impl Tokens {
         if self.is_end() { Ok(()) } else { Err(self.syntax_error()) }
     }
 
-    /// `syntax error at or near …` at the next token. The position is filled in by line and column
-    /// only where the text is at hand, see [`Self::parser_error`].
+    /// `syntax error at or near …` at the next token.
     pub(crate) fn syntax_error(&self) -> SqlError {
         match self.token(0) {
             Some(token) => {
-                SqlError::new(sqlstate::SYNTAX, format!("syntax error at or near \"{token}\""))
+                let place = self.list.get(self.at).and_then(|t| character(&self.sql, t.span.start));
+                let near = format!("syntax error at or near \"{token}\"");
+                SqlError { position: place, ..SqlError::new(sqlstate::SYNTAX, near) }
             }
-            None => SqlError::new(sqlstate::SYNTAX, "syntax error at end of input"),
+            None => SqlError::new(sqlstate::SYNTAX, "syntax error at end of input")
+                .at(self.sql.chars().count() + 1),
         }
     }
 

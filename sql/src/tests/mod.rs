@@ -1,0 +1,6 @@
+//! Sessions over a dataset in memory.
+
+mod catalog;
+mod queries;
+mod sessions;
+pub(crate) mod world;

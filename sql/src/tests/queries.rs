@@ -1,0 +1,161 @@
+//! Raw rows and rollup views: right answers, pruned files, folded counts.
+
+use super::world::World;
+
+#[tokio::test]
+async fn raw_rows_and_views_agree_at_every_stage() {
+    let world = World::filled().await;
+    for stage in ["level 0 and hot", "compacted"] {
+        if stage == "compacted" {
+            world.dataset.flush().await.unwrap();
+            world.dataset.maintain(true).await.unwrap();
+            world.append(77);
+        }
+        for (view, unit) in [("minute", "minute"), ("hour", "hour"), ("day", "day")] {
+            let from_view = world
+                .rows(&format!(
+                    "SELECT bucket, kind, events, amount, ids, mean, users, last_user, good, share, least
+                     FROM by_kind_{view} ORDER BY 1, 2"
+                ))
+                .await;
+            let from_raw = world
+                .rows(&format!(
+                    "SELECT date_trunc('{unit}', ts), kind, count(*), sum(amount), sum(user_id), avg(user_id),
+                        approx_distinct(user_id), last(user_id, ts), count(*) FILTER (WHERE ok),
+                        count(*) FILTER (WHERE ok)::double precision / count(*)::double precision, min(amount)
+                     FROM events GROUP BY 1, 2 ORDER BY 1, 2"
+                ))
+                .await;
+            assert_eq!(from_view, from_raw, "{stage}, {view}");
+            assert!(from_view.len() > 5);
+        }
+    }
+}
+
+#[tokio::test]
+async fn approximate_and_float_measures_are_near() {
+    let world = World::filled().await;
+    let near = |a: &str, b: &str, within: f64| {
+        let (a, b): (f64, f64) = (a.parse().unwrap(), b.parse().unwrap());
+        assert!((a - b).abs() <= within * b.abs().max(1.0), "{a} is not near {b}");
+    };
+    let raw = world.rows("SELECT approx_distinct(user_id), stddev(score), approx_quantile(score, 0.9) FROM events").await;
+    near(&raw[0][0], "97", 0.03);
+    // Sample deviation of i / 4 for i below n: sqrt(n (n + 1) / 12) / 4.
+    near(&raw[0][1], &((3200.0_f64 * 3201.0 / 12.0).sqrt() / 4.0).to_string(), 1e-9);
+    near(&raw[0][2], "720", 0.03);
+    let day = world.rows("SELECT sum(events), max(users), max(p90) FROM by_kind_day WHERE kind = 'kind number 1'").await;
+    assert_eq!(day[0][0], world.value("SELECT count(*) FROM events WHERE kind = 'kind number 1'").await);
+}
+
+#[tokio::test]
+async fn counts_and_bounds_fold_without_reading_files() {
+    let world = World::new().await;
+    world.append(1_000);
+    world.dataset.flush().await.unwrap();
+    assert_eq!(world.value("SELECT count(*) FROM events").await, "1000");
+    let plan = world.explain("SELECT count(*), max(ts), min(user_id) FROM events").await;
+    assert!(!plan.contains("parquet"), "{plan}");
+    let rows = world.rows("SELECT count(*), max(ts), min(user_id) FROM events").await;
+    assert_eq!(rows[0], ["1000", "2026-03-01T05:33:00Z", "0"]);
+    world.append(1);
+    let plan = world.explain("SELECT count(*) FROM events").await;
+    assert!(!plan.contains("parquet"), "{plan}");
+    assert_eq!(world.value("SELECT count(*) FROM events").await, "1001");
+}
+
+#[tokio::test]
+async fn files_that_cannot_match_are_not_read() {
+    let world = World::filled().await;
+    let files = |plan: &str| plan.matches(".parquet").count();
+    let all = world.explain("SELECT * FROM events").await;
+    assert_eq!(files(&all), 2, "{all}");
+    let late = world.explain("SELECT * FROM events WHERE ts >= '2026-03-01T10:00:00Z'").await;
+    assert_eq!(files(&late), 1, "{late}");
+    let none = world.explain("SELECT * FROM events WHERE ts < '2026-01-01'").await;
+    assert_eq!(files(&none), 0, "{none}");
+    let user = world.explain("SELECT * FROM events WHERE user_id = 1000").await;
+    assert_eq!(files(&user), 0, "{user}");
+    let view = world.explain("SELECT * FROM by_kind_hour WHERE bucket >= '2026-03-01T13:00:00Z'").await;
+    assert_eq!(files(&view), 1, "{view}");
+    assert_eq!(
+        world.value("SELECT count(*) FROM events WHERE ts >= '2026-03-01T10:00:00Z'").await,
+        "1400"
+    );
+    assert_eq!(
+        world.value("SELECT sum(events) FROM by_kind_hour WHERE bucket >= '2026-03-01T13:00:00Z'").await,
+        world.value("SELECT count(*) FROM events WHERE ts >= '2026-03-01T13:00:00Z'").await,
+    );
+}
+
+#[tokio::test]
+async fn names_and_values_are_those_of_postgres() {
+    let world = World::filled().await;
+    assert_eq!(
+        world.rows("SELECT kind FROM events GROUP BY kind ORDER BY kind LIMIT 1").await,
+        [["kind number 0"]]
+    );
+    let desc = world.rows("SELECT kind FROM events GROUP BY kind ORDER BY kind DESC LIMIT 1").await;
+    assert_eq!(desc, [["NULL"]]);
+    assert_eq!(world.rows("SELECT 1, 1, NULL, NULL").await, [["1", "1", "NULL", "NULL"]]);
+    assert_eq!(world.rows("SELECT user_id, *, user_id FROM events ORDER BY user_id, ts LIMIT 1").await[0].len(), 12);
+    assert_eq!(world.value("SELECT sum(x) FROM (VALUES (9223372036854775807), (1)) t(x)").await, "9223372036854775808");
+    assert_eq!(world.value("SELECT sum(x) FROM (SELECT 1 AS x WHERE false) t").await, "NULL");
+    assert_eq!(world.value("SELECT avg(x) FROM (SELECT 1 AS x WHERE false) t").await, "NULL");
+    assert_eq!(world.value("SELECT sum(DISTINCT user_id) FROM events").await, "4656");
+    assert_eq!(world.value("SELECT \"mixedCase\" FROM events ORDER BY ts LIMIT 1").await, "M0");
+    assert_eq!(world.value("SELECT count FROM (SELECT count(*) FROM events) s").await, "3200");
+    assert_eq!(world.value("SELECT abs(-3) + round(2.4)::int").await, "5");
+    let correlated = world
+        .rows(
+            "SELECT k.kind, (SELECT max(e.user_id) FROM events e WHERE e.kind = k.kind)
+             FROM (VALUES ('kind number 1'), ('none')) AS k(kind) ORDER BY 1",
+        )
+        .await;
+    assert_eq!(correlated, [["kind number 1", "96"], ["none", "NULL"]]);
+    assert_eq!(
+        world.rows("SELECT sum(user_id) OVER (ORDER BY ts ROWS 1 PRECEDING) FROM events ORDER BY ts LIMIT 3").await,
+        [["0"], ["1"], ["3"]]
+    );
+}
+
+#[tokio::test]
+async fn a_horizon_is_a_lower_bound_of_the_raw_table() {
+    use otus_engine::catalog::Retention;
+    let world = World::filled().await;
+    world.dataset.flush().await.unwrap();
+    let mut def = world.dataset.snapshot().table("public", "events").unwrap().def.as_ref().clone();
+    def.retention = Retention { raw_us: Some(30 * 86_400_000_000 - 1), ..Retention::default() };
+    world.dataset.apply_tables(&[def], true).await.unwrap();
+    let before = world.value("SELECT count(*) FROM events").await;
+    world.dataset.maintain(true).await.unwrap();
+    let table = world.dataset.snapshot().table("public", "events").unwrap().id;
+    let after = world.value("SELECT count(*) FROM events").await;
+    match world.dataset.snapshot().horizon_us(table) {
+        None => assert_eq!(before, after),
+        Some(horizon) => {
+            let seen = world.rows("SELECT count(*), min(ts) FROM events").await;
+            let kept = (0..3_200_i64)
+                .filter(|i| super::world::BASE_US + i * super::world::STEP_US >= horizon)
+                .count();
+            assert_eq!(seen[0][0], kept.to_string());
+        }
+    }
+}
+
+#[tokio::test]
+async fn system_tables_tell_of_files_and_positions() {
+    let world = World::filled().await;
+    let raw = world.rows("SELECT kind, rows, level FROM otus.segments WHERE kind = 'raw' ORDER BY path").await;
+    assert_eq!(raw, [["raw", "1500", "0"], ["raw", "1500", "0"]]);
+    assert_eq!(
+        world.rows("SELECT topic, committed_offset, visible_offset, rows_kept FROM otus.partitions").await,
+        [["events", "3000", "3200", "3000"]]
+    );
+    assert_eq!(
+        world.rows("SELECT view, complete FROM otus.rollups ORDER BY 1").await,
+        [["by_kind_day", "true"], ["by_kind_hour", "true"], ["by_kind_minute", "true"]]
+    );
+    assert_eq!(world.value("SELECT count(*) FROM otus.rejected").await, "0");
+    assert_eq!(world.value("SELECT count(*) FROM otus.fields").await, "0");
+}
