@@ -29,6 +29,7 @@ impl Manifest {
         }
         let mut step = Step::new(self.clone());
         step.next.number = entry.number;
+        step.next.dataset_id.get_or_insert(entry.commit_id);
         for op in &entry.ops {
             step.op(op)?;
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::catalog::{RollupDef, RollupId, TableDef, TableId};
 use crate::log::op::{FieldSeen, FileEntry};
@@ -79,6 +80,9 @@ pub struct TableState {
 pub struct Manifest {
     /// Number of the last entry applied; 0 = empty.
     pub number: u64,
+    /// Who the dataset is, for ever: the id of its first commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dataset_id: Option<Uuid>,
     /// Tables.
     pub tables: BTreeMap<TableId, Arc<TableState>>,
     /// Rollups.
