@@ -125,8 +125,8 @@ impl Storage {
         folder: Option<PathBuf>,
         lock: Option<FolderLock>,
     ) -> Self {
-        let url = Url::parse(&format!("otus://{}/", random_id().simple()));
-        let url = url.unwrap_or_else(|_| unreachable_url());
+        let url = Url::parse(&format!("otus://{}/", random_id().simple()))
+            .expect("hexadecimal digits are a host name");
         Self { inner: Arc::new(Inner { store, url, access, folder, lock: Mutex::new(lock) }) }
     }
 
@@ -230,10 +230,4 @@ pub fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
 #[expect(clippy::disallowed_methods, reason = "names of processes and stores must never repeat")]
 pub(crate) fn random_id() -> Uuid {
     Uuid::new_v4()
-}
-
-/// Only reached if a hexadecimal host name stopped being a URL.
-fn unreachable_url() -> Url {
-    #[expect(clippy::expect_used, reason = "a constant")]
-    Url::parse("otus://storage/").expect("a constant URL parses")
 }
