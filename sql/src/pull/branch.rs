@@ -20,7 +20,7 @@ use super::plan::{self, Ground};
 use super::problem::{Path, Problem, join};
 use super::query::{Interval, Moment};
 use super::records::{self, RecordsQuery};
-use super::source::{self, Source};
+use super::source::{self, Part, Source};
 use super::table::tree_name;
 use super::tree::keyed;
 use super::value::{Map, Value};
@@ -213,12 +213,12 @@ impl Branch {
         let ground = Ground { state: pinned.state(), snapshot, table: &self.table };
         let source = source::choose(snapshot, &self.table, query);
         self.interval_meta(query.interval, pinned, meta);
-        let rollup = match source {
+        let rollup = match &source {
             Source::Raw => Value::Nil,
-            Source::Rollup { id, granularity, .. } => self
+            Source::Rollup(part) => self
                 .table
-                .rollup(id)
-                .map_or(Value::Nil, |r| Value::text(r.def.view_name(granularity))),
+                .rollup(part.id)
+                .map_or(Value::Nil, |r| Value::text(r.def.view_name(part.granularity))),
         };
         meta.insert(Value::keyword("rollup"), rollup);
         let columns =
@@ -228,7 +228,11 @@ impl Branch {
         let mut rows = if query.starts.is_empty() {
             Vec::new()
         } else {
-            let plan = plan::metrics(&ground, query, source)?;
+            let edges = match &source {
+                Source::Raw => None,
+                Source::Rollup(part) => self.edges(query, part, session, pinned).await?,
+            };
+            let plan = plan::metrics(&ground, query, &source, edges)?;
             decode_rows(&run_plan(session, pinned, plan).await?, query)?
         };
         if query.fill == Fill::None {
@@ -246,6 +250,28 @@ impl Branch {
         fill::sort(query, &mut rows);
         let rows = rows.into_iter().skip(query.page.offset).collect();
         Ok(self.finish(query, rows, query.page.limit, meta))
+    }
+
+    /// States of the raw rows at the ends of a rollup's part.
+    async fn edges(
+        &self,
+        query: &MetricsQuery,
+        part: &Part,
+        session: &Session,
+        pinned: &PinnedState,
+    ) -> SqlResult<Option<RecordBatch>> {
+        let ground =
+            Ground { state: pinned.state(), snapshot: pinned.snapshot(), table: &self.table };
+        let plan = plan::edges(&ground, query, part)?;
+        let (Some(plan), Some(rollup)) = (plan, self.table.rollup(part.id)) else {
+            return Ok(None);
+        };
+        let (_, mut stream) = session.run_plan(pinned, plan).await?;
+        let mut states = rollup.plan.start(rollup.def.finest()).map_err(SqlError::from)?;
+        while let Some(batch) = stream.try_next().await.map_err(SqlError::from)? {
+            states.push_raw(&batch).map_err(SqlError::from)?;
+        }
+        states.finish().map(Some).map_err(SqlError::from)
     }
 
     /// Cuts the page and names the columns.
@@ -415,7 +441,7 @@ fn zero_row(ground: &Ground<'_>, query: &MetricsQuery) -> SqlResult<Vec<Value>> 
 /// A failure as the answer tells it: messages of the engine may quote data, so only those known not to are
 /// passed on.
 fn call_error(error: &SqlError) -> CallError {
-    tracing::debug!(sqlstate = error.sqlstate, message = %error.message, "pull branch failed");
+    tracing::warn!(sqlstate = error.sqlstate, message = %error.message, "pull branch failed");
     let told = |code: &'static str| CallError { code, reason: error.message.clone() };
     match error.sqlstate {
         sqlstate::CANCELED => told("timeout"),

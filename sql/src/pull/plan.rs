@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Int32Array};
+use arrow::array::{ArrayRef, AsArray, Int32Array, RecordBatch};
 use arrow::compute::cast as cast_array;
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit, TimestampMicrosecondType};
 use datafusion::catalog::TableProvider;
 use datafusion::common::Column as PlanColumn;
-use datafusion::datasource::provider_as_source;
+use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{
@@ -17,13 +17,14 @@ use datafusion::logical_expr::{
 };
 use datafusion::scalar::ScalarValue;
 use otus_engine::catalog::BUCKET_COLUMN;
-use otus_engine::compiled::CompiledTable;
+use otus_engine::compiled::{CompiledRollup, CompiledTable};
 use otus_engine::expr::{AggregateCall, AggregateFunction};
 use otus_engine::snapshot::Snapshot;
 
 use super::metrics::{Column, Fill, GROUPS_MAX, MetricsQuery};
+use super::query::Interval;
 use super::records::RecordsQuery;
-use super::source::Source;
+use super::source::{Part, Source};
 use crate::aggregate;
 use crate::compile::finish_expr;
 use crate::error::{SqlError, SqlResult};
@@ -37,20 +38,27 @@ pub(super) struct Ground<'a> {
 }
 
 /// Rows of a metrics query: index of the bucket, dimensions, measures. One row more than the page, so that
-/// a cut is seen.
+/// a cut is seen. `edges` holds states of the raw rows at the ends of a rollup's part.
 pub(super) fn metrics(
     ground: &Ground<'_>,
     query: &MetricsQuery,
-    source: Source,
+    source: &Source,
+    edges: Option<RecordBatch>,
 ) -> SqlResult<LogicalPlan> {
-    let (provider, time, from_us) = match source {
-        Source::Raw => (ground.raw(), ground.table.def.time.as_str(), query.interval.from_us),
-        Source::Rollup { from_us, .. } => (ground.states(source)?, BUCKET_COLUMN, from_us),
+    let (provider, time, from_us, to_us) = match source {
+        Source::Raw => {
+            let Interval { from_us, to_us, .. } = query.interval;
+            (ground.raw(), ground.table.def.time.as_str(), from_us, to_us)
+        }
+        Source::Rollup(part) => (ground.states(part)?, BUCKET_COLUMN, part.from_us, part.to_us),
     };
     let mut plan = LogicalPlanBuilder::scan("source", provider_as_source(provider), None)?
-        .filter(ground.within(time, from_us, query.interval.to_us))?;
+        .filter(ground.within(time, from_us, to_us))?;
     for filter in &query.filters {
         plan = plan.filter(filter.to_expr(&|name| PlanColumn::new_unqualified(name)))?;
+    }
+    if let Some(edges) = edges {
+        plan = with_edges(plan, edges)?;
     }
     let bucket = ScalarUDF::from(BucketIndex::new(&query.starts)).call(vec![plain(time)]);
     let mut keys = vec![bucket.alias("__bucket")];
@@ -91,6 +99,34 @@ pub(super) fn metrics(
     Ok(plan.limit(query.page.offset, Some(query.page.limit + 1))?.build()?)
 }
 
+/// The raw rows, whole, that lie at the ends of a rollup's part.
+pub(super) fn edges(
+    ground: &Ground<'_>,
+    query: &MetricsQuery,
+    part: &Part,
+) -> SqlResult<Option<LogicalPlan>> {
+    let time = ground.table.def.time.as_str();
+    let intervals = part.edges.iter().map(|(from, to)| ground.within(time, *from, *to));
+    let Some(within) = intervals.reduce(Expr::or) else { return Ok(None) };
+    let mut plan = LogicalPlanBuilder::scan("source", provider_as_source(ground.raw()), None)?
+        .filter(within)?;
+    for filter in &query.filters {
+        plan = plan.filter(filter.to_expr(&|name| PlanColumn::new_unqualified(name)))?;
+    }
+    Ok(Some(plan.build()?))
+}
+
+/// States read from a rollup, united with states in memory.
+fn with_edges(plan: LogicalPlanBuilder, edges: RecordBatch) -> SqlResult<LogicalPlanBuilder> {
+    let schema = edges.schema();
+    let columns =
+        || schema.fields().iter().map(|f| plain(f.name()).alias(f.name())).collect::<Vec<_>>();
+    let memory = MemTable::try_new(Arc::clone(&schema), vec![vec![edges]])?;
+    let memory = provider_as_source(Arc::new(memory));
+    let edges = LogicalPlanBuilder::scan("edges", memory, None)?.project(columns())?.build()?;
+    Ok(plan.project(columns())?.union(edges)?)
+}
+
 /// Rows of a records query, columns in its order.
 pub(super) fn records(ground: &Ground<'_>, query: &RecordsQuery) -> SqlResult<LogicalPlan> {
     let time = ground.table.def.time.as_str();
@@ -116,18 +152,15 @@ impl Ground<'_> {
         Arc::new(RawTable::new(Arc::clone(self.snapshot), Arc::clone(self.table)))
     }
 
-    fn states(&self, source: Source) -> SqlResult<Arc<dyn TableProvider>> {
-        let found = match source {
-            Source::Rollup { id, granularity, .. } => {
-                self.table.rollup(id).map(|rollup| (rollup, granularity))
-            }
-            Source::Raw => None,
-        };
-        let Some((rollup, granularity)) = found else {
-            return Err(SqlError::internal("the chosen rollup is not in the catalogue"));
-        };
+    fn rollup(&self, part: &Part) -> SqlResult<&CompiledRollup> {
+        let missing = || SqlError::internal("the chosen rollup is not in the catalogue");
+        self.table.rollup(part.id).ok_or_else(missing)
+    }
+
+    fn states(&self, part: &Part) -> SqlResult<Arc<dyn TableProvider>> {
+        let rollup = self.rollup(part)?;
         let snapshot = Arc::clone(self.snapshot);
-        Ok(Arc::new(StatesTable::new(snapshot, Arc::clone(self.table), rollup, granularity)))
+        Ok(Arc::new(StatesTable::new(snapshot, Arc::clone(self.table), rollup, part.granularity)))
     }
 
     fn within(&self, column: &str, from_us: i64, to_us: i64) -> Expr {
@@ -170,14 +203,14 @@ impl Calls {
         Ok(Self { indexes, schema: Schema::new(fields) })
     }
 
-    fn aggregates(&self, ground: &Ground<'_>, source: Source) -> SqlResult<Vec<Expr>> {
+    fn aggregates(&self, ground: &Ground<'_>, source: &Source) -> SqlResult<Vec<Expr>> {
         let calls = &ground.table.measures.calls;
         let known = self.indexes.iter().filter_map(|index| Some((*index, calls.get(*index)?)));
         known
             .map(|(index, call)| {
                 let expr = match source {
                     Source::Raw => over_raw(ground, call)?,
-                    Source::Rollup { .. } => over_states(ground, source, index, call)?,
+                    Source::Rollup(part) => over_states(ground, part, index, call)?,
                 };
                 Ok(expr.alias(format!("__call{index}")))
             })
@@ -215,17 +248,11 @@ fn over_raw(ground: &Ground<'_>, call: &AggregateCall) -> SqlResult<Expr> {
 
 fn over_states(
     ground: &Ground<'_>,
-    source: Source,
+    part: &Part,
     index: usize,
     call: &AggregateCall,
 ) -> SqlResult<Expr> {
-    let rollup = match source {
-        Source::Rollup { id, .. } => ground.table.rollup(id),
-        Source::Raw => None,
-    };
-    let Some(rollup) = rollup else {
-        return Err(SqlError::internal("the chosen rollup is not in the catalogue"));
-    };
+    let rollup = ground.rollup(part)?;
     let fields = rollup.plan.schema().fields();
     let columns = fields.get(rollup.plan.state_columns(index)).unwrap_or_default();
     let mut args: Vec<Expr> = columns.iter().map(|field| plain(field.name())).collect();
@@ -262,7 +289,7 @@ pub(super) fn over_nothing(
     }
     let schema = Arc::new(calls.schema.clone());
     let rows = arrow::record_batch::RecordBatchOptions::new().with_row_count(Some(1));
-    let batch = arrow::record_batch::RecordBatch::try_new_with_options(schema, columns, &rows)
+    let batch = RecordBatch::try_new_with_options(schema, columns, &rows)
         .map_err(|e| SqlError::internal(e.to_string()))?;
     let df_schema = datafusion::common::DFSchema::try_from(calls.schema.clone())?;
     let known =

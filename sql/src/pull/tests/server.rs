@@ -136,9 +136,8 @@ async fn append(dataset: &Dataset, name: &str, epoch: u64, rows: &[Map], from: i
     dataset.append(vec![append]).unwrap();
 }
 
-/// A session over tables `rolled` (with rollups) and `plain` (without), holding the same rows.
-async fn session() -> Session {
-    let clock = Arc::new(ManualClock::new(parse_instant("2024-08-21T12:00:00Z").unwrap().0));
+/// Tables `rolled` (with rollups) and `plain` (without), with the epochs of their partitions.
+async fn dataset(clock: Arc<ManualClock>) -> (Arc<Dataset>, Vec<(&'static str, u64)>) {
     let options = DatasetOptions {
         member: "test".into(),
         clock,
@@ -149,27 +148,40 @@ async fn session() -> Session {
     let dataset = Dataset::open(storage, options).await.unwrap();
     let tables = [table_def("rolled", vec![rollup()]), table_def("plain", vec![])];
     dataset.apply_tables(&tables, true).await.unwrap();
-    let tps = ["rolled", "plain"].map(|name| TopicPartition::new(name, 0));
-    let claims = dataset.claim(&tps).await.unwrap();
-    let fixture = vectors("fixture");
-    let (first, second) = fixture.split_at(5);
-    let mut starts = Vec::new();
-    for (name, claim) in ["rolled", "plain"].into_iter().zip(&claims) {
-        let table = dataset.snapshot().table("public", name).unwrap().id;
+    let names = ["rolled", "plain"];
+    let claims = dataset.claim(&names.map(|name| TopicPartition::new(name, 0))).await.unwrap();
+    let mut epochs = Vec::new();
+    for name in names {
         let tp = TopicPartition::new(name, 0);
+        let epoch = claims.iter().find(|claim| claim.tp == tp).unwrap().epoch;
+        let table = dataset.snapshot().table("public", name).unwrap().id;
         let identity = LogIdentity::default();
-        starts.push(StartPosition { table, tp, epoch: claim.epoch, offset: 0, identity });
+        let start = StartPosition { table, tp, epoch, offset: 0, identity };
+        dataset.start_positions(vec![start]).await.unwrap();
+        epochs.push((name, epoch));
     }
-    dataset.start_positions(starts).await.unwrap();
-    for (name, claim) in ["rolled", "plain"].into_iter().zip(&claims) {
-        append(&dataset, name, claim.epoch, first, 0).await;
-    }
-    dataset.flush().await.unwrap();
-    for (name, claim) in ["rolled", "plain"].into_iter().zip(&claims) {
-        append(&dataset, name, claim.epoch, second, 5).await;
-    }
+    (dataset, epochs)
+}
+
+fn over(dataset: Arc<Dataset>) -> Session {
     let engine = SqlEngine::new(dataset, SqlConfig { threads: 2, ..SqlConfig::default() }).unwrap();
     engine.session(SessionOptions { user: "otus".into(), ..SessionOptions::default() })
+}
+
+/// A session over the rows of the design, the first five flushed, the others hot.
+async fn session() -> Session {
+    let clock = Arc::new(ManualClock::new(parse_instant("2024-08-21T12:00:00Z").unwrap().0));
+    let (dataset, epochs) = dataset(clock).await;
+    let fixture = vectors("fixture");
+    let (first, second) = fixture.split_at(5);
+    for (name, epoch) in &epochs {
+        append(&dataset, name, *epoch, first, 0).await;
+    }
+    dataset.flush().await.unwrap();
+    for (name, epoch) in &epochs {
+        append(&dataset, name, *epoch, second, 5).await;
+    }
+    over(dataset)
 }
 
 async fn ask(session: &Session, pattern: &str) -> (u16, Map) {
@@ -441,4 +453,63 @@ async fn refusals_name_their_paths_and_run_nothing() {
     let long = format!("{{:pattern {{}} :params {{:p \"{}\"}}}}", "x".repeat(300_000));
     assert_eq!(run(&session, long.as_bytes(), Encoding::Edn).await.status, 413);
     assert_eq!(run(&session, b"\xff", Encoding::Json).await.status, 400);
+}
+
+/// Twelve hours of one event per two seconds, the first half of it flushed: enough for rollups to pay even
+/// where the interval cuts their buckets.
+async fn busy_session() -> Session {
+    let clock = Arc::new(ManualClock::new(parse_instant("2024-08-21T12:00:00Z").unwrap().0));
+    let (dataset, epochs) = dataset(clock).await;
+    let begin = parse_instant("2024-08-20T00:00:00.5Z").unwrap().0;
+    let row = |i: i64| {
+        let at = super::super::text::instant_text(begin + i * 2_000_000, 0);
+        let region = if i % 7 == 0 { "nil".to_string() } else { format!("\"r{}\"", i % 3) };
+        let game = ["ddz", "pdk"][usize::from(i % 5 == 0)];
+        let text = format!(
+            "{{:ts \"{at}\" :region {region} :game \"{game}\" :user \"u{}\" :plays {} :cost {}}}",
+            i * 7 % 501,
+            i % 9,
+            if i % 11 == 0 { "nil".into() } else { (i % 13 - 5).to_string() },
+        );
+        read(&text).as_map().unwrap().clone()
+    };
+    let rows: Vec<Map> = (0..21_600).map(row).collect();
+    let (first, second) = rows.split_at(10_800);
+    for (name, epoch) in &epochs {
+        append(&dataset, name, *epoch, first, 0).await;
+    }
+    dataset.flush().await.unwrap();
+    for (name, epoch) in &epochs {
+        append(&dataset, name, *epoch, second, 10_800).await;
+    }
+    over(dataset)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn raw_rows_answer_for_buckets_that_the_interval_cuts() {
+    let session = busy_session().await;
+    let columns = ":bucket ? :region ? :plays ? :cost ? :users ? :events ? :avg_cost ? :cheapest ?
+                   :cost_per_play ? :eu_plays ?";
+    let mut used = std::collections::BTreeSet::new();
+    for (from, to) in [
+        ("00:00:00", "12:00:00"),
+        ("00:10:30", "11:47:13.25"),
+        ("01:59:59.999", "02:00:00.001"),
+        ("03:00:00", "09:30:00"),
+        ("05:59:00", "06:01:30"),
+        ("00:00:01", "23:00:00"),
+        ("04:20:00", "04:20:30"),
+    ] {
+        for granularity in [":all", ":hour", "\"PT15M\"", ":day"] {
+            let query = format!(
+                ":granularity {granularity} :from \"2024-08-20T{from}Z\" :to \"2024-08-20T{to}Z\""
+            );
+            let (_, rollup) = rows(&session, &query, columns).await;
+            used.extend(rollup);
+            let filtered = format!("{query} :filters [:not= :game \"ddz\"] :fill :zero");
+            used.extend(rows(&session, &filtered, columns).await.1);
+        }
+    }
+    let all = ["by_region_day", "by_region_hour", "by_region_minute"];
+    assert!(all.iter().all(|name| used.contains(*name)), "{used:?}");
 }
