@@ -58,7 +58,7 @@ impl Connection {
 
     /// Answers requests until the client or the server ends the conversation.
     pub(super) async fn run(mut self, stop: &Stop) -> Result<(), WireError> {
-        match self.converse(stop).await {
+        match Box::pin(self.converse(stop)).await {
             Err(e) => self.work.answer.outbox().farewell(e).await,
             Ok(()) => Ok(()),
         }

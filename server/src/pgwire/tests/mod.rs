@@ -5,8 +5,6 @@ mod driver;
 mod raw;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio_postgres::{Client, NoTls};
