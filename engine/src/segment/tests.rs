@@ -374,9 +374,10 @@ async fn days_worth_it_get_their_own_file() {
     assert_eq!(whole.len(), 1);
 }
 
-#[tokio::test]
-async fn merged_states_are_the_states_of_all_rows() {
-    let storage = storage();
+/// Four level-0 files of a rollup by second, with the rows they came from.
+async fn level0_states(
+    storage: &Storage,
+) -> (RollupPlan, SegmentOptions, Vec<Arc<FileEntry>>, Vec<RecordBatch>) {
     let schema = schema();
     let mut rng = Rng(38);
     let calls = vec![
@@ -400,9 +401,16 @@ async fn merged_states_are_the_states_of_all_rows() {
     for _ in 0..4 {
         let batch = rows(&mut rng, &schema, 9_000);
         let states = plan.from_raw(Granularity::Second, std::slice::from_ref(&batch)).unwrap();
-        files.push(write(&storage, &states, &level0).await);
+        files.push(write(storage, &states, &level0).await);
         raw.push(batch);
     }
+    (plan, level0, files, raw)
+}
+
+#[tokio::test]
+async fn merged_states_are_the_states_of_all_rows() {
+    let storage = storage();
+    let (plan, level0, files, raw) = level0_states(&storage).await;
     for granularity in [Granularity::Second, Granularity::Hour, Granularity::Year] {
         let segment = SegmentOptions { level: 1, ..level0.clone() };
         let options = MergeOptions { segment, ..Default::default() };
@@ -420,8 +428,18 @@ async fn merged_states_are_the_states_of_all_rows() {
         stored.push_states(&merged).unwrap();
         assert_eq!(compare(whole, stored).unwrap(), [], "{granularity}");
     }
-    // All at once, in any order, is each by itself; a horizon of one is none of the others.
-    let segment = SegmentOptions { level: 1, ..level0.clone() };
+    let options = MergeOptions { segment: level0, ..Default::default() };
+    let none =
+        merge_rollup_segments(&storage, &[], &plan, Granularity::Hour, "r", NOW_MS, &options);
+    assert_eq!(none.await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn granularities_folded_at_once_are_each_by_itself() {
+    let storage = storage();
+    let (plan, level0, files, _) = level0_states(&storage).await;
+    // In any order; a horizon of one is none of the others.
+    let segment = SegmentOptions { level: 1, ..level0 };
     let own = |from_us| MergeOptions { segment: segment.clone(), from_us, ..Default::default() };
     let targets = [
         (Granularity::Year, own(None)),
@@ -446,10 +464,6 @@ async fn merged_states_are_the_states_of_all_rows() {
         assert_eq!(alone.num_rows(), together.num_rows(), "{granularity}");
         assert_eq!(compare(finished(&alone), finished(&together)).unwrap(), [], "{granularity}");
     }
-    let options = MergeOptions { segment: level0, ..Default::default() };
-    let none =
-        merge_rollup_segments(&storage, &[], &plan, Granularity::Hour, "r", NOW_MS, &options);
-    assert_eq!(none.await.unwrap(), []);
 }
 
 #[tokio::test]
