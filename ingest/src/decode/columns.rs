@@ -12,7 +12,7 @@ use arrow::buffer::{NullBuffer, OffsetBuffer};
 use otus_engine::Result;
 use otus_engine::types::ColumnType;
 
-use super::value::{Place, Scratch, Value};
+use super::value::{Scratch, Value};
 
 /// What a value may point into.
 #[derive(Debug, Clone, Copy)]
@@ -85,21 +85,23 @@ impl ColumnBuilder {
     )]
     pub(crate) fn append(&mut self, value: Value, sources: Sources<'_>) {
         match (self, value) {
-            (Self::Text(b), Value::Text(place, start, end)) => {
-                let text = match place {
-                    Place::Record => sources.record,
-                    Place::Scratch => &sources.scratch.text,
-                };
-                b.append_value(text.get(start..end).unwrap_or_default());
+            (Self::Text(b), Value::Text(start, end)) => {
+                b.append_value(sources.record.get(start..end).unwrap_or_default());
+            }
+            (Self::Text(b), Value::Made(start, end)) => {
+                b.append_value(sources.scratch.text.get(start..end).unwrap_or_default());
             }
             (Self::BigInt(b), Value::Int(v)) => b.append_value(v),
             (Self::Timestamp(b), Value::Int(v)) => b.append_value(v),
-            (Self::Boolean(b), Value::Bool(v)) => b.append_value(v),
+            (Self::Boolean(b), Value::True) => b.append_value(true),
+            (Self::Boolean(b), Value::False) => b.append_value(false),
             (Self::Integer(b), Value::Int(v)) => b.append_value(v as i32),
             (Self::SmallInt(b), Value::Int(v)) => b.append_value(v as i16),
             (Self::Double(b), Value::Double(v)) => b.append_value(v),
             (Self::Real(b), Value::Double(v)) => b.append_value(v as f32),
-            (Self::Numeric(b), Value::Decimal(v)) => b.append_value(v),
+            (Self::Numeric(b), Value::Decimal(high, low)) => {
+                b.append_value((i128::from(high) << 64) | i128::from(low));
+            }
             (Self::Date(b), Value::Int(v)) => b.append_value(v as i32),
             (Self::Bytea(b), Value::Bytes(start, end)) => {
                 b.append_value(sources.scratch.bytes.get(start..end).unwrap_or_default());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::{
     ArrayRef, Int32Array, Int64Array, StringViewBuilder, TimestampMicrosecondArray,
 };
-use otus_engine::catalog::{ColumnDef, ColumnSource, TableDef};
+use otus_engine::catalog::{ColumnDef, ColumnSource, EpochUnit, TableDef};
 use otus_engine::expr::ExpressionCompiler;
 use otus_engine::limits::{EVENT_TIME_MAX_US, EVENT_TIME_MIN_US};
 use otus_engine::log::op::FieldSeen;
@@ -26,8 +26,15 @@ use crate::record::Record;
 #[derive(Debug)]
 pub(crate) struct Column {
     pub(crate) def: ColumnDef,
-    pub(crate) default: Option<DefaultValue>,
-    builder: ColumnBuilder,
+    default: Option<DefaultValue>,
+}
+
+/// What the conversion of every value looks at, kept close together.
+#[derive(Debug)]
+struct Plan {
+    column_type: ColumnType,
+    epoch: Option<EpochUnit>,
+    has_default: bool,
 }
 
 /// A default, converted once.
@@ -44,6 +51,8 @@ pub(crate) struct Rows {
     table: Arc<TableDef>,
     tp: TopicPartition,
     columns: Vec<Column>,
+    plans: Vec<Plan>,
+    builders: Vec<ColumnBuilder>,
     /// Index of the event-time column, unless that one is computed.
     time: Option<usize>,
     values: Vec<Value>,
@@ -63,13 +72,16 @@ impl Rows {
         tp: &TopicPartition,
         compiler: &dyn ExpressionCompiler,
     ) -> Result<Self> {
-        let mut columns = Vec::new();
+        let (mut columns, mut plans, mut builders) = (Vec::new(), Vec::new(), Vec::new());
         for def in table.columns.iter().filter(|c| !matches!(c.source, ColumnSource::Computed(_))) {
-            columns.push(Column {
-                def: def.clone(),
-                default: default_of(def)?,
-                builder: ColumnBuilder::new(&def.column_type)?,
+            let default = default_of(def)?;
+            builders.push(ColumnBuilder::new(&def.column_type)?);
+            plans.push(Plan {
+                column_type: def.column_type.clone(),
+                epoch: def.epoch,
+                has_default: default.is_some(),
             });
+            columns.push(Column { def: def.clone(), default });
         }
         let Some(time) = table.column(&table.time) else {
             return Err(Error::invalid(format!(
@@ -90,6 +102,8 @@ impl Rows {
             time: columns.iter().position(|c| c.def.name == table.time),
             values: vec![Value::Null; columns.len()],
             columns,
+            plans,
+            builders,
             scratch: Scratch::default(),
             offsets: Vec::new(),
             ingested: Vec::new(),
@@ -131,7 +145,7 @@ impl Rows {
     #[inline]
     pub(crate) fn set(&mut self, column: usize, value: Value) {
         self.values[column] = match value {
-            Value::Null if self.columns[column].default.is_some() => Value::Default,
+            Value::Null if self.plans[column].has_default => Value::Default,
             value => value,
         };
     }
@@ -144,10 +158,10 @@ impl Rows {
         text: &str,
         token: Token,
     ) -> Result<Value, String> {
-        let def = &self.columns[column].def;
-        let target = Target { column_type: &def.column_type, epoch: def.epoch };
+        let plan = &self.plans[column];
+        let target = Target { column_type: &plan.column_type, epoch: plan.epoch };
         convert(target, text, token, &mut self.scratch)
-            .map_err(|Misfit(reason)| column_reason(def, &reason))
+            .map_err(|Misfit(reason)| column_reason(&self.columns[column].def, &reason))
     }
 
     /// Sets the columns that are taken from outside the record's value.
@@ -178,7 +192,7 @@ impl Rows {
         Ok(())
     }
 
-    /// Ends the row: checks the event time and appends. `text` is what values of place `Record` point into.
+    /// Ends the row: checks the event time and appends. `text` is what [`Value::Text`] points into.
     pub(crate) fn end(
         &mut self,
         record: &Record<'_>,
@@ -194,13 +208,12 @@ impl Rows {
             check_time(&self.table, us, record.timestamp_us)?;
         }
         let sources = Sources { record: text, scratch: &self.scratch };
-        for (column, value) in self.columns.iter_mut().zip(&self.values) {
-            match (value, &column.default) {
-                (Value::Default, Some(default)) => {
-                    let sources = Sources { record: &default.text, scratch: &default.scratch };
-                    column.builder.append(default.value, sources);
-                }
-                (value, _) => column.builder.append(*value, sources),
+        for (at, (builder, value)) in self.builders.iter_mut().zip(&self.values).enumerate() {
+            if !matches!(value, Value::Default) {
+                builder.append(*value, sources);
+            } else if let Some(default) = &self.columns[at].default {
+                let sources = Sources { record: &default.text, scratch: &default.scratch };
+                builder.append(default.value, sources);
             }
         }
         self.offsets.push(record.offset);
@@ -228,8 +241,8 @@ impl Rows {
     /// Everything since the last flush.
     pub(crate) fn flush(&mut self, fields: Vec<FieldSeen>) -> Result<Decoded> {
         let mut arrays = Vec::with_capacity(self.columns.len());
-        for column in &mut self.columns {
-            arrays.push(column.builder.finish()?);
+        for builder in &mut self.builders {
+            arrays.push(builder.finish()?);
         }
         let offsets = std::mem::take(&mut self.offsets);
         let ingested = std::mem::take(&mut self.ingested);

@@ -20,27 +20,25 @@ use otus_engine::time::DAY_US;
 /// Characters of an offending value that a reason shows.
 const EXCERPT_CHARS: usize = 40;
 
-/// Where the bytes of a text value stand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// In the record itself.
-    Record,
-    /// In [`Scratch::text`].
-    Scratch,
-}
-
-/// A typed value, ready to append to a column of its type.
+/// A typed value, ready to append to a column of its type. Made of whole words throughout: values are moved a
+/// lot, and a narrow field before a wide copy costs more than the conversion.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[repr(u64)]
 pub(crate) enum Value {
     Null,
     /// The column's default.
     Default,
-    Bool(bool),
+    True,
+    False,
     /// All integers, dates in days, times in microseconds.
     Int(i64),
     Double(f64),
-    Decimal(i128),
-    Text(Place, usize, usize),
+    /// High and low word of the unscaled value.
+    Decimal(i64, u64),
+    /// A range of the record.
+    Text(usize, usize),
+    /// A range of [`Scratch::text`].
+    Made(usize, usize),
     /// A range of [`Scratch::bytes`].
     Bytes(usize, usize),
     /// A range of [`Scratch::items`].
@@ -53,6 +51,14 @@ pub(crate) struct Scratch {
     pub(crate) text: String,
     pub(crate) bytes: Vec<u8>,
     pub(crate) items: Vec<Value>,
+}
+
+impl Value {
+    /// A numeric by its unscaled value.
+    #[expect(clippy::cast_possible_truncation, reason = "the value is cut into its two words")]
+    pub(crate) fn decimal(unscaled: i128) -> Self {
+        Self::Decimal((unscaled >> 64) as i64, unscaled.cast_unsigned() as u64)
+    }
 }
 
 impl Scratch {
@@ -76,25 +82,24 @@ pub(crate) struct Target<'a> {
     pub(crate) epoch: Option<EpochUnit>,
 }
 
-/// Converts `token` of `text`. Values of kind text without escapes point into `text` itself, so `text` must
-/// be what `Place::Record` means to the caller.
+/// Converts `token` of `text`. A [`Value::Text`] points into `text`.
 #[inline]
 pub(crate) fn convert(target: Target<'_>, text: &str, token: Token, out: &mut Scratch) -> Fit {
     let span = text.get(token.start..token.end).unwrap_or_default();
     match (target.column_type, token.kind) {
         (_, Kind::Null | Kind::Missing) => Ok(Value::Null),
         (ColumnType::Text, Kind::Text) => {
-            Ok(Value::Text(Place::Record, token.start, token.end))
+            Ok(Value::Text(token.start, token.end))
         }
-        (ColumnType::Boolean, Kind::True) => Ok(Value::Bool(true)),
-        (ColumnType::Boolean, Kind::False) => Ok(Value::Bool(false)),
+        (ColumnType::Boolean, Kind::True) => Ok(Value::True),
+        (ColumnType::Boolean, Kind::False) => Ok(Value::False),
         (ColumnType::Jsonb, _) => jsonb(text, token, out),
         (ColumnType::Array(item), Kind::Array) => {
             list(Target { column_type: item, epoch: target.epoch }, text, token, out)
         }
         (_, Kind::Array | Kind::Object) => Err(mismatch(target, token.kind, span)),
         (ColumnType::Text, Kind::Number | Kind::True | Kind::False) => {
-            Ok(Value::Text(Place::Record, token.start, token.end))
+            Ok(Value::Text(token.start, token.end))
         }
         (_, Kind::EscapedText) => {
             let start = out.text.len();
@@ -102,7 +107,7 @@ pub(crate) fn convert(target: Target<'_>, text: &str, token: Token, out: &mut Sc
             if matches!(target.column_type, ColumnType::Text) {
                 let end = out.text.len();
                 let new = out.text.get(start..).unwrap_or_default();
-                return no_nul(new).map(|()| Value::Text(Place::Scratch, start, end));
+                return no_nul(new).map(|()| Value::Made(start, end));
             }
             let plain = out.text.split_off(start);
             from_text(target, &plain, Origin::Copied, out)
@@ -130,8 +135,8 @@ pub(crate) fn convert_bytes(target: Target<'_>, bytes: &[u8], out: &mut Scratch)
             Ok(copy(text, out))
         }
         ColumnType::Boolean => match text {
-            "true" => Ok(Value::Bool(true)),
-            "false" => Ok(Value::Bool(false)),
+            "true" => Ok(Value::True),
+            "false" => Ok(Value::False),
             _ => Err(mismatch(target, Kind::Text, text)),
         },
         ColumnType::Jsonb | ColumnType::Array(_) => {
@@ -149,12 +154,12 @@ pub(crate) fn convert_bytes(target: Target<'_>, bytes: &[u8], out: &mut Scratch)
 /// Moves texts that point into a text other than the record to the scratch.
 fn relocate(value: Value, text: &str, out: &mut Scratch) -> Fit {
     match value {
-        Value::Text(Place::Record, start, end) => {
+        Value::Text(start, end) => {
             Ok(copy(text.get(start..end).unwrap_or_default(), out))
         }
         Value::List(start, end) => {
             for at in start..end {
-                if let Some(Value::Text(Place::Record, from, to)) = out.items.get(at).copied() {
+                if let Some(Value::Text(from, to)) = out.items.get(at).copied() {
                     let moved = copy(text.get(from..to).unwrap_or_default(), out);
                     if let Some(item) = out.items.get_mut(at) {
                         *item = moved;
@@ -227,7 +232,7 @@ fn from_number(target: Target<'_>, text: &str) -> Option<Fit> {
         ColumnType::Numeric { precision, scale } => Decimal::parse(text)
             .and_then(|d| d.unscaled(*scale))
             .filter(|value| fits_precision(*value, *precision))
-            .map(Value::Decimal)
+            .map(Value::decimal)
             .ok_or_else(out_of_range),
         ColumnType::Date | ColumnType::Timestamp | ColumnType::Timestamptz => {
             let Some(unit) = target.epoch else {
@@ -281,7 +286,7 @@ fn uuid(text: &str, origin: Origin, out: &mut Scratch) -> Option<Value> {
     let canonical: &str = parsed.hyphenated().encode_lower(&mut buffer);
     match origin {
         Origin::Record(start) if canonical == text => {
-            Some(Value::Text(Place::Record, start, start + text.len()))
+            Some(Value::Text(start, start + text.len()))
         }
         _ => Some(copy(canonical, out)),
     }
@@ -317,7 +322,7 @@ fn jsonb(text: &str, token: Token, out: &mut Scratch) -> Fit {
     let start = out.text.len();
     compact::value(text, token, &mut out.text)
         .map_err(|e| Misfit(format!("jsonb cannot hold it: {e}")))?;
-    Ok(Value::Text(Place::Scratch, start, out.text.len()))
+    Ok(Value::Made(start, out.text.len()))
 }
 
 fn list(target: Target<'_>, text: &str, token: Token, out: &mut Scratch) -> Fit {
@@ -338,7 +343,7 @@ fn list(target: Target<'_>, text: &str, token: Token, out: &mut Scratch) -> Fit 
 fn copy(text: &str, out: &mut Scratch) -> Value {
     let start = out.text.len();
     out.text.push_str(text);
-    Value::Text(Place::Scratch, start, out.text.len())
+    Value::Made(start, out.text.len())
 }
 
 fn no_nul(text: &str) -> Result<(), Misfit> {

@@ -51,7 +51,8 @@ const COMMANDS_WAITING: usize = 16;
 pub struct IngestConfig {
     /// librdkafka properties; without them topics live in the local log.
     pub kafka: Option<BTreeMap<String, String>>,
-    /// Name of the consumer group; processes that share a dataset must share it. `otus` if none.
+    /// Name of the consumer group; processes that share a dataset must share it, and no others may. `otus-` and
+    /// the dataset's id if none.
     pub group: Option<String>,
     /// Folder of the local log.
     pub local_dir: Option<PathBuf>,
@@ -261,7 +262,9 @@ fn open_topics(
         return Ok((Some(Box::new(log)), Writer::Memory(Arc::clone(memory))));
     }
     if let Some(properties) = &config.kafka {
-        let group = config.group.clone().unwrap_or_else(|| "otus".into());
+        let id = dataset.snapshot().manifest().dataset_id;
+        let named = || id.map_or_else(|| "otus".to_string(), |id| format!("otus-{id}"));
+        let group = config.group.clone().unwrap_or_else(named);
         let kafka = KafkaConfig::new(properties, group)?;
         let log = KafkaLog::new(&kafka, &selection)?;
         return Ok((Some(Box::new(log)), Writer::Kafka(KafkaProducer::new(&kafka)?)));

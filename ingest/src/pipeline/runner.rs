@@ -322,10 +322,16 @@ impl Runner {
         for (tp, _) in gone {
             self.waiting.remove(&tp);
         }
-        let tps: Vec<TopicPartition> = held.iter().map(|(tp, _)| tp.clone()).collect();
-        if let Err(error) = self.open(&tps) {
-            tracing::warn!(partitions = tps.len(), %error, "partitions cannot be opened yet");
-            for (tp, backoff_us) in held {
+        let mut by_topic: BTreeMap<Arc<str>, Vec<(TopicPartition, i64)>> = BTreeMap::new();
+        for (tp, backoff_us) in held {
+            by_topic.entry(Arc::clone(&tp.topic)).or_default().push((tp, backoff_us));
+        }
+        // Topic by topic: one that cannot be opened must not keep the others.
+        for (topic, due) in by_topic {
+            let tps: Vec<TopicPartition> = due.iter().map(|(tp, _)| tp.clone()).collect();
+            let Err(error) = self.open(&tps) else { continue };
+            tracing::warn!(%topic, partitions = tps.len(), %error, "a topic cannot be opened yet");
+            for (tp, backoff_us) in due {
                 let wait_us = (backoff_us * 2).min(RETRY_MAX_US);
                 let at_us = self.now_us().saturating_add(wait_us);
                 let reason = error.to_string();

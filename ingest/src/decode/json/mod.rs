@@ -11,7 +11,7 @@ use otus_engine::position::TopicPartition;
 use otus_engine::types::ColumnType;
 
 use super::rows::{Rows, column_reason};
-use super::value::{Place, Value};
+use super::value::Value;
 use super::{Decoded, Decoder};
 use crate::record::Record;
 
@@ -101,7 +101,7 @@ impl JsonDecoder {
         let out = &mut self.rows.scratch.text;
         let start = out.len();
         let result = compact::rest(text, root, &self.walk.tree, out);
-        let value = Value::Text(Place::Scratch, start, out.len());
+        let value = Value::Made(start, out.len());
         result.map_err(|e| {
             let reason = format!("jsonb cannot hold it: {e}");
             column_reason(&self.rows.columns()[column].def, &reason)

@@ -4,8 +4,9 @@
 /// Deepest nesting of arrays and objects.
 pub(crate) const DEPTH_MAX: usize = 128;
 
-/// What a value is.
+/// What a value is. As wide as its neighbours in [`Token`]: tokens are moved a lot, and padding makes that slow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u64)]
 pub(crate) enum Kind {
     Missing,
     Null,

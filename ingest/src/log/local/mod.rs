@@ -13,7 +13,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -168,13 +168,18 @@ impl LocalLog {
     /// Appends records, durably, and gives their places. `NotFound`: no such topic; `Full`: the disk is;
     /// `Unavailable`: the outcome is unknown.
     pub async fn append(&self, topic: &str, records: Vec<AppendRecord>) -> Result<Vec<Appended>> {
-        let answer = self.send(topic, records)?;
+        let (queue, request, answer) = self.prepare(topic, records)?;
+        queue.try_send(request).map_err(|e| match e {
+            TrySendError::Full(_) => Error::busy("too many appends wait for the local log"),
+            TrySendError::Disconnected(_) => closed(),
+        })?;
         answer.await.map_err(|_| unknown_outcome())?
     }
 
     /// As [`LocalLog::append`], on a thread that may block.
     pub fn append_blocking(&self, topic: &str, records: Vec<AppendRecord>) -> Result<Vec<Appended>> {
-        let answer = self.send(topic, records)?;
+        let (queue, request, answer) = self.prepare(topic, records)?;
+        queue.send(request).map_err(|_| closed())?;
         answer.blocking_recv().map_err(|_| unknown_outcome())?
     }
 
@@ -188,11 +193,11 @@ impl LocalLog {
         }
     }
 
-    fn send(
+    fn prepare(
         &self,
         topic: &str,
         records: Vec<AppendRecord>,
-    ) -> Result<oneshot::Receiver<Result<Vec<Appended>>>> {
+    ) -> Result<(SyncSender<Request>, Request, oneshot::Receiver<Result<Vec<Appended>>>)> {
         let count = self
             .shared
             .partition_count(topic)
@@ -201,12 +206,8 @@ impl LocalLog {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let records = commit::place(topic, records, count, turn)?;
         let (reply, answer) = oneshot::channel();
-        let queue = self.queue.lock().clone();
-        let queue = queue.ok_or_else(|| Error::unavailable("the local log is closed"))?;
-        queue
-            .send(Request { topic: topic.to_string(), records, reply })
-            .map_err(|_| Error::unavailable("the local log is closed"))?;
-        Ok(answer)
+        let queue = self.queue.lock().clone().ok_or_else(closed)?;
+        Ok((queue, Request { topic: topic.to_string(), records, reply }, answer))
     }
 }
 
@@ -214,6 +215,10 @@ impl Drop for LocalLog {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+fn closed() -> Error {
+    Error::unavailable("the local log is closed")
 }
 
 fn unknown_outcome() -> Error {
