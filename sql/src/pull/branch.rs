@@ -2,7 +2,7 @@
 //! each runs on its own and gives rows, or an error that costs only its own place in the tree.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int32Type;
@@ -29,6 +29,9 @@ use crate::session::{PinnedState, Session};
 
 /// Most calls of one request.
 const BRANCHES_MAX: usize = 64;
+
+/// Longest time of one call, where the session sets no shorter one.
+const BRANCH_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// One call.
 #[derive(Debug)]
@@ -190,13 +193,16 @@ fn row_pattern(target: &mut Target, batched: bool) -> Option<&mut RowsPattern> {
 impl Branch {
     /// Runs the query.
     pub(super) async fn run(&self, session: &Session, pinned: &PinnedState) -> Outcome {
-        #[expect(clippy::disallowed_methods, reason = "only the time taken is told")]
         let begun = Instant::now();
         let mut meta = Map::new();
-        let rows = match &self.query {
-            Query::Metrics(query) => self.metrics(query, session, pinned, &mut meta).await,
-            Query::Records(query) => self.records(query, session, pinned, &mut meta).await,
+        let work = async {
+            match &self.query {
+                Query::Metrics(query) => self.metrics(query, session, pinned, &mut meta).await,
+                Query::Records(query) => self.records(query, session, pinned, &mut meta).await,
+            }
         };
+        let rows = tokio::time::timeout(BRANCH_TIME_MAX, work).await;
+        let rows = rows.unwrap_or_else(|_| Err(SqlError::timed_out()));
         let millis = i64::try_from(begun.elapsed().as_millis()).unwrap_or(i64::MAX);
         meta.insert(Value::keyword("ms"), Value::Int(millis));
         Outcome { rows: rows.map_err(|e| call_error(&e)), meta: Value::Map(meta) }

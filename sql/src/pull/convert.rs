@@ -62,13 +62,7 @@ pub(super) fn values(array: &ArrayRef, field: &Field, zone: Tz) -> SqlResult<Vec
             collect(utc.as_primitive::<TimestampMicrosecondType>().iter(), |v| instant_in(v, zone))
         }
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Dictionary(_, _) => {
-            let text = as_type(&DataType::Utf8View)?;
-            let kind = field.metadata().get(PG_TYPE_KEY).map(String::as_str);
-            collect(text.as_string_view().iter(), |text| match kind {
-                Some("uuid") => Value::Uuid(Arc::from(text)),
-                Some("jsonb") => document(text),
-                _ => Value::String(Arc::from(text)),
-            })
+            texts(&as_type(&DataType::Utf8View)?, field)
         }
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView => {
             let bytes = as_type(&DataType::BinaryView)?;
@@ -91,6 +85,16 @@ pub(super) fn values(array: &ArrayRef, field: &Field, zone: Tz) -> SqlResult<Vec
             let text = as_type(&DataType::Utf8)?;
             collect(text.as_string::<i32>().iter(), |text: &str| Value::text(text))
         }
+    })
+}
+
+/// Text, or what the declared type makes of it.
+fn texts(array: &ArrayRef, field: &Field) -> Vec<Value> {
+    let kind = field.metadata().get(PG_TYPE_KEY).map(String::as_str);
+    collect(array.as_string_view().iter(), |text| match kind {
+        Some("uuid") => Value::Uuid(Arc::from(text)),
+        Some("jsonb") => document(text),
+        _ => Value::String(Arc::from(text)),
     })
 }
 

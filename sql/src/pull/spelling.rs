@@ -1,6 +1,8 @@
 //! The JSON spelling of a pattern, brought into the EDN form: `"?"`, `"?x"` and `"$p"` become symbols, the
 //! option form (`$with`, `$get` …) a key with options. [`super::pattern`] knows one form only.
 
+use std::sync::Arc;
+
 use super::params::parameter_name;
 use super::problem::{Path, Problem, join};
 use super::text::is_symbol_text;
@@ -32,7 +34,7 @@ fn is_option_form(value: &Value) -> bool {
 /// An argument: parameters become symbols, all other text stays text.
 fn argument(json: &Value) -> Value {
     match json {
-        Value::String(text) if parameter_name(text).is_some() => Value::Symbol(text.clone()),
+        Value::String(text) if parameter_name(text).is_some() => Value::Symbol(Arc::clone(text)),
         Value::Vector(items) => Value::Vector(items.iter().map(argument).collect()),
         Value::Map(map) => match single(map, EQUAL) {
             Some(literal) => literal.clone(),
@@ -48,7 +50,7 @@ fn argument(json: &Value) -> Value {
 
 fn key(key: &Value) -> Value {
     match key {
-        Value::Keyword(text) if parameter_name(text).is_some() => Value::Symbol(text.clone()),
+        Value::Keyword(text) if parameter_name(text).is_some() => Value::Symbol(Arc::clone(text)),
         _ => key.clone(),
     }
 }
@@ -122,7 +124,7 @@ impl Speller {
             Value::String(text) => {
                 let mark = text.starts_with('?') && is_symbol_text(text);
                 if mark || parameter_name(text).is_some() {
-                    Value::Symbol(text.clone())
+                    Value::Symbol(Arc::clone(text))
                 } else {
                     json.clone()
                 }

@@ -138,16 +138,8 @@ async fn append(dataset: &Dataset, name: &str, epoch: u64, rows: &[Map], from: i
 
 /// Tables `rolled` (with rollups) and `plain` (without), with the epochs of their partitions.
 async fn dataset(clock: Arc<ManualClock>) -> (Arc<Dataset>, Vec<(&'static str, u64)>) {
-    let options = DatasetOptions {
-        member: "test".into(),
-        clock,
-        compiler: SqlCompiler::new(),
-        flush: FlushLimits::default(),
-    };
-    let storage = Storage::from_store(Arc::new(InMemory::new()));
-    let dataset = Dataset::open(storage, options).await.unwrap();
     let tables = [table_def("rolled", vec![rollup()]), table_def("plain", vec![])];
-    dataset.apply_tables(&tables, true).await.unwrap();
+    let dataset = empty_dataset(clock, &tables).await;
     let names = ["rolled", "plain"];
     let claims = dataset.claim(&names.map(|name| TopicPartition::new(name, 0))).await.unwrap();
     let mut epochs = Vec::new();
@@ -161,6 +153,19 @@ async fn dataset(clock: Arc<ManualClock>) -> (Arc<Dataset>, Vec<(&'static str, u
         epochs.push((name, epoch));
     }
     (dataset, epochs)
+}
+
+async fn empty_dataset(clock: Arc<ManualClock>, tables: &[TableDef]) -> Arc<Dataset> {
+    let options = DatasetOptions {
+        member: "test".into(),
+        clock,
+        compiler: SqlCompiler::new(),
+        flush: FlushLimits::default(),
+    };
+    let storage = Storage::from_store(Arc::new(InMemory::new()));
+    let dataset = Dataset::open(storage, options).await.unwrap();
+    dataset.apply_tables(tables, true).await.unwrap();
+    dataset
 }
 
 fn over(dataset: Arc<Dataset>) -> Session {
@@ -512,4 +517,44 @@ async fn raw_rows_answer_for_buckets_that_the_interval_cuts() {
     }
     let all = ["by_region_day", "by_region_hour", "by_region_minute"];
     assert!(all.iter().all(|name| used.contains(*name)), "{used:?}");
+}
+
+/// The requests of the page on pull patterns, over a table with the columns they name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_requests_of_the_page_are_understood() {
+    let mut def = table_def("game_events", vec![]);
+    let ts = def.columns[0].clone();
+    let region = def.columns[1].clone();
+    def.time = "time".into();
+    def.columns = vec![ColumnDef { name: "time".into(), ..ts }];
+    for name in ["event", "game", "platform", "client_version", "error", "player"] {
+        def.columns.push(ColumnDef { name: name.into(), ..region.clone() });
+    }
+    let measure = def.measures[0].clone();
+    let measures = [("matches", "count(*)"), ("players", "approx_distinct(player)")];
+    let new = |(name, sql): &(&str, &str)| MeasureDef {
+        name: (*name).into(),
+        sql: (*sql).into(),
+        ..measure.clone()
+    };
+    def.measures = measures.iter().map(new).collect();
+    let clock = Arc::new(ManualClock::new(parse_instant("2026-11-21T12:00:00Z").unwrap().0));
+    let session = over(empty_dataset(clock, &[def]).await);
+    let mut count = 0;
+    for (language, block) in super::page_blocks() {
+        let (encoding, body) = match language {
+            "sh" if block.starts_with("curl") => {
+                let json = block.contains("application/json");
+                let body = block.split_once("-d '").unwrap().1.strip_suffix('\'').unwrap();
+                (if json { Encoding::Json } else { Encoding::Edn }, body)
+            }
+            "clojure" if block.starts_with("{:pattern") => (Encoding::Edn, block),
+            _ => continue,
+        };
+        let response = run(&session, body.as_bytes(), encoding).await;
+        let text = std::str::from_utf8(&response.body).unwrap();
+        assert!(response.status == 200 && !text.contains("errors"), "{body}\n{text}");
+        count += 1;
+    }
+    assert_eq!(count, 4);
 }
