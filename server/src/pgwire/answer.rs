@@ -7,6 +7,7 @@ use pgwire::messages::startup::ParameterStatus;
 use super::copy;
 use super::encode::Zone;
 use super::error::{WireError, notice};
+use super::extended::{Extended, check_transaction};
 use super::io::Outbox;
 use super::rows::{Cursor, data_row};
 use super::types::row_description;
@@ -36,12 +37,21 @@ impl Answer {
     }
 
     /// All statements of a text, one after another, until one fails.
-    pub(super) async fn simple(&mut self, sql: &str) -> Result<(), WireError> {
+    pub(super) async fn simple(
+        &mut self,
+        extended: &mut Extended,
+        sql: &str,
+    ) -> Result<(), WireError> {
         let statements = self.session.parse(sql)?;
         if statements.is_empty() {
             return self.outbox.put(&EmptyQueryResponse::new());
         }
         for statement in &statements {
+            check_transaction(self, statement)?;
+            if extended.deallocate(statement.text()) {
+                self.complete("DEALLOCATE".to_owned())?;
+                continue;
+            }
             match self.session.execute(statement, Vec::new()).await? {
                 Outcome::Rows { schema, stream, tag, .. } => {
                     self.outbox.put(&row_description(&schema, &[]))?;

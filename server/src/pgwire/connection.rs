@@ -146,7 +146,7 @@ impl Work {
         match request {
             Request::Query(sql) => {
                 extended.forget_unnamed();
-                answer.simple(&sql).await?;
+                answer.simple(extended, &sql).await?;
                 return self.ready().await;
             }
             Request::Parse { name, query, types } => {

@@ -68,6 +68,31 @@ impl Extended {
         self.portals.clear();
     }
 
+    /// Statements prepared by message and by SQL have one space of names: what SQL gives back is given
+    /// back here too. Whether that was all there is to do.
+    pub(super) fn deallocate(&mut self, statement: &str) -> bool {
+        let mut words = statement.split_whitespace();
+        let mut next = || words.next().unwrap_or_default();
+        let (verb, mut name) = (next(), next());
+        if verb.eq_ignore_ascii_case("discard") && name.eq_ignore_ascii_case("all") {
+            self.statements.clear();
+        }
+        if !verb.eq_ignore_ascii_case("deallocate") {
+            return false;
+        }
+        if name.eq_ignore_ascii_case("prepare") {
+            name = next();
+        }
+        if name.eq_ignore_ascii_case("all") {
+            self.statements.clear();
+        }
+        let name = match name.strip_prefix('"').and_then(|n| n.strip_suffix('"')) {
+            Some(quoted) => quoted.replace("\"\"", "\""),
+            None => name.to_lowercase(),
+        };
+        self.statements.remove(&name).is_some()
+    }
+
     pub(super) fn close(&mut self, target: Target, name: &str) {
         match target {
             Target::Statement => {
@@ -205,6 +230,11 @@ impl Extended {
             }
             PortalState::Ready => {
                 let parameters = std::mem::take(&mut portal.parameters);
+                if self.deallocate(statement.text()) {
+                    answer.complete("DEALLOCATE".to_owned())?;
+                    self.portals.insert(name.to_owned(), portal);
+                    return Ok(());
+                }
                 match answer.session().execute(statement, parameters).await? {
                     Outcome::Rows { schema, stream, tag, .. } => {
                         check_schema(portal.prepared.schema.as_ref(), &schema)?;
@@ -288,7 +318,7 @@ fn describe(answer: &mut Answer, prepared: &Prepared, formats: &[Format]) -> Res
 }
 
 /// A failed transaction accepts only its end.
-fn check_transaction(answer: &Answer, statement: &Statement) -> Result<(), WireError> {
+pub(super) fn check_transaction(answer: &Answer, statement: &Statement) -> Result<(), WireError> {
     let failed = answer.session().transaction_status() == TransactionStatus::Failed;
     if failed && !statement.ends_transaction() {
         let message =

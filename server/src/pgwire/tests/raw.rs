@@ -112,6 +112,21 @@ async fn messages_come_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn sql_gives_back_what_was_prepared_by_message() {
+    let server = Serving::start(4).await;
+    let mut raw = Raw::session(&server).await;
+    let named = [&parse("One", "SELECT 1 AS a")[..], SYNC].concat();
+    for give_back in ["DEALLOCATE \"One\"", "DEALLOCATE ALL", "DISCARD ALL"] {
+        assert_eq!(raw.answer(&named).await, "1ZI");
+        assert_eq!(raw.answer(&named).await, "EZI", "the name is taken");
+        let tags = raw.answer(&query(give_back)).await;
+        assert!(tags.ends_with("CZI"), "{give_back}: {tags}");
+    }
+    assert_eq!(raw.answer(&query("DEALLOCATE one")).await, "EZI");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn encryption_is_declined_and_versions_are_negotiated() {
     let server = Serving::start(4).await;
     let mut raw = Raw::connect(&server).await;
