@@ -288,6 +288,9 @@ fn push_map(out: &mut String, map: &Map) {
         if written.contains(&name) {
             name = edn::write(key);
         }
+        while written.contains(&name) {
+            name.insert(0, '\'');
+        }
         push_string(out, &name);
         written.insert(name);
         out.push(':');
