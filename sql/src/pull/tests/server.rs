@@ -460,8 +460,8 @@ async fn refusals_name_their_paths_and_run_nothing() {
     assert_eq!(run(&session, b"\xff", Encoding::Json).await.status, 400);
 }
 
-/// Twelve hours of one event per two seconds, the first half of it flushed: enough for rollups to pay even
-/// where the interval cuts their buckets.
+/// Twelve hours of one event per two seconds, some compacted, some flushed, some hot: enough for rollups to
+/// pay even where the interval cuts their buckets.
 async fn busy_session() -> Session {
     let clock = Arc::new(ManualClock::new(parse_instant("2024-08-21T12:00:00Z").unwrap().0));
     let (dataset, epochs) = dataset(clock).await;
@@ -479,13 +479,19 @@ async fn busy_session() -> Session {
         read(&text).as_map().unwrap().clone()
     };
     let rows: Vec<Map> = (0..21_600).map(row).collect();
-    let (first, second) = rows.split_at(10_800);
-    for (name, epoch) in &epochs {
-        append(&dataset, name, *epoch, first, 0).await;
-    }
-    dataset.flush().await.unwrap();
-    for (name, epoch) in &epochs {
-        append(&dataset, name, *epoch, second, 10_800).await;
+    let mut at = 0;
+    for (i, piece) in rows.chunks(800).enumerate() {
+        for (name, epoch) in &epochs {
+            append(&dataset, name, *epoch, piece, at).await;
+        }
+        at += i64::try_from(piece.len()).unwrap();
+        if i < 20 {
+            dataset.flush().await.unwrap();
+        }
+        if i == 17 {
+            // Folded files, fresh ones and hot rows: all levels answer together.
+            dataset.maintain(true).await.unwrap();
+        }
     }
     over(dataset)
 }
@@ -505,7 +511,15 @@ async fn raw_rows_answer_for_buckets_that_the_interval_cuts() {
         ("00:00:01", "23:00:00"),
         ("04:20:00", "04:20:30"),
     ] {
-        for granularity in [":all", ":hour", "\"PT15M\"", ":day"] {
+        for granularity in [
+            ":all",
+            ":hour",
+            "\"PT15M\"",
+            ":day",
+            ":hour :tz \"Asia/Kolkata\"",
+            "\"PT6H\" :tz \"America/New_York\"",
+            "{:period \"PT2H\" :origin \"2024-08-20T01:30:00Z\"}",
+        ] {
             let query = format!(
                 ":granularity {granularity} :from \"2024-08-20T{from}Z\" :to \"2024-08-20T{to}Z\""
             );
