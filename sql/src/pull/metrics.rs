@@ -1,5 +1,5 @@
 //! The query map of `:metrics` with its row pattern, checked against a table: what to group by, compute, keep
-//! and fill. A decision, not an act: [`super::plan`] carries it out.
+//! and fill. A decision, not an act: the plan module carries it out.
 
 use otus_engine::catalog::BUCKET_COLUMN;
 use otus_engine::compiled::CompiledTable;
