@@ -160,7 +160,9 @@ impl Work {
             Request::Describe(Target::Statement, name) => {
                 extended.describe_statement(answer, &name)?;
             }
-            Request::Describe(Target::Portal, name) => extended.describe_portal(answer, &name)?,
+            Request::Describe(Target::Portal, name) => {
+                extended.describe_portal(answer, &name).await?;
+            }
             Request::Close(target, name) => {
                 extended.close(target, &name);
                 answer.outbox().put(&CloseComplete::new())?;

@@ -1,5 +1,7 @@
 //! `COPY (query) TO STDOUT`: rows as Postgres' text, CSV or binary format, one message a row.
 
+use std::sync::Arc;
+
 use arrow::datatypes::Schema;
 use bytes::{BufMut, BytesMut};
 use otus_sql::{CopyFormat, CopyKind};
@@ -23,20 +25,31 @@ pub(super) async fn send(
     let codes = vec![code; cursor.schema().fields().len()];
     out.put(&CopyOutResponse::new(i8::from(code == 1), columns, codes))?;
     let writer = Writer { format, zone };
-    if writer.has_head() {
+    if writer.has_header_line() {
         message(b'd', out.buffer(), |out| {
             writer.head(cursor.schema(), out);
             Ok(())
         })?;
     }
+    // The signature stands in the message of the first row, or of the end, where clients look for it.
+    let mut signature = format.kind == CopyKind::Binary;
     let mut text = BytesMut::new();
+    let schema = Arc::clone(cursor.schema());
     let sent = cursor
         .send(out, usize::MAX, |columns, row, out| {
-            message(b'd', out, |out| writer.row(columns, row, &mut text, out))
+            message(b'd', out, |out| {
+                if std::mem::take(&mut signature) {
+                    writer.head(&schema, out);
+                }
+                writer.row(columns, row, &mut text, out)
+            })
         })
         .await?;
     if format.kind == CopyKind::Binary {
         message(b'd', out.buffer(), |out| {
+            if signature {
+                writer.head(&schema, out);
+            }
             out.put_i16(-1);
             Ok(())
         })?;
@@ -51,8 +64,8 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    fn has_head(&self) -> bool {
-        self.format.header || self.format.kind == CopyKind::Binary
+    fn has_header_line(&self) -> bool {
+        self.format.header && self.format.kind != CopyKind::Binary
     }
 
     /// What stands before the rows: the binary signature or the line of column names.
@@ -160,8 +173,6 @@ fn put_char(c: char, out: &mut BytesMut) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use arrow::array::{ArrayRef, Int32Array, StringArray};
     use arrow::datatypes::{DataType, Field};
 
@@ -186,7 +197,7 @@ mod tests {
         let zone = Zone::new("UTC");
         let writer = Writer { format, zone: &zone };
         let (mut out, mut text) = (BytesMut::new(), BytesMut::new());
-        if writer.has_head() {
+        if format.header || format.kind == CopyKind::Binary {
             writer.head(&schema, &mut out);
         }
         for row in 0..2 {

@@ -193,12 +193,23 @@ impl Extended {
         let prepared = self.statement(name)?;
         let oids = prepared.parameters.iter().map(Type::oid).collect();
         answer.outbox().put(&ParameterDescription::new(oids))?;
-        describe(answer, prepared, &[])
+        describe(answer, prepared.schema.as_ref(), &[])
     }
 
-    pub(super) fn describe_portal(&self, answer: &mut Answer, name: &str) -> Result<(), WireError> {
-        let portal = self.portals.get(name).ok_or_else(|| no_portal(name))?;
-        describe(answer, &portal.prepared, &portal.formats)
+    pub(super) async fn describe_portal(
+        &mut self,
+        answer: &mut Answer,
+        name: &str,
+    ) -> Result<(), WireError> {
+        if let Some(portal) = self.portals.get(name) {
+            return describe(answer, portal.prepared.schema.as_ref(), &portal.formats);
+        }
+        // A cursor declared by SQL is a portal too.
+        let fetch = format!("FETCH 1 FROM \"{}\"", name.replace('"', "\"\""));
+        let statements = answer.session().parse(&fetch)?;
+        let Some(fetch) = statements.first() else { return Err(no_portal(name)) };
+        let described = answer.session().describe(fetch, &[]).await.map_err(|_| no_portal(name))?;
+        describe(answer, described.schema.as_ref(), &[])
     }
 
     /// Runs a portal, or takes it up where it stopped.
@@ -310,8 +321,12 @@ async fn prepare(
     Ok(Prepared { statement: Some(statement), parameters, schema: description.schema })
 }
 
-fn describe(answer: &mut Answer, prepared: &Prepared, formats: &[Format]) -> Result<(), WireError> {
-    match &prepared.schema {
+fn describe(
+    answer: &mut Answer,
+    schema: Option<&SchemaRef>,
+    formats: &[Format],
+) -> Result<(), WireError> {
+    match schema {
         Some(schema) => answer.outbox().put(&row_description(schema, formats)),
         None => answer.outbox().put(&NoData::new()),
     }

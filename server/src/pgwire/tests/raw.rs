@@ -106,6 +106,11 @@ async fn messages_come_in_order() {
     let wrong = [&parse("", "SELEC")[..], BIND, DESCRIBE, EXECUTE, SYNC].concat();
     assert_eq!(raw.answer(&wrong).await, "EZI");
     assert_eq!(raw.answer(&[EXECUTE, SYNC].concat()).await, "EZI");
+    // Cursors of SQL can be described as portals.
+    assert_eq!(raw.answer(&query("BEGIN; DECLARE \"C\" CURSOR FOR SELECT 1")).await, "CCZT");
+    assert_eq!(raw.answer(&[b"D\0\0\0\x07PC\0", SYNC].concat()).await, "TZT");
+    assert_eq!(raw.answer(&query("COMMIT")).await, "CZI");
+    assert_eq!(raw.answer(&[b"D\0\0\0\x07PC\0", SYNC].concat()).await, "EZI");
     // Data for a COPY that never began is skipped.
     assert_eq!(raw.answer(&[&frame(b'd', b"x")[..], &query("SELECT 1")].concat()).await, "TDCZI");
     server.stop().await;
