@@ -268,6 +268,13 @@ impl KafkaLog {
             let matching = there.iter().filter(|t| self.patterns.iter().any(|p| p.is_match(t)));
             wanted.extend(matching.map(|t| (*t).to_string()));
             self.missing.retain(|topic| !there.contains(topic.as_str()));
+            for pattern in &self.patterns {
+                let topic = super::declared(pattern);
+                if !there.iter().any(|t| pattern.is_match(t)) && self.missing.insert(topic.clone()) {
+                    let reason = "no topic in Kafka matches the pattern yet".to_string();
+                    events.push(LogEvent::Missing { topic, reason });
+                }
+            }
             if let Err(error) = self.subscribe(wanted) {
                 events.push(LogEvent::Trouble(error));
             }

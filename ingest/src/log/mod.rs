@@ -47,6 +47,13 @@ pub fn whole_name(pattern: &str) -> Result<Regex> {
         .map_err(|e| Error::invalid(format!("topic pattern {pattern:?} is not valid")).with_source(e))
 }
 
+/// The pattern as declared, from its regular expression.
+pub(crate) fn declared(pattern: &Regex) -> String {
+    let text = pattern.as_str();
+    let inner = text.strip_prefix("^(?:").and_then(|t| t.strip_suffix(")$"));
+    inner.unwrap_or(text).to_string()
+}
+
 /// What a log has of a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bounds {

@@ -94,6 +94,15 @@ impl StoreLog {
             let name: Arc<str> = topic.into();
             fresh.extend((known..count).map(|p| TopicPartition::new(Arc::clone(&name), p)));
         }
+        for pattern in &self.patterns {
+            let text = super::declared(pattern);
+            let matched = self.announced.keys().any(|topic| pattern.is_match(topic));
+            if !matched && !self.missing.contains(&text) {
+                let reason = "no topic matches the pattern yet".to_string();
+                events.push(LogEvent::Missing { topic: text.clone(), reason });
+                self.missing.push(text);
+            }
+        }
         if !fresh.is_empty() {
             events.push(LogEvent::Assigned(fresh));
         }

@@ -288,7 +288,8 @@ fn knows(manifest: &Manifest, table: TableId, topic: &str) -> bool {
         .is_some_and(|state| state.positions.keys().any(|tp| &*tp.topic == topic))
 }
 
-fn source_names(def: &TableDef) -> Vec<String> {
+/// What a table reads, as declared.
+pub(crate) fn source_names(def: &TableDef) -> Vec<String> {
     match &def.source {
         Source::Topics(topics) => topics.clone(),
         Source::Pattern(name) | Source::File(name) => vec![name.clone()],

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use otus_engine::catalog::{TableDef, TableId};
 use otus_engine::dataset::{Append, Dataset, Pressure};
@@ -14,9 +14,10 @@ use otus_engine::{Error, Result};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use super::open::source_names;
 use super::partition::{Partition, Phase};
 use super::status::{Board, IngestCounters};
-use crate::log::{EventLog, LogEvent};
+use crate::log::{EventLog, LogEvent, whole_name};
 use crate::record::Slice;
 
 /// Rows of a topic after which a batch becomes visible.
@@ -180,7 +181,7 @@ impl Runner {
         match event {
             LogEvent::Records(slice) => self.records(&slice),
             LogEvent::End { tp, offset } => {
-                if let Some(partition) = self.partitions.get_mut(&tp) {
+                if let Some(partition) = self.partitions.get_mut(&tp).filter(|p| p.is_running()) {
                     partition.end_at(offset);
                     self.note_pending();
                 }
@@ -195,7 +196,11 @@ impl Runner {
             LogEvent::Assigned(tps) => {
                 self.heard = true;
                 for tp in tps {
-                    self.missing.remove(&*tp.topic);
+                    let there = |wanted: &str| {
+                        *wanted == *tp.topic
+                            || whole_name(wanted).is_ok_and(|pattern| pattern.is_match(&tp.topic))
+                    };
+                    self.missing.retain(|wanted, _| !there(wanted));
                     self.wait_for(tp, 0, "opening".into());
                 }
             }
@@ -205,7 +210,6 @@ impl Runner {
                 self.forget(&tps);
             }
             LogEvent::Missing { topic, reason } => {
-                self.heard = true;
                 tracing::warn!(topic, reason, "waiting for a topic");
                 self.missing.insert(topic, reason);
             }
@@ -225,9 +229,12 @@ impl Runner {
         let Some(partition) = self.partitions.get_mut(&slice.tp).filter(|p| p.is_running()) else {
             return;
         };
+        let began = Instant::now();
         if let Err(error) = partition.take(slice, now) {
             return self.reopen(slice.tp.clone(), &error);
         }
+        let spent = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        IngestCounters::add(&self.counters.decode_ns, spent);
         IngestCounters::add(&self.counters.records_read, slice.len() as u64);
         IngestCounters::add(&self.counters.bytes_read, slice.bytes_len() as u64);
         self.note_pending();
@@ -497,8 +504,14 @@ impl Runner {
         self.board.set(statuses);
         let reached = |p: &Partition| p.reached || !p.is_running();
         let waiting = self.waiting.is_empty() && self.trouble.is_none();
-        if self.heard && waiting && self.partitions.values().all(reached) {
+        if (self.heard || self.all_missing()) && waiting && self.partitions.values().all(reached) {
             self.board.set_caught_up();
         }
+    }
+
+    /// Whether no topic that is wanted exists.
+    fn all_missing(&self) -> bool {
+        let mut wanted = self.tables.iter().flat_map(|(_, def)| source_names(def));
+        wanted.all(|topic| self.missing.contains_key(&topic))
     }
 }
