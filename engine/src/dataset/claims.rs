@@ -108,8 +108,21 @@ impl Dataset {
         reason: String,
     ) -> Result<()> {
         let _flushing = self.flushing.lock().await;
-        if self.snapshot().table_by_id(table).is_none() {
+        let snapshot = self.snapshot();
+        if snapshot.table_by_id(table).is_none() {
             return Err(Error::not_found(format!("table {table:?} is not served")));
+        }
+        let state = snapshot.manifest().tables.get(&table);
+        if let Some(known) = state.and_then(|t| t.positions.get(&tp))
+            && to < known.offset
+            && known.identity.topic_id == identity.topic_id
+            && known.identity.cluster == identity.cluster
+        {
+            return Err(Error::invalid(format!(
+                "{tp} cannot go back from {} to {to}: its records would count twice",
+                known.offset
+            ))
+            .with_hint("a position moves forward, or back only in a topic that was created anew"));
         }
         let lost = tp.clone();
         let op = Op::Reset { table, tp, to, identity, reason };

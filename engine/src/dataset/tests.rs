@@ -12,7 +12,7 @@ use crate::catalog::{
     Accept, ColumnDef, ColumnSource, MeasureDef, Retention, RollupDef, Source, Start, TableDef,
     TableId, TableKind,
 };
-use crate::clock::{Clock, ManualClock};
+use crate::clock::ManualClock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::expr::{
     AggregateCall, AggregateFunction, CompiledExpr, CompiledMeasure, CompiledMeasures,

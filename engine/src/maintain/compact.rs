@@ -10,7 +10,9 @@ use crate::dataset::{Dataset, rejected_schema};
 use crate::error::Result;
 use crate::log::op::{FileEntry, Op, RemoveReason, Target};
 use crate::position::OffsetRange;
-use crate::segment::{MergeOptions, SegmentOptions, WrittenFile, merge_rollup_segments, merge_sorted_segments};
+use crate::segment::{
+    MergeOptions, SegmentOptions, WrittenFile, fold_rollup_segments, merge_sorted_segments,
+};
 
 /// Bytes at which a compacted file is closed and another begun.
 const FILE_BYTES_MAX: u64 = 256 << 20;
@@ -46,8 +48,8 @@ impl Dataset {
         for file in self.merge_raw(table, compaction, now_us).await? {
             ops.push(Op::AddFile { file });
         }
-        for merge in &compaction.rollups {
-            for file in self.merge_rollup(table, merge, compaction.level, now_us).await? {
+        for merges in by_rollup(&compaction.rollups) {
+            for file in self.merge_rollup(table, &merges, compaction.level, now_us).await? {
                 ops.push(Op::AddFile { file });
             }
         }
@@ -84,32 +86,43 @@ impl Dataset {
         Ok(written.into_iter().map(entry).collect())
     }
 
+    /// All granularities of one rollup from the same files, in one pass over them.
     async fn merge_rollup(
         &self,
         table: &CompiledTable,
-        merge: &RollupMerge,
+        merges: &[&RollupMerge],
         level: u8,
         now_us: i64,
     ) -> Result<Vec<FileEntry>> {
-        let Some(rollup) = table.rollup(merge.id) else {
+        let Some((first, rollup)) =
+            merges.first().and_then(|m| table.rollup(m.id).map(|rollup| (m, rollup)))
+        else {
             return Ok(Vec::new());
         };
-        let options = MergeOptions {
-            segment: rollup.options(level),
-            split_days: false,
-            file_bytes_max: FILE_BYTES_MAX,
-            from_us: self.snapshot().rollup_horizon_us(merge.id, merge.granularity),
-        };
-        let (plan, granularity) = (&rollup.plan, merge.granularity);
-        let (dir, ms) = (rollup.dir(table.id), now_us / 1000);
-        let files = &merge.files;
+        let snapshot = self.snapshot();
+        let wanted: Vec<_> = merges
+            .iter()
+            .map(|merge| {
+                let options = MergeOptions {
+                    segment: rollup.options(level),
+                    split_days: false,
+                    file_bytes_max: FILE_BYTES_MAX,
+                    from_us: snapshot.rollup_horizon_us(merge.id, merge.granularity),
+                };
+                (merge.granularity, options)
+            })
+            .collect();
+        let (dir, ms, files) = (rollup.dir(table.id), now_us / 1000, &first.files);
         let written =
-            merge_rollup_segments(&self.storage, files, plan, granularity, &dir, ms, &options)
-                .await?;
-        let target = Target::Rollup { id: merge.id, granularity };
+            fold_rollup_segments(&self.storage, files, &rollup.plan, &wanted, &dir, ms).await?;
         let ranges = ranges(files);
-        let entry = |file: WrittenFile| file.into_entry(target, 1, ranges.clone(), now_us);
-        Ok(written.into_iter().map(entry).collect())
+        let mut entries = Vec::new();
+        for (merge, files) in merges.iter().zip(written) {
+            let target = Target::Rollup { id: merge.id, granularity: merge.granularity };
+            let entry = |file: WrittenFile| file.into_entry(target, 1, ranges.clone(), now_us);
+            entries.extend(files.into_iter().map(entry));
+        }
+        Ok(entries)
     }
 
     async fn compact_rejected(&self, files: &[Arc<FileEntry>]) -> Result<()> {
@@ -135,6 +148,21 @@ impl Dataset {
         self.commit(ops).await?;
         Ok(())
     }
+}
+
+/// Merges that read the same files of the same rollup, together.
+fn by_rollup(merges: &[RollupMerge]) -> Vec<Vec<&RollupMerge>> {
+    let mut groups: Vec<Vec<&RollupMerge>> = Vec::new();
+    for merge in merges {
+        let same = |group: &&mut Vec<&RollupMerge>| {
+            group.first().is_some_and(|m| m.id == merge.id && m.files == merge.files)
+        };
+        match groups.iter_mut().find(same) {
+            Some(group) => group.push(merge),
+            None => groups.push(vec![merge]),
+        }
+    }
+    groups
 }
 
 /// All inputs, each once: level-0 rollup files feed several granularities.

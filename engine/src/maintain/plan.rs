@@ -253,8 +253,9 @@ mod tests {
 
     #[test]
     fn rejected_files_leave_by_age_and_by_bytes() {
-        let mut manifest = Manifest::default();
-        manifest.rejected = vec![file("old", 0, 1, 10), file("mid", 0, 8, 10), file("new", 0, 9, 10)];
+        let rejected =
+            vec![file("old", 0, 1, 10), file("mid", 0, 8, 10), file("new", 0, 9, 10)];
+        let manifest = Manifest { rejected, ..Manifest::default() };
         let names = |files: Vec<Arc<FileEntry>>| -> Vec<String> {
             files.iter().map(|f| f.path.clone()).collect()
         };
