@@ -151,7 +151,8 @@ impl FromStr for Granularity {
         let normal = s.replace('-', "_");
         Self::ALL.into_iter().find(|g| g.name() == normal).ok_or_else(|| {
             let names = Self::ALL.map(Self::name).join(", ");
-            Error::invalid(format!("unknown granularity {s:?}")).with_hint(format!("one of {names}"))
+            Error::invalid(format!("unknown granularity {s:?}"))
+                .with_hint(format!("one of {names}"))
         })
     }
 }

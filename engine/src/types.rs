@@ -78,9 +78,8 @@ impl ColumnType {
     pub fn field(&self, name: &str, nullable: bool) -> Field {
         let field = Field::new(name, self.arrow(), nullable);
         match self {
-            Self::Uuid | Self::Jsonb => field.with_metadata(
-                [(PG_TYPE_KEY.to_string(), self.to_string())].into_iter().collect(),
-            ),
+            Self::Uuid | Self::Jsonb => field
+                .with_metadata([(PG_TYPE_KEY.to_string(), self.to_string())].into_iter().collect()),
             _ => field,
         }
     }
@@ -194,8 +193,21 @@ mod tests {
     #[test]
     fn names_read_back() {
         for name in [
-            "boolean", "smallint", "integer", "bigint", "real", "double precision", "numeric(12,2)",
-            "text", "uuid", "date", "timestamp", "timestamptz", "bytea", "jsonb", "text[]",
+            "boolean",
+            "smallint",
+            "integer",
+            "bigint",
+            "real",
+            "double precision",
+            "numeric(12,2)",
+            "text",
+            "uuid",
+            "date",
+            "timestamp",
+            "timestamptz",
+            "bytea",
+            "jsonb",
+            "text[]",
         ] {
             assert_eq!(name.parse::<ColumnType>().unwrap().to_string(), name);
         }

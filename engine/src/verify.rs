@@ -42,8 +42,7 @@ pub async fn verify(
     let mut audits = Vec::new();
     for table in snapshot.tables() {
         let Some(state) = snapshot.manifest().tables.get(&table.id) else { continue };
-        let mut audit =
-            TableAudit { table: table.def.qualified_name(), ..TableAudit::default() };
+        let mut audit = TableAudit { table: table.def.qualified_name(), ..TableAudit::default() };
         check_offsets(snapshot, table, state, &mut audit, progress).await?;
         for rollup in &table.rollups {
             for &granularity in &rollup.def.granularities {
@@ -70,8 +69,7 @@ async fn check_offsets(
     let mut seen: BTreeMap<TopicPartition, Vec<i64>> = BTreeMap::new();
     for file in &state.files {
         progress(&file.path);
-        let batches =
-            read_segment(snapshot.storage(), file, &table.schema, Some(&names)).await?;
+        let batches = read_segment(snapshot.storage(), file, &table.schema, Some(&names)).await?;
         let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
         if rows as u64 != file.rows {
             let path = &file.path;
@@ -176,11 +174,12 @@ async fn check_rollup(
         // Raw rows from before the rollup was declared have no states to compare with.
         return Ok(());
     }
-    let from_us = [snapshot.horizon_us(table.id), snapshot.rollup_horizon_us(rollup.id, granularity)]
-        .into_iter()
-        .flatten()
-        .max()
-        .map(|h| if granularity.floor_us(h) == h { h } else { granularity.next_us(h) });
+    let from_us =
+        [snapshot.horizon_us(table.id), snapshot.rollup_horizon_us(rollup.id, granularity)]
+            .into_iter()
+            .flatten()
+            .max()
+            .map(|h| if granularity.floor_us(h) == h { h } else { granularity.next_us(h) });
     let mut raw = rollup.plan.start(granularity)?;
     for file in snapshot.raw_files(table.id) {
         progress(&file.path);
@@ -200,7 +199,10 @@ async fn check_rollup(
     let name = rollup.def.view_name(granularity);
     let differences = compare(raw, stored)?;
     let text = differences.into_iter().map(|d| {
-        format!("{name} differs at {}: {} is {:?}, raw rows give {:?}", d.key, d.what, d.rollup, d.raw)
+        format!(
+            "{name} differs at {}: {} is {:?}, raw rows give {:?}",
+            d.key, d.what, d.rollup, d.raw
+        )
     });
     report(audit, text.collect());
     Ok(())

@@ -201,10 +201,7 @@ fn check_alter(out: &mut Declaration, old: &TableDef, new: &TableDef) -> Result<
 
 fn widens(from: &ColumnType, to: &ColumnType) -> bool {
     use ColumnType::{BigInt, Double, Integer, Real, SmallInt};
-    matches!(
-        (from, to),
-        (SmallInt, Integer | BigInt) | (Integer, BigInt) | (Real, Double)
-    )
+    matches!((from, to), (SmallInt, Integer | BigInt) | (Integer, BigInt) | (Real, Double))
 }
 
 /// A rollup whose states would differ is another rollup: it gets a new id and covers what comes from now on.
@@ -248,9 +245,8 @@ fn keeps(old: &TableDef, new: &TableDef, rollup: &RollupState) -> bool {
         old.column(name).map(|c| &c.column_type) == new.column(name).map(|c| &c.column_type)
     };
     let sql = |def: &TableDef| -> Vec<(String, String)> {
-        let stored = |name: &String| {
-            rollup.def.measures.is_empty() || rollup.def.measures.contains(name)
-        };
+        let stored =
+            |name: &String| rollup.def.measures.is_empty() || rollup.def.measures.contains(name);
         let measures = def.measures.iter().filter(|m| stored(&m.name));
         measures.map(|m| (m.name.clone(), m.sql.clone())).collect()
     };

@@ -13,8 +13,8 @@ use crate::compiled::CompiledTable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hot::{Chunk, HotSet, HotTable};
 use crate::log::op::{FieldSeen, FileEntry, Op, Target};
-use crate::position::{OffsetRange, TopicPartition};
 use crate::order::sort_batches;
+use crate::position::{OffsetRange, TopicPartition};
 use crate::segment::{SegmentOptions, write_segment};
 use crate::snapshot::Version;
 
@@ -279,8 +279,7 @@ async fn write_states(
     let merged = rollup.plan.merge(granularity, &parts)?;
     let options = rollup.options(0);
     let (dir, schema) = (rollup.dir(table.id), rollup.plan.schema());
-    let written =
-        write_segment(storage, &dir, now_us / 1000, schema, &[merged], &options).await?;
+    let written = write_segment(storage, &dir, now_us / 1000, schema, &[merged], &options).await?;
     let target = Target::Rollup { id: rollup.id, granularity };
     Ok(written.into_entry(target, 1, ranges, now_us))
 }
@@ -289,7 +288,8 @@ async fn write_states(
 fn advances(cut: &Cut) -> Vec<Advance> {
     let mut moves: Vec<Advance> = Vec::new();
     for piece in cut.chunks.iter().flat_map(|c| c.pieces()) {
-        let last = moves.iter_mut().find(|m| m.range.tp == piece.range.tp && m.epoch() == piece.epoch);
+        let last =
+            moves.iter_mut().find(|m| m.range.tp == piece.range.tp && m.epoch() == piece.epoch);
         match last {
             Some(Advance { op: Op::Advance { to, counts, identity, .. }, range }) => {
                 *to = piece.range.to;

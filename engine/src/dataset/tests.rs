@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringViewArray, TimestampMicrosecondArray};
 use arrow::array::AsArray;
+use arrow::array::{
+    ArrayRef, Int32Array, Int64Array, RecordBatch, StringViewArray, TimestampMicrosecondArray,
+};
 use arrow::datatypes::{DataType, Int64Type, SchemaRef};
 
 use super::{Append, Dataset, DatasetOptions, FlushLimits, StartPosition, rejected_schema};
@@ -225,10 +227,7 @@ async fn seen(dataset: &Dataset) -> (BTreeMap<i64, usize>, Vec<(i64, i128)>) {
         let merged = rollup.plan.merge(granularity, &parts).unwrap();
         let counts = merged["events__count"].as_primitive::<Int64Type>();
         let totals = merged["total__sum"].as_primitive::<arrow::datatypes::Decimal128Type>();
-        sums.push((
-            counts.values().iter().sum::<i64>(),
-            totals.iter().flatten().sum::<i128>(),
-        ));
+        sums.push((counts.values().iter().sum::<i64>(), totals.iter().flatten().sum::<i128>()));
     }
     (offsets, sums)
 }

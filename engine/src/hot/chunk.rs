@@ -220,10 +220,9 @@ fn compact_views(batch: &RecordBatch) -> Result<RecordBatch> {
 }
 
 fn time_bounds(column: &ArrayRef) -> Result<Option<(i64, i64)>> {
-    let times =
-        column.as_primitive_opt::<TimestampMicrosecondType>().ok_or_else(|| {
-            Error::internal(format!("event time has type {}", column.data_type()))
-        })?;
+    let times = column
+        .as_primitive_opt::<TimestampMicrosecondType>()
+        .ok_or_else(|| Error::internal(format!("event time has type {}", column.data_type())))?;
     Ok(arrow::compute::min(times).zip(arrow::compute::max(times)))
 }
 

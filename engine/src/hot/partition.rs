@@ -30,7 +30,8 @@ pub(crate) fn keep_rows(
     for row in 0..batch.num_rows() {
         let topic = topics.map_or(only, |t| t.value(row));
         let partition = partitions.value(row);
-        let known = last.as_ref().filter(|(tp, _)| *tp.topic == *topic && tp.partition == partition);
+        let known =
+            last.as_ref().filter(|(tp, _)| *tp.topic == *topic && tp.partition == partition);
         let is_lost = match known {
             Some((_, is_lost)) => *is_lost,
             None => {

@@ -92,11 +92,7 @@ fn merge_old(manifest: &Manifest, table: &TableState, force: bool) -> Option<Com
         let level = next_level(&raw);
         return Some(Compaction { table: table.id, raw, rollups: Vec::new(), level });
     }
-    manifest
-        .rollups
-        .values()
-        .filter(|r| r.table == table.id)
-        .find_map(|r| merge_rollup(r, wanted))
+    manifest.rollups.values().filter(|r| r.table == table.id).find_map(|r| merge_rollup(r, wanted))
 }
 
 fn merge_rollup(rollup: &RollupState, wanted: usize) -> Option<Compaction> {
@@ -253,13 +249,15 @@ mod tests {
 
     #[test]
     fn rejected_files_leave_by_age_and_by_bytes() {
-        let rejected =
-            vec![file("old", 0, 1, 10), file("mid", 0, 8, 10), file("new", 0, 9, 10)];
+        let rejected = vec![file("old", 0, 1, 10), file("mid", 0, 8, 10), file("new", 0, 9, 10)];
         let manifest = Manifest { rejected, ..Manifest::default() };
         let names = |files: Vec<Arc<FileEntry>>| -> Vec<String> {
             files.iter().map(|f| f.path.clone()).collect()
         };
         assert_eq!(names(expired_rejected(&manifest, 10 * DAY_US, 5 * DAY_US, 100)), ["old"]);
-        assert_eq!(names(expired_rejected(&manifest, 10 * DAY_US, 50 * DAY_US, 15)), ["mid", "old"]);
+        assert_eq!(
+            names(expired_rejected(&manifest, 10 * DAY_US, 50 * DAY_US, 15)),
+            ["mid", "old"]
+        );
     }
 }

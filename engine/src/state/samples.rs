@@ -128,7 +128,7 @@ pub(crate) fn column(rng: &mut Rng, data_type: &DataType, rows: usize, nulls: us
                 longs(false).iter().map(|v| v.map(|v| base + v * 7_300_001)).collect();
             cast(&times, data_type).unwrap()
         }
-        other => unimplemented!("{other}"),
+        other => panic!("no samples of {other}"),
     };
     assert_eq!(array.data_type(), data_type);
     array
