@@ -391,7 +391,7 @@ fn ingest_config(config: &Config, storage: &Storage) -> IngestConfig {
         ..IngestConfig::default()
     };
     ingest.local.disk_reserve_bytes = config.limits.disk_reserve_bytes;
-    if config.kafka.is_none() {
+    if config.uses_local_log() {
         let beside = storage.local_dir().map(|dir| dir.join(LOCAL_LOG));
         ingest.local_dir = config.local_log.folder.clone().or(beside);
         if ingest.local_dir.is_none() && config.storage.url.starts_with("memory:") {

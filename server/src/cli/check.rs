@@ -17,10 +17,11 @@ pub(crate) async fn run(args: CheckArgs) -> Result<ExitCode> {
     let config = args.config.load()?;
     let rollups: usize = config.tables.iter().map(|t| t.rollups.len()).sum();
     output::line(&format!(
-        "{}: {} tables, {rollups} rollups, {} warnings",
+        "{}: {}, {}, {}",
         args.config.config.display(),
-        config.tables.len(),
-        config.warnings.len()
+        number(config.tables.len(), "table"),
+        number(rollups, "rollup"),
+        number(config.warnings.len(), "warning")
     ))?;
     let dataset = match open_read_only(&config).await {
         Ok(dataset) => dataset,
@@ -51,4 +52,8 @@ pub(crate) async fn run(args: CheckArgs) -> Result<ExitCode> {
         output::line("`otus serve --apply` does it")?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn number(n: usize, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }

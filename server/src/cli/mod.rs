@@ -93,8 +93,8 @@ enum Verb {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let quiet = !matches!(cli.verb, Verb::Serve(_));
-    let filter = cli.log.as_deref().unwrap_or(if quiet { "warn" } else { "info" });
-    telemetry::start_logs(cli.log_format, filter);
+    let usual = if quiet { "warn" } else { "info,fjall=warn,lsm_tree=warn" };
+    telemetry::start_logs(cli.log_format, cli.log.as_deref().unwrap_or(usual));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("otus-io")
         .thread_stack_size(STACK_BYTES)

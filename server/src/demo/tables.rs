@@ -73,6 +73,7 @@ pub(super) const QUERIES: [(&str, &str); 3] = [
     ),
     (
         "what could not be decoded, and why",
-        "SELECT reason, count(*) FROM otus.rejected GROUP BY reason ORDER BY 2 DESC;",
+        "SELECT split_part(reason, ' at byte', 1) AS reason, count(*)\n  \
+         FROM otus.rejected GROUP BY 1 ORDER BY 2 DESC;",
     ),
 ];
