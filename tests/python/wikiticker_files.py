@@ -60,8 +60,8 @@ for entry in files:
 
 answer = {"legal": all(legal(e["local"]) for e in files), "files": len(files)}
 for name, paths in sorted(groups.items()):
-    table = duckdb.read_parquet(paths)
-    columns = set(table.columns)
+    live = duckdb.read_parquet(paths)
+    columns = set(live.columns)
     if name == "raw":
         measures = "count(*), sum(added), sum(deleted), sum(delta)"
     else:
@@ -74,6 +74,6 @@ for name, paths in sorted(groups.items()):
         measures = ", ".join(
             [state("edits", "count"), state("added", "sum"), state("deleted", "sum"), state("delta", "sum")]
         )
-    row = duckdb.sql(f"select count(*), {measures} from table").fetchone()
+    row = duckdb.sql(f"select count(*), {measures} from live").fetchone()
     answer[name] = dict(zip(["rows", "edits", "added", "deleted", "delta"], map(int, row)))
 print(json.dumps(answer))

@@ -316,6 +316,7 @@ impl Otus {
         Ok(Command::new(paths::binary()?)
             .args(arguments)
             .env("OTUS_SERVER", self.url(""))
+            .envs(self.setup.environment.iter().map(|(name, value)| (name, value)))
             .current_dir(&self.folder)
             .output()?)
     }

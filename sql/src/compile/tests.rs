@@ -1,3 +1,5 @@
+//! Expressions and measures as a declaration writes them, compiled and run over small batches.
+
 use super::*;
 use arrow::array::{AsArray, Int64Array, RecordBatch, StringViewArray};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};

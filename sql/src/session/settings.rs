@@ -65,7 +65,12 @@ static KNOWN: &[Known] = &[
     known("idle_in_transaction_session_timeout", "0", Kind::Duration, "Accepted, without effect."),
     reported("in_hot_standby", "off", Kind::ReadOnly, "Whether the server is a standby."),
     reported("integer_datetimes", "on", Kind::ReadOnly, "Dates are integers."),
-    reported("IntervalStyle", "postgres", Kind::OneOf(&["postgres", "iso_8601", "sql_standard", "postgres_verbose"]), "Format of intervals."),
+    reported(
+        "IntervalStyle",
+        "postgres",
+        Kind::OneOf(&["postgres", "iso_8601", "sql_standard", "postgres_verbose"]),
+        "Format of intervals.",
+    ),
     known("jit", "off", Kind::Bool, "Accepted, without effect."),
     known("lc_collate", "C", Kind::ReadOnly, "Order of text: by code point."),
     known("lc_ctype", "C.UTF-8", Kind::ReadOnly, "Classes of characters."),

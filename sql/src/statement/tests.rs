@@ -1,3 +1,5 @@
+//! What the allow-list lets through, what it refuses, and with which SQLSTATE.
+
 use super::*;
 use crate::outcome::CopyKind;
 

@@ -197,8 +197,9 @@ fn undeclared_fields_are_listed() -> Result<()> {
     records.flush()?;
     let otus = Setup::tables(TABLE.replace("TOPIC", &topic)).kafka(broker).start()?;
     otus.wait_number("select count(*) from readings", 4)?;
+    otus.flush()?;
     let found =
-        otus.rows("select field, json_type, count, first_offset from otus.fields order by 1, 2")?;
+        otus.rows("select path, json_type, count, first_offset from otus.fields order by 1, 2")?;
     let found: Vec<String> = found
         .into_iter()
         .map(|row| row.into_iter().map(Option::unwrap_or_default).collect::<Vec<_>>().join(" "))

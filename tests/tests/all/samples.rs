@@ -55,12 +55,20 @@ fn the_readme_sample_runs_and_answers() -> Result<()> {
 
 #[test]
 fn every_example_configuration_is_accepted() -> Result<()> {
-    let otus = Setup::default().prepare()?;
     let mut seen = 0;
     for entry in fs::read_dir(paths::checkout().join("examples"))? {
         let path = entry?.path();
         if path.extension().is_some_and(|e| e == "toml") {
-            otus.run(&["check", "-c", &path.display().to_string()])?;
+            // Checking looks at the storage; one that is far away is not there in a test.
+            let text = fs::read_to_string(&path)?;
+            let text = text.replace("\"s3://events/otus\"", "\"memory:\"");
+            let text = text.replace("region = \"eu-central-1\"\n", "");
+            let setup = Setup::default().environment("KAFKA_PASSWORD", "secret");
+            let otus = setup.prepare()?;
+            let copy = otus.folder().join("example.toml");
+            fs::write(&copy, text)?;
+            let said = otus.run(&["check", "-c", &copy.display().to_string()])?;
+            anyhow::ensure!(said.contains("0 warnings"), "{}: {said}", path.display());
             seen += 1;
         }
     }
@@ -81,7 +89,7 @@ auto.offset.reset  = "latest"
 
 [tables.orders]
 topic = "orders"
-time  = "when"
+time  = "at"
 
 [tables.orders.columns]
 at    = "timestamptz"
@@ -89,13 +97,17 @@ price = "float9"
 
 [tables.orders.measures]
 total = "sum(prize)"
+
+[tables.orders.rollups.daily]
+granularity = ["daily"]
+dimensions  = ["nowhere"]
 "#;
     let path = otus.folder().join("bad.toml");
     fs::write(&path, bad)?;
     let output = otus.command(&["check", "-c", &path.display().to_string()])?;
     anyhow::ensure!(!output.status.success(), "it was accepted");
     let said = String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
-    for word in ["postgress", "auto.offset.reset", "when", "float9", "prize"] {
+    for word in ["postgress", "auto.offset.reset", "float9", "prize", "nowhere", "daily"] {
         anyhow::ensure!(said.contains(word), "{word} is not reported:\n{said}");
     }
     Ok(())
