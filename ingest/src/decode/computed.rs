@@ -199,7 +199,13 @@ impl Computed {
     }
 
     /// Checks a computed event time; one from the record was checked while decoding.
-    fn check_times(&self, table: &TableDef, tp: &TopicPartition, arrays: &[ArrayRef], bad: &mut Bad) {
+    fn check_times(
+        &self,
+        table: &TableDef,
+        tp: &TopicPartition,
+        arrays: &[ArrayRef],
+        bad: &mut Bad,
+    ) {
         let at = self.columns.iter().map(|c| c.at);
         let Some(at) = at.into_iter().find(|at| table.columns[*at].name == table.time) else {
             return;

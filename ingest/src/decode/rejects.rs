@@ -63,9 +63,7 @@ impl Rejects {
         self.partitions.append_value(record.partition);
         self.offsets.append_value(record.offset);
         self.timestamps.append_option(record.timestamp_us);
-        for (builder, bytes) in
-            [(&mut self.keys, record.key), (&mut self.payloads, record.value)]
-        {
+        for (builder, bytes) in [(&mut self.keys, record.key), (&mut self.payloads, record.value)] {
             let kept = bytes.and_then(|b| b.get(..cut(b)));
             self.bytes += kept.map_or(0, <[u8]>::len);
             builder.append_option(kept);

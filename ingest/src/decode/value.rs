@@ -88,9 +88,7 @@ pub(crate) fn convert(target: Target<'_>, text: &str, token: Token, out: &mut Sc
     let span = text.get(token.start..token.end).unwrap_or_default();
     match (target.column_type, token.kind) {
         (_, Kind::Null | Kind::Missing) => Ok(Value::Null),
-        (ColumnType::Text, Kind::Text) => {
-            Ok(Value::Text(token.start, token.end))
-        }
+        (ColumnType::Text, Kind::Text) => Ok(Value::Text(token.start, token.end)),
         (ColumnType::Boolean, Kind::True) => Ok(Value::True),
         (ColumnType::Boolean, Kind::False) => Ok(Value::False),
         (ColumnType::Jsonb, _) => jsonb(text, token, out),
@@ -113,9 +111,9 @@ pub(crate) fn convert(target: Target<'_>, text: &str, token: Token, out: &mut Sc
             from_text(target, &plain, Origin::Copied, out)
         }
         (_, Kind::Text) => from_text(target, span, Origin::Record(token.start), out),
-        (_, Kind::Number) => from_number(target, span).unwrap_or_else(|| {
-            Err(mismatch(target, token.kind, span))
-        }),
+        (_, Kind::Number) => {
+            from_number(target, span).unwrap_or_else(|| Err(mismatch(target, token.kind, span)))
+        }
         _ => Err(mismatch(target, token.kind, span)),
     }
 }
@@ -154,9 +152,7 @@ pub(crate) fn convert_bytes(target: Target<'_>, bytes: &[u8], out: &mut Scratch)
 /// Moves texts that point into a text other than the record to the scratch.
 fn relocate(value: Value, text: &str, out: &mut Scratch) -> Fit {
     match value {
-        Value::Text(start, end) => {
-            Ok(copy(text.get(start..end).unwrap_or_default(), out))
-        }
+        Value::Text(start, end) => Ok(copy(text.get(start..end).unwrap_or_default(), out)),
         Value::List(start, end) => {
             for at in start..end {
                 if let Some(Value::Text(from, to)) = out.items.get(at).copied() {
@@ -214,9 +210,8 @@ fn epoch_text(target: Target<'_>, text: &str) -> Option<Fit> {
 /// None: a number is no value of this type.
 #[inline]
 fn from_number(target: Target<'_>, text: &str) -> Option<Fit> {
-    let out_of_range = || {
-        Misfit(format!("value out of range for {}: {}", target.column_type, excerpt(text)))
-    };
+    let out_of_range =
+        || Misfit(format!("value out of range for {}: {}", target.column_type, excerpt(text)));
     Some(match target.column_type {
         ColumnType::BigInt => integer(text, i64::MIN, i64::MAX, target),
         ColumnType::Integer => integer(text, i32::MIN.into(), i32::MAX.into(), target),
@@ -271,11 +266,9 @@ fn integer(text: &str, min: i64, max: i64, target: Target<'_>) -> Fit {
     };
     match wide {
         Ok(value) if (min..=max).contains(&value) => Ok(Value::Int(value)),
-        Ok(_) => Err(Misfit(format!(
-            "value out of range for {}: {}",
-            target.column_type,
-            excerpt(text)
-        ))),
+        Ok(_) => {
+            Err(Misfit(format!("value out of range for {}: {}", target.column_type, excerpt(text))))
+        }
         Err(what) => Err(Misfit(format!("{what} {}: {}", target.column_type, excerpt(text)))),
     }
 }
@@ -285,9 +278,7 @@ fn uuid(text: &str, origin: Origin, out: &mut Scratch) -> Option<Value> {
     let mut buffer = uuid::Uuid::encode_buffer();
     let canonical: &str = parsed.hyphenated().encode_lower(&mut buffer);
     match origin {
-        Origin::Record(start) if canonical == text => {
-            Some(Value::Text(start, start + text.len()))
-        }
+        Origin::Record(start) if canonical == text => Some(Value::Text(start, start + text.len())),
         _ => Some(copy(canonical, out)),
     }
 }

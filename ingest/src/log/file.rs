@@ -185,7 +185,8 @@ fn fingerprint(path: &Path) -> Result<String> {
 pub fn open_text(path: &Path) -> std::io::Result<Box<dyn BufRead + Send>> {
     let mut file = BufReader::with_capacity(BUFFER_BYTES, File::open(path)?);
     let head = file.fill_buf()?;
-    let (gzip, zstd) = (head.starts_with(&[0x1f, 0x8b]), head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]));
+    let (gzip, zstd) =
+        (head.starts_with(&[0x1f, 0x8b]), head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]));
     Ok(if gzip {
         let decoder = flate2::bufread::MultiGzDecoder::new(file);
         Box::new(BufReader::with_capacity(BUFFER_BYTES, decoder))

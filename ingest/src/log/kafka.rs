@@ -45,6 +45,8 @@ pub struct KafkaLog {
     names: Vec<String>,
     patterns: Vec<Regex>,
     subscribed: BTreeSet<String>,
+    /// Topics that the broker has shown.
+    known: BTreeSet<String>,
     missing: BTreeSet<String>,
     /// What the group gave to this process.
     held: BTreeSet<TopicPartition>,
@@ -85,6 +87,7 @@ impl KafkaLog {
             names: selection.names.clone(),
             patterns: selection.compiled()?,
             subscribed: BTreeSet::new(),
+            known: BTreeSet::new(),
             missing: BTreeSet::new(),
             held: BTreeSet::new(),
             reading: BTreeMap::new(),
@@ -206,6 +209,7 @@ impl KafkaLog {
                     events.push(LogEvent::Missing { topic: tp.topic.to_string(), reason });
                 }
                 // It may come back as another topic: ids are looked at before anything else is read.
+                self.known.remove(&*tp.topic);
                 self.looked = None;
             }
             Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed => {
@@ -252,34 +256,46 @@ impl KafkaLog {
             return;
         }
         self.looked = Some(Instant::now());
-        if self.troubled || !self.patterns.is_empty() || !self.missing.is_empty() {
-            let Ok(metadata) = self.consumer.fetch_metadata(None, Duration::from_secs(1)) else {
-                return;
-            };
-            self.troubled = false;
-            events.push(LogEvent::Healthy);
-            let there: BTreeSet<&str> = metadata
-                .topics()
-                .iter()
-                .filter(|t| t.error().is_none() && !t.name().starts_with("__"))
-                .map(|t| t.name())
-                .collect();
-            let mut wanted: BTreeSet<String> = self.names.iter().cloned().collect();
-            let matching = there.iter().filter(|t| self.patterns.iter().any(|p| p.is_match(t)));
-            wanted.extend(matching.map(|t| (*t).to_string()));
-            self.missing.retain(|topic| !there.contains(topic.as_str()));
-            for pattern in &self.patterns {
-                let topic = super::declared(pattern);
-                if !there.iter().any(|t| pattern.is_match(t)) && self.missing.insert(topic.clone()) {
-                    let reason = "no topic in Kafka matches the pattern yet".to_string();
-                    events.push(LogEvent::Missing { topic, reason });
-                }
-            }
-            if let Err(error) = self.subscribe(wanted) {
-                events.push(LogEvent::Trouble(error));
-            }
+        let unknown = self.names.iter().any(|name| !self.known.contains(name));
+        if self.troubled || unknown || !self.patterns.is_empty() {
+            self.look_at_topics(events);
         }
         self.compare_ids(events);
+    }
+
+    /// Asks which topics there are; tells what is missing, subscribes to what matches.
+    fn look_at_topics(&mut self, events: &mut Vec<LogEvent>) {
+        let Ok(metadata) = self.consumer.fetch_metadata(None, Duration::from_secs(1)) else {
+            return;
+        };
+        if std::mem::take(&mut self.troubled) {
+            events.push(LogEvent::Healthy);
+        }
+        let there = metadata.topics().iter().filter(|t| t.error().is_none());
+        self.known = there.map(|t| t.name().to_string()).filter(|t| !t.starts_with("__")).collect();
+        let known = &self.known;
+        self.missing.retain(|topic| !known.contains(topic));
+        let mut wanted: BTreeSet<String> = self.names.iter().cloned().collect();
+        let mut absent: Vec<(String, &str)> = Vec::new();
+        for name in self.names.iter().filter(|name| !known.contains(*name)) {
+            absent.push((name.clone(), "the topic does not exist in Kafka"));
+        }
+        for pattern in &self.patterns {
+            let matching: Vec<&String> = known.iter().filter(|t| pattern.is_match(t)).collect();
+            if matching.is_empty() {
+                absent
+                    .push((super::declared(pattern), "no topic in Kafka matches the pattern yet"));
+            }
+            wanted.extend(matching.into_iter().cloned());
+        }
+        for (topic, reason) in absent {
+            if self.missing.insert(topic.clone()) {
+                events.push(LogEvent::Missing { topic, reason: reason.to_string() });
+            }
+        }
+        if let Err(error) = self.subscribe(wanted) {
+            events.push(LogEvent::Trouble(error));
+        }
     }
 
     /// A topic whose id changed under us is another topic: its partitions are broken.
@@ -322,7 +338,9 @@ impl KafkaLog {
         if self.cluster.is_none() {
             self.cluster = self.consumer.client().fetch_cluster_id(ASK);
         }
-        self.cluster.clone().ok_or_else(|| Error::unavailable("Kafka: the cluster's id is not known"))
+        self.cluster
+            .clone()
+            .ok_or_else(|| Error::unavailable("Kafka: the cluster's id is not known"))
     }
 }
 
@@ -373,8 +391,8 @@ impl EventLog for KafkaLog {
             .fetch_metadata(Some(topic), ASK)
             .map_err(|e| broker_error("topics cannot be listed", e))?;
         let found = metadata.topics().iter().find(|t| t.name() == topic && t.error().is_none());
-        let found =
-            found.ok_or_else(|| Error::not_found(format!("topic {topic:?} does not exist in Kafka")))?;
+        let found = found
+            .ok_or_else(|| Error::not_found(format!("topic {topic:?} does not exist in Kafka")))?;
         Ok(found.partitions().iter().map(|p| p.id()).collect())
     }
 
@@ -404,7 +422,8 @@ impl EventLog for KafkaLog {
     fn offset_at(&mut self, tp: &TopicPartition, timestamp_us: i64) -> Result<i64> {
         let mut list = TopicPartitionList::new();
         // The first millisecond that is not before the moment.
-        let millis = Offset::Offset(timestamp_us.div_euclid(1_000) + i64::from(timestamp_us % 1_000 != 0));
+        let millis =
+            Offset::Offset(timestamp_us.div_euclid(1_000) + i64::from(timestamp_us % 1_000 != 0));
         let refused = |e| broker_error(&format!("times of {tp} cannot be looked up"), e);
         list.add_partition_offset(&tp.topic, tp.partition, millis).map_err(refused)?;
         let found = self.consumer.offsets_for_times(list, ASK).map_err(refused)?;
@@ -478,7 +497,8 @@ impl EventLog for KafkaLog {
     fn committed(&mut self, positions: &[(TopicPartition, i64)]) {
         let mut list = TopicPartitionList::with_capacity(positions.len());
         for (tp, offset) in positions.iter().filter(|(tp, _)| self.held.contains(tp)) {
-            if list.add_partition_offset(&tp.topic, tp.partition, Offset::Offset(*offset)).is_err() {
+            if list.add_partition_offset(&tp.topic, tp.partition, Offset::Offset(*offset)).is_err()
+            {
                 return;
             }
         }

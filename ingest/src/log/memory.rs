@@ -53,10 +53,11 @@ impl MemoryLog {
         let mut state = self.state.lock();
         state.made += 1;
         let id = format!("memory-{}", state.made);
-        let entry = state
-            .topics
-            .entry(topic.to_string())
-            .or_insert_with(|| Topic { id, partitions: Vec::new(), turn: 0 });
+        let entry = state.topics.entry(topic.to_string()).or_insert_with(|| Topic {
+            id,
+            partitions: Vec::new(),
+            turn: 0,
+        });
         let count = usize::try_from(partitions).unwrap_or(0).max(entry.partitions.len());
         entry.partitions.resize_with(count, Partition::default);
         self.announce(&mut state);

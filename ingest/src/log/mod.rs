@@ -43,8 +43,9 @@ impl Selection {
 
 /// The regular expression of a declared topic pattern: it must match the whole name.
 pub fn whole_name(pattern: &str) -> Result<Regex> {
-    Regex::new(&format!("^(?:{pattern})$"))
-        .map_err(|e| Error::invalid(format!("topic pattern {pattern:?} is not valid")).with_source(e))
+    Regex::new(&format!("^(?:{pattern})$")).map_err(|e| {
+        Error::invalid(format!("topic pattern {pattern:?} is not valid")).with_source(e)
+    })
 }
 
 /// The pattern as declared, from its regular expression.

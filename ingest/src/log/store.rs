@@ -164,7 +164,8 @@ impl EventLog for StoreLog {
 
     fn partitions(&mut self, topic: &str) -> Result<Vec<i32>> {
         let count = self.store.partition_count(topic);
-        let count = count.ok_or_else(|| Error::not_found(format!("topic {topic:?} does not exist")))?;
+        let count =
+            count.ok_or_else(|| Error::not_found(format!("topic {topic:?} does not exist")))?;
         Ok((0..count).collect())
     }
 

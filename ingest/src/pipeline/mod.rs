@@ -64,6 +64,8 @@ pub struct IngestConfig {
     pub files_dir: Option<PathBuf>,
 }
 
+type Tables = Vec<(TableId, Arc<TableDef>)>;
+
 /// What serves topics for writing.
 #[derive(Debug)]
 enum Writer {
@@ -77,7 +79,7 @@ enum Writer {
 struct Running {
     board: Arc<Board>,
     commands: SyncSender<Command>,
-    tables: Vec<(TableId, Arc<TableDef>)>,
+    tables: Tables,
 }
 
 /// Reading of all attached tables of a dataset.
@@ -98,12 +100,12 @@ impl Ingest {
         compiler: Arc<dyn ExpressionCompiler>,
         config: IngestConfig,
     ) -> Result<Arc<Self>> {
-        let tables: Vec<(TableId, Arc<TableDef>)> =
+        let tables: Tables =
             dataset.snapshot().tables().map(|t| (t.id, Arc::clone(&t.def))).collect();
         let (files, topics): (Vec<_>, Vec<_>) =
             tables.into_iter().partition(|(_, def)| matches!(def.source, Source::File(_)));
         let (topic_log, writer) = open_topics(&config, &topics, &dataset)?;
-        let mut logs: Vec<(Box<dyn EventLog>, Vec<(TableId, Arc<TableDef>)>)> = Vec::new();
+        let mut logs: Vec<(Box<dyn EventLog>, Tables)> = Vec::new();
         if let Some(log) = topic_log.filter(|_| !topics.is_empty()) {
             logs.push((log, topics));
         }
@@ -301,18 +303,12 @@ fn select(tables: &[(TableId, Arc<TableDef>)]) -> Result<Selection> {
             Source::File(_) => {}
         }
     }
-    Ok(Selection {
-        names: names.into_iter().collect(),
-        patterns: patterns.into_iter().collect(),
-    })
+    Ok(Selection { names: names.into_iter().collect(), patterns: patterns.into_iter().collect() })
 }
 
 /// One log per file, with the tables that read it.
-fn open_files(
-    config: &IngestConfig,
-    tables: Vec<(TableId, Arc<TableDef>)>,
-) -> Vec<(Box<dyn EventLog>, Vec<(TableId, Arc<TableDef>)>)> {
-    let mut by_path: BTreeMap<String, Vec<(TableId, Arc<TableDef>)>> = BTreeMap::new();
+fn open_files(config: &IngestConfig, tables: Tables) -> Vec<(Box<dyn EventLog>, Tables)> {
+    let mut by_path: BTreeMap<String, Tables> = BTreeMap::new();
     for (id, def) in tables {
         if let Source::File(path) = &def.source {
             by_path.entry(path.clone()).or_default().push((id, def));

@@ -31,10 +31,8 @@ pub(crate) fn reads(def: &TableDef, topic: &str) -> bool {
 impl Runner {
     /// Opens partitions that this process holds. An error leaves all of them to be tried again.
     pub(crate) fn open(&mut self, tps: &[TopicPartition]) -> Result<()> {
-        let bounds: Vec<(TopicPartition, Bounds)> = tps
-            .iter()
-            .map(|tp| Ok((tp.clone(), self.log.bounds(tp)?)))
-            .collect::<Result<_>>()?;
+        let bounds: Vec<(TopicPartition, Bounds)> =
+            tps.iter().map(|tp| Ok((tp.clone(), self.log.bounds(tp)?))).collect::<Result<_>>()?;
         let claimed = self.claims_for(tps)?;
         let claims = self.ask(async { self.dataset.claim(&claimed).await })?;
         let epochs: BTreeMap<TopicPartition, u64> =
@@ -133,11 +131,10 @@ impl Runner {
         let mut phase = Phase::Running;
         let mut identity = bounds.identity.clone();
         for (id, def) in self.tables.iter().filter(|(_, def)| reads(def, &tp.topic)) {
-            let position = manifest
-                .tables
-                .get(id)
-                .and_then(|state| state.positions.get(tp))
-                .ok_or_else(|| Error::busy(format!("the first position in {tp} is not set yet")))?;
+            let position =
+                manifest.tables.get(id).and_then(|state| state.positions.get(tp)).ok_or_else(
+                    || Error::busy(format!("the first position in {tp} is not set yet")),
+                )?;
             if let Err(reason) = check_position(tp, position, &bounds) {
                 let name = def.qualified_name();
                 let text = format!("{reason} (set its position with `otus reset {name}`)");
@@ -218,7 +215,8 @@ impl Runner {
         for partition in self.partitions.values() {
             let end = self.log.end(&partition.tp);
             for table in &partition.tables {
-                let state = match (table.state(&partition.phase, self.pressure.as_deref()), trouble) {
+                let state = match (table.state(&partition.phase, self.pressure.as_deref()), trouble)
+                {
                     (PartitionState::Running, Some(trouble)) => {
                         PartitionState::Waiting { reason: trouble.to_string() }
                     }

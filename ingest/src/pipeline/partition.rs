@@ -99,7 +99,8 @@ impl TableReader {
         self.read += counts.read();
         let read = self.window.read();
         let full = read >= WINDOW_RECORDS;
-        if !full && !(at_end && read >= WINDOW_RECORDS_MIN) {
+        let enough = full || (at_end && read >= WINDOW_RECORDS_MIN);
+        if !enough {
             return;
         }
         if self.window.rejected * 2 > read {
@@ -203,7 +204,10 @@ pub(crate) fn check_position(
 ) -> Result<(), String> {
     let (was, is) = (&position.identity, &bounds.identity);
     if was.kind != is.kind {
-        return Err(format!("{tp} was read from a {} log and is now in a {} log", was.kind, is.kind));
+        return Err(format!(
+            "{tp} was read from a {} log and is now in a {} log",
+            was.kind, is.kind
+        ));
     }
     let differs = |was: &str, is: &str| !was.is_empty() && !is.is_empty() && was != is;
     if differs(&was.cluster, &is.cluster) {
@@ -259,11 +263,36 @@ mod tests {
         for (low, high, now, expected) in [
             (0, 10, identity("kafka", "c1", "t1"), ""),
             (10, 20, identity("kafka", "c1", ""), ""),
-            (0, 10, identity("local", "c1", "t1"), "t/0 was read from a kafka log and is now in a local log"),
-            (0, 10, identity("kafka", "c2", "t1"), "t/0 was read from cluster \"c1\", this is cluster \"c2\""),
-            (0, 10, identity("kafka", "c1", "t2"), "topic \"t\" was deleted and made again (its id was t1, is t2)"),
-            (12, 20, identity("kafka", "c1", "t1"), "records 10 to 11 of t/0 are gone from the log before they were read"),
-            (0, 9, identity("kafka", "c1", "t1"), "t/0 was read up to 10, but the log ends at 9: it was cut or made again"),
+            (
+                0,
+                10,
+                identity("local", "c1", "t1"),
+                "t/0 was read from a kafka log and is now in a local log",
+            ),
+            (
+                0,
+                10,
+                identity("kafka", "c2", "t1"),
+                "t/0 was read from cluster \"c1\", this is cluster \"c2\"",
+            ),
+            (
+                0,
+                10,
+                identity("kafka", "c1", "t2"),
+                "topic \"t\" was deleted and made again (its id was t1, is t2)",
+            ),
+            (
+                12,
+                20,
+                identity("kafka", "c1", "t1"),
+                "records 10 to 11 of t/0 are gone from the log before they were read",
+            ),
+            (
+                0,
+                9,
+                identity("kafka", "c1", "t1"),
+                "t/0 was read up to 10, but the log ends at 9: it was cut or made again",
+            ),
         ] {
             let bounds = Bounds { low, high: Some(high), identity: now };
             let result = check_position(&tp, &position, &bounds);

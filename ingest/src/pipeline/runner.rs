@@ -109,7 +109,8 @@ pub(crate) struct RunnerParts {
 
 impl Runner {
     pub(crate) fn new(parts: RunnerParts) -> Self {
-        let RunnerParts { log, dataset, compiler, runtime, tables, board, counters, commands } = parts;
+        let RunnerParts { log, dataset, compiler, runtime, tables, board, counters, commands } =
+            parts;
         let now = dataset.clock().now_us();
         Self {
             log,
@@ -165,7 +166,10 @@ impl Runner {
     fn ask_within<T>(&self, limit: Duration, step: impl Future<Output = Result<T>>) -> Result<T> {
         self.runtime.block_on(async {
             tokio::time::timeout(limit, Box::pin(step)).await.unwrap_or_else(|_| {
-                Err(Error::unavailable(format!("the store did not answer in {} s", limit.as_secs())))
+                Err(Error::unavailable(format!(
+                    "the store did not answer in {} s",
+                    limit.as_secs()
+                )))
             })
         })
     }
@@ -238,10 +242,11 @@ impl Runner {
         IngestCounters::add(&self.counters.records_read, slice.len() as u64);
         IngestCounters::add(&self.counters.bytes_read, slice.bytes_len() as u64);
         self.note_pending();
-        let (rows, bytes) = self.partitions.values().map(Partition::pending).fold(
-            (0, 0),
-            |(rows, bytes), (r, b)| (rows + r, bytes + b),
-        );
+        let (rows, bytes) = self
+            .partitions
+            .values()
+            .map(Partition::pending)
+            .fold((0, 0), |(rows, bytes), (r, b)| (rows + r, bytes + b));
         if rows >= PUBLISH_ROWS || bytes >= PUBLISH_BYTES {
             self.publish();
         }
@@ -325,7 +330,8 @@ impl Runner {
         if due.is_empty() {
             return;
         }
-        let (held, gone): (Vec<_>, Vec<_>) = due.into_iter().partition(|(tp, _)| self.log.holds(tp));
+        let (held, gone): (Vec<_>, Vec<_>) =
+            due.into_iter().partition(|(tp, _)| self.log.holds(tp));
         for (tp, _) in gone {
             self.waiting.remove(&tp);
         }
@@ -348,6 +354,10 @@ impl Runner {
     }
 
     fn stop_partition(&mut self, tp: &TopicPartition, error: &Error) {
+        // The first reason is the one that explains.
+        if !self.partitions.get(tp).is_some_and(Partition::is_running) {
+            return;
+        }
         self.publish();
         tracing::error!(partition = %tp, %error, "partition is stopped");
         let text = match error.hint() {
@@ -407,13 +417,17 @@ impl Runner {
     fn set_table_paused(&mut self, table: TableId, paused: bool) {
         let mut again = Vec::new();
         for partition in self.partitions.values_mut() {
-            let Some(reader) = partition.tables.iter_mut().find(|t| t.id == table) else { continue };
+            let Some(reader) = partition.tables.iter_mut().find(|t| t.id == table) else {
+                continue;
+            };
             if std::mem::replace(&mut reader.paused, paused) != paused {
                 again.push(partition.tp.clone());
             }
         }
         for tp in again {
-            let Some(partition) = self.partitions.get(&tp).filter(|p| p.is_running()) else { continue };
+            let Some(partition) = self.partitions.get(&tp).filter(|p| p.is_running()) else {
+                continue;
+            };
             let result = match partition.reader_position() {
                 // The others have gone on: read again from where this one stands; they skip what they know.
                 Some(offset) => self.restart(&tp, offset),

@@ -127,7 +127,8 @@ async fn a_missing_topic_is_waited_for() {
     memory.append("events", vec![row(1)]).unwrap();
     let table = id(&dataset, "one");
     dataset.wait_visible(table, &TopicPartition::new("events", 0), 0, SOON).await.unwrap();
-    wait_for("running", || ingest.status().iter().all(|s| s.state == PartitionState::Running)).await;
+    wait_for("running", || ingest.status().iter().all(|s| s.state == PartitionState::Running))
+        .await;
     ingest.shutdown(SOON).await;
 }
 
@@ -142,9 +143,7 @@ async fn latest_begins_at_the_end_but_added_partitions_at_their_beginning() {
     let ingest = start(&dataset, &memory).await;
     wait_for("readiness", || ingest.caught_up_once()).await;
     memory.create("events", 2);
-    memory
-        .append("events", vec![row(3), AppendRecord { partition: Some(1), ..row(4) }])
-        .unwrap();
+    memory.append("events", vec![row(3), AppendRecord { partition: Some(1), ..row(4) }]).unwrap();
     let table = id(&dataset, "one");
     for (partition, offset) in [(0, 2), (1, 0)] {
         let tp = TopicPartition::new("events", partition);
@@ -241,7 +240,8 @@ async fn mostly_rejected_records_are_a_state() {
 async fn a_file_is_read_to_its_end_and_never_twice() {
     let name = format!("otus-{}.ndjson", crate::log::unique());
     let file = std::env::temp_dir().join(&name);
-    let text: String = (0..20_000).map(|x| format!("{{\"time\":\"2015-09-12\",\"x\":{x}}}\n")).collect();
+    let text: String =
+        (0..20_000).map(|x| format!("{{\"time\":\"2015-09-12\",\"x\":{x}}}\n")).collect();
     std::fs::write(&file, &text).unwrap();
     let storage = storage().await;
     let mut def = events("one");

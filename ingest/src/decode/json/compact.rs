@@ -42,12 +42,7 @@ fn array(text: &str, token: Token, out: &mut String) -> Scan<()> {
     Ok(())
 }
 
-fn object(
-    text: &str,
-    token: Token,
-    taken: Option<(&Tree, NodeId)>,
-    out: &mut String,
-) -> Scan<()> {
+fn object(text: &str, token: Token, taken: Option<(&Tree, NodeId)>, out: &mut String) -> Scan<()> {
     let mut cursor = Cursor::starting(text, token.start + 1);
     let (mut first, mut count) = (true, 0);
     // Last value per key, in order of first appearance.
@@ -74,7 +69,9 @@ fn object(
     let mut separator = "";
     for (name, item) in &entries {
         let below = taken.and_then(|(tree, node)| {
-            tree.child(node, name.as_bytes()).filter(|child| tree.is_declared(*child)).map(|c| (tree, c))
+            tree.child(node, name.as_bytes())
+                .filter(|child| tree.is_declared(*child))
+                .map(|c| (tree, c))
         });
         let before = out.len();
         out.push_str(separator);

@@ -55,7 +55,8 @@ impl JsonDecoder {
         for (at, column) in rows.columns().iter().enumerate() {
             match &column.def.source {
                 ColumnSource::Path(path) => {
-                    let expected = natural_types(&column.def.column_type, column.def.epoch.is_some());
+                    let expected =
+                        natural_types(&column.def.column_type, column.def.epoch.is_some());
                     tree.declare(path, at, expected);
                     taken.push(at);
                 }
@@ -176,12 +177,12 @@ impl Walk {
         cursor.open(depth)?;
         let mut first = true;
         let mut guess = 0;
-        while cursor.to_key(&mut first)? {
+        while cursor.seek_key(&mut first)? {
             let child = match self.guessed(cursor, node, guess) {
                 Some(at) => Some(at),
                 None => self.looked_up(cursor, text, node)?,
             };
-            cursor.to_value()?;
+            cursor.seek_value()?;
             let Some(at) = child else {
                 cursor.value(depth + 1)?;
                 continue;

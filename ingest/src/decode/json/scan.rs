@@ -98,8 +98,7 @@ impl<'a> Cursor<'a> {
     #[inline]
     pub(crate) fn take_key(&mut self, key: &[u8]) -> bool {
         let end = self.at + key.len();
-        let found =
-            self.bytes.get(self.at..end) == Some(key) && self.bytes.get(end) == Some(&b'"');
+        let found = self.bytes.get(self.at..end) == Some(key) && self.bytes.get(end) == Some(&b'"');
         if found {
             self.at = end + 1;
         }
@@ -285,20 +284,24 @@ impl<'a> Cursor<'a> {
 
     /// After an opening brace or a value in an object: the next key, with the cursor at its value, or none
     /// after the closing brace.
-    pub(crate) fn next_key(&mut self, first: &mut bool, entries: &mut usize) -> Scan<Option<Token>> {
-        if !self.to_key(first)? {
+    pub(crate) fn next_key(
+        &mut self,
+        first: &mut bool,
+        entries: &mut usize,
+    ) -> Scan<Option<Token>> {
+        if !self.seek_key(first)? {
             return Ok(None);
         }
         *entries += 1;
         let key = self.string()?;
-        self.to_value()?;
+        self.seek_value()?;
         Ok(Some(key))
     }
 
     /// After an opening brace or a value in an object: steps to behind the opening quote of the next key;
     /// false after the closing brace.
     #[inline]
-    pub(crate) fn to_key(&mut self, first: &mut bool) -> Scan<bool> {
+    pub(crate) fn seek_key(&mut self, first: &mut bool) -> Scan<bool> {
         self.skip_space();
         if self.take(b'}') {
             return Ok(false);
@@ -315,7 +318,7 @@ impl<'a> Cursor<'a> {
 
     /// After a key: steps to its value.
     #[inline]
-    pub(crate) fn to_value(&mut self) -> Scan<()> {
+    pub(crate) fn seek_value(&mut self) -> Scan<()> {
         self.skip_space();
         if !self.take(b':') {
             return self.fail("colon expected");

@@ -114,7 +114,10 @@ mod tests {
     #[test]
     fn fixed_settings_are_refused_all_at_once() {
         let servers = ("bootstrap.servers", "127.0.0.1:1");
-        assert_eq!(check(&[servers, ("sasl.mechanism", "PLAIN"), ("fetch.wait.max.ms", "9")]), Ok(()));
+        assert_eq!(
+            check(&[servers, ("sasl.mechanism", "PLAIN"), ("fetch.wait.max.ms", "9")]),
+            Ok(())
+        );
         for (key, ..) in FIXED {
             let message = check(&[servers, (key, "x")]).unwrap_err();
             assert!(message.starts_with(&format!("[kafka]: {key} is fixed by Otus")), "{message}");

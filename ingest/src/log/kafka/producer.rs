@@ -73,9 +73,7 @@ fn refused(topic: &str, error: KafkaError) -> Error {
             Error::invalid(format!("Kafka refuses the records for topic {topic:?}"))
         }
         Some(Code::QueueFull) => Error::busy("too many records wait to be sent to Kafka"),
-        _ => Error::unavailable(format!(
-            "the outcome of the append to topic {topic:?} is unknown"
-        )),
+        _ => Error::unavailable(format!("the outcome of the append to topic {topic:?} is unknown")),
     }
     .with_source(error)
 }

@@ -25,9 +25,20 @@ pub(super) enum Polled<'a> {
         text: String,
     },
     /// An error of the client as a whole.
-    Client { code: RDKafkaErrorCode, fatal: bool, text: String },
-    Rebalance { assign: bool, tps: Vec<TopicPartition> },
-    Log { level: c_int, facility: String, text: String },
+    Client {
+        code: RDKafkaErrorCode,
+        fatal: bool,
+        text: String,
+    },
+    Rebalance {
+        assign: bool,
+        tps: Vec<TopicPartition>,
+    },
+    Log {
+        level: c_int,
+        facility: String,
+        text: String,
+    },
     Other,
 }
 
@@ -246,7 +257,11 @@ pub(super) fn cached_high(client: *mut c::rd_kafka_t, tp: &TopicPartition) -> Op
 }
 
 /// Sets the leader epoch of an element of a partition list, so that a cut log is noticed.
-pub(super) fn set_leader_epoch(list: *mut c::rd_kafka_topic_partition_list_t, at: usize, epoch: i32) {
+pub(super) fn set_leader_epoch(
+    list: *mut c::rd_kafka_topic_partition_list_t,
+    at: usize,
+    epoch: i32,
+) {
     // SAFETY: the list is live and the element is within its count.
     unsafe {
         let Some(list) = list.as_ref() else { return };
@@ -271,7 +286,8 @@ pub(super) fn topic_ids(
         let api = c::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
         let options = c::rd_kafka_AdminOptions_new(client, api);
         let queue = c::rd_kafka_queue_new(client);
-        let names = c::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
+        let names =
+            c::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
         let mut problem: [c_char; 128] = [0; 128];
         c::rd_kafka_AdminOptions_set_request_timeout(
             options,

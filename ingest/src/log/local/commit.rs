@@ -29,7 +29,9 @@ pub(super) fn place(
     let placed = records.into_iter().map(|record| {
         let partition = match (record.partition, &record.key) {
             (Some(partition), _) if !(0..count).contains(&partition) => {
-                return Err(Error::invalid(format!("topic {topic:?} has no partition {partition}")));
+                return Err(Error::invalid(format!(
+                    "topic {topic:?} has no partition {partition}"
+                )));
             }
             (Some(partition), _) => partition,
             (None, Some(key)) => partition_of_key(key, count),
@@ -155,9 +157,10 @@ fn write(
 fn publish(shared: &Shared, ends: BTreeMap<(String, i32), i64>) {
     let mut state = shared.state.lock();
     for ((topic, partition), end) in ends {
-        let extent = state.topics.get_mut(&topic).and_then(|topic| {
-            topic.extents.get_mut(usize::try_from(partition).ok()?)
-        });
+        let extent = state
+            .topics
+            .get_mut(&topic)
+            .and_then(|topic| topic.extents.get_mut(usize::try_from(partition).ok()?));
         if let Some(extent) = extent {
             extent.high = end;
         }

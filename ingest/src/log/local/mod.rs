@@ -177,7 +177,11 @@ impl LocalLog {
     }
 
     /// As [`LocalLog::append`], on a thread that may block.
-    pub fn append_blocking(&self, topic: &str, records: Vec<AppendRecord>) -> Result<Vec<Appended>> {
+    pub fn append_blocking(
+        &self,
+        topic: &str,
+        records: Vec<AppendRecord>,
+    ) -> Result<Vec<Appended>> {
         let (queue, request, answer) = self.prepare(topic, records)?;
         queue.send(request).map_err(|_| closed())?;
         answer.blocking_recv().map_err(|_| unknown_outcome())?
@@ -449,8 +453,7 @@ impl RecordStore for LocalLog {
             Some(guard) => base_of(&guard.key().map_err(cannot)?)?,
             None => slice.next,
         };
-        let above =
-            record_key(number, partition, base)..record_key(number, partition, extent.high);
+        let above = record_key(number, partition, base)..record_key(number, partition, extent.high);
         for guard in self.shared.records.range(above) {
             let (key, value) = guard.into_inner().map_err(cannot)?;
             batch::read_into(&value, base_of(&key)?, slice)?;

@@ -189,9 +189,10 @@ impl LocalLog {
 
     fn set_low(&self, tp: &TopicPartition, low: i64) {
         let mut state = self.shared.state.lock();
-        let extent = state.topics.get_mut(&*tp.topic).and_then(|topic| {
-            topic.extents.get_mut(usize::try_from(tp.partition).ok()?)
-        });
+        let extent = state
+            .topics
+            .get_mut(&*tp.topic)
+            .and_then(|topic| topic.extents.get_mut(usize::try_from(tp.partition).ok()?));
         if let Some(extent) = extent {
             extent.low = extent.low.max(low);
         }

@@ -89,11 +89,7 @@ fn acknowledged_records_survive_without_a_close() {
 fn a_folder_has_one_owner_and_unknown_topics_are_refused() {
     let folder = Folder::new();
     let log = open(&folder);
-    let second = LocalLog::open(
-        &folder.0,
-        LocalOptions::default(),
-        Arc::new(ManualClock::new(0)),
-    );
+    let second = LocalLog::open(&folder.0, LocalOptions::default(), Arc::new(ManualClock::new(0)));
     assert_eq!(second.unwrap_err().kind(), ErrorKind::Busy);
     let missing = log.append_blocking("nope", vec![AppendRecord::value("x")]).unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::NotFound);
@@ -180,7 +176,8 @@ fn compaction_keeps_the_latest_of_each_key_and_leaves_holes() {
     let tp = TopicPartition::new("players", 0);
     let log = open(&folder);
     topic(&log, "players", 1, true);
-    let old = |record: AppendRecord| AppendRecord { timestamp_us: Some(-100_000_000_000), ..record };
+    let old =
+        |record: AppendRecord| AppendRecord { timestamp_us: Some(-100_000_000_000), ..record };
     for batch in [
         vec![keyed("a", Some("1")), keyed("b", Some("1")), old(keyed("gone", Some("1")))],
         vec![keyed("a", Some("2")), old(keyed("gone", None)), keyed("fresh", None)],
