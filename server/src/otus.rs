@@ -441,3 +441,6 @@ fn work(dataset: &Arc<Dataset>, stopped: &watch::Receiver<bool>) -> Result<Work>
     let tasks = vec![runtime.spawn(flusher), runtime.spawn(maintenance)];
     Ok(Work { runtime, tasks })
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use otus_engine::{Error, Result};
@@ -101,7 +102,7 @@ impl Faces {
         let http = self.http.local_addr().unwrap_or(unknown);
         let options = WireOptions { grace: GRACE, ..WireOptions::default() };
         let wire =
-            pgwire::serve(self.postgres, otus.sql().clone(), options, shutdown.child_token());
+            pgwire::serve(self.postgres, Arc::clone(otus.sql()), options, shutdown.child_token());
         let web = http::serve(self.http, otus.clone(), shutdown.child_token());
         let web = async move {
             if let Err(error) = web.await {

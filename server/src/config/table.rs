@@ -23,7 +23,6 @@ const RECORD_BYTES_MAX: usize = 1 << 20;
 /// A table and the places that later checks report to.
 pub(super) struct PlacedTable<'a> {
     pub(super) def: TableDef,
-    pub(super) node: Node<'a>,
     pub(super) rollups: Vec<Node<'a>>,
 }
 
@@ -104,7 +103,7 @@ pub(super) fn table<'a>(
         compile(compiler, &def, &columns, &measures, filter_node.as_ref());
     }
     let rollups = rollups.into_iter().map(|r| r.node).collect();
-    Some(PlacedTable { def, node: node.clone(), rollups })
+    Some(PlacedTable { def, rollups })
 }
 
 fn defs<T: Clone>(placed: &[Placed<'_, T>]) -> Vec<T> {

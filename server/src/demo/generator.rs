@@ -112,7 +112,7 @@ impl Generator {
             key: key.clone(),
             value: value_at..block.bytes.len(),
         });
-        let levelled = event.kind == Kind::SessionEnd && event.salt % 8 == 0;
+        let levelled = event.kind == Kind::SessionEnd && event.salt.is_multiple_of(8);
         if event.kind == Kind::PlayerRegistered || levelled {
             let value_at = block.bytes.len();
             self.writer.player(&mut block.bytes, event);

@@ -108,7 +108,7 @@ pub async fn run(args: DemoArgs) -> Result<ExitCode> {
     log.create(tables::PLAYERS_TOPIC, &TopicOptions { partitions: Some(1), keyed: true })?;
     let clock = Arc::clone(otus.dataset().clock());
     let producer = Producer::new(log, clock, SEED, args.rate, HISTORY_MS)?;
-    let (progress, from_ms) = (producer.progress(), producer.from_ms());
+    let (progress, from_ms) = (producer.progress(), producer.begins_at_ms());
     greet(&args, &serving, is_new, from_ms);
     let (stop_producer, stopped) = sync_channel::<()>(0);
     let thread = std::thread::Builder::new()

@@ -88,7 +88,7 @@ impl Producer {
     }
 
     /// Where it begins, milliseconds.
-    pub(super) fn from_ms(&self) -> i64 {
+    pub(super) fn begins_at_ms(&self) -> i64 {
         self.from_ms
     }
 

@@ -97,31 +97,34 @@ async fn measure(request: Request, next: Next) -> Response {
     response
 }
 
-/// 200 once everything that the logs held at the start is visible and no topic is mostly rejected.
+/// 200 once everything that the logs held at the start is visible, unless a topic is mostly rejected or a
+/// partition has stopped.
 async fn ready(State(shared): State<Shared>) -> Response {
     let ingest = shared.otus.ingest();
     let partitions = ingest.status();
-    let rejecting: Vec<_> = partitions
+    // What needs an operator: a partition that has stopped, a topic that is mostly rejected.
+    let ailing: Vec<_> = partitions
         .iter()
-        .filter(|p| p.state.name() == "rejecting")
+        .filter(|p| matches!(p.state.name(), "rejecting" | "stopped"))
         .map(|p| {
             serde_json::json!({
                 "table": p.table_name,
                 "topic": p.topic,
                 "partition": p.partition,
+                "state": p.state.name(),
                 "reason": p.state.reason(),
             })
         })
         .collect();
     let is_caught_up = ingest.caught_up_once();
-    let is_ready = is_caught_up && rejecting.is_empty();
+    let is_ready = is_caught_up && ailing.is_empty();
     let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let lag: i64 = partitions.iter().filter_map(|p| p.lag).sum();
     let body = serde_json::json!({
         "ready": is_ready,
         "caught_up": is_caught_up,
         "lag": lag,
-        "rejecting": rejecting,
+        "ailing": ailing,
     });
     (status, axum::Json(body)).into_response()
 }

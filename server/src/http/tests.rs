@@ -186,7 +186,7 @@ async fn a_topic_of_rubbish_is_not_ready() {
     let rejecting = async {
         loop {
             let (status, body) = served.get("/readyz").await;
-            if status == 503 && body.contains("\"rejecting\":[{") {
+            if status == 503 && body.contains("\"state\":\"rejecting\"") {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
