@@ -269,7 +269,7 @@ fn open_topics(
         let group = config.group.clone().unwrap_or_else(named);
         let kafka = KafkaConfig::new(properties, group)?;
         let log = KafkaLog::new(&kafka, &selection)?;
-        return Ok((Some(Box::new(log)), Writer::Kafka(KafkaProducer::new(&kafka)?)));
+        return Ok((Some(Box::new(log)), Writer::Kafka(KafkaProducer::new(&kafka))));
     }
     let Some(dir) = &config.local_dir else {
         if tables.is_empty() {

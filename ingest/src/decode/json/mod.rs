@@ -176,34 +176,29 @@ impl Walk {
     ) -> Result<(), Malformed> {
         cursor.open(depth)?;
         let mut first = true;
-        let mut guess = 0;
+        let mut before = None;
         while cursor.seek_key(&mut first)? {
-            let child = match self.guessed(cursor, node, guess) {
-                Some(at) => Some(at),
-                None => self.looked_up(cursor, text, node)?,
+            let guess = self.tree.guess(node, before).filter(|(_, key)| cursor.take_key(key));
+            let at = match guess {
+                Some((at, _)) => at,
+                None => match self.looked_up(cursor, text, node)? {
+                    Some(at) => {
+                        self.tree.learn(node, before, at);
+                        at
+                    }
+                    None => {
+                        cursor.seek_value()?;
+                        cursor.value(depth + 1)?;
+                        continue;
+                    }
+                },
             };
             cursor.seek_value()?;
-            let Some(at) = child else {
-                cursor.value(depth + 1)?;
-                continue;
-            };
-            guess = at + 1;
             let child = self.tree.child_at(node, at);
+            before = Some(child);
             self.field(cursor, text, child, depth + 1, offset)?;
         }
         Ok(())
-    }
-
-    /// The next child in the order of the record before, or the one after.
-    #[inline]
-    fn guessed(&self, cursor: &mut Cursor<'_>, node: NodeId, guess: usize) -> Option<usize> {
-        for at in [guess, guess + 1] {
-            let (_, key) = self.tree.guess(node, at)?;
-            if cursor.take_key(key) {
-                return Some(at);
-            }
-        }
-        None
     }
 
     fn looked_up(

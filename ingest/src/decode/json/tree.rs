@@ -1,7 +1,9 @@
 //! The declared fields of a table as a tree of keys, plus the undeclared keys met so far. Keys of records
-//! usually come in the same order, so the next child is guessed before any look-up.
+//! usually come in the same order, so each key remembers which one followed it last, and that one is tried
+//! before any look-up.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use otus_engine::log::op::FieldSeen;
 use otus_engine::position::TopicPartition;
@@ -15,6 +17,27 @@ const UNDECLARED_KEY_BYTES: usize = 128;
 /// Names of the JSON types, in the order of the counters.
 const JSON_TYPES: [&str; 6] = ["string", "number", "boolean", "object", "array", "null"];
 
+/// FNV-1a: short keys, and few enough that nobody gains by making them collide.
+#[derive(Debug, Clone)]
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Hasher for Fnv {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 /// Index of a node in its tree.
 pub(crate) type NodeId = usize;
 
@@ -26,7 +49,11 @@ struct Node {
     key: Box<[u8]>,
     path: String,
     children: Vec<NodeId>,
-    by_key: HashMap<Box<[u8]>, usize>,
+    by_key: HashMap<Box<[u8]>, usize, BuildHasherDefault<Fnv>>,
+    /// Place of the child that came first last time.
+    first_child: usize,
+    /// Place of the sibling that followed this one last time.
+    next: usize,
     /// Columns that take this very value.
     columns: Vec<usize>,
     /// Columns at or below this node.
@@ -75,11 +102,24 @@ impl Tree {
         node.by_key.get(key).map(|at| node.children[*at])
     }
 
-    /// The child at `at` in order of declaration, with its key if that can be matched byte by byte.
+    /// The place and key of the child that is likely to come after `before`, if that key can be matched byte by
+    /// byte.
     #[inline]
-    pub(crate) fn guess(&self, node: NodeId, at: usize) -> Option<(NodeId, &[u8])> {
-        let child = *self.nodes[node].children.get(at)?;
-        self.nodes[child].plain.then(|| (child, &*self.nodes[child].key))
+    pub(crate) fn guess(&self, node: NodeId, before: Option<NodeId>) -> Option<(usize, &[u8])> {
+        let at = match before {
+            None => self.nodes[node].first_child,
+            Some(before) => self.nodes[before].next,
+        };
+        let child = &self.nodes[*self.nodes[node].children.get(at)?];
+        child.plain.then_some((at, &*child.key))
+    }
+
+    /// Remembers that the child at `at` came after `before`.
+    pub(crate) fn learn(&mut self, node: NodeId, before: Option<NodeId>, at: usize) {
+        match before {
+            None => self.nodes[node].first_child = at,
+            Some(before) => self.nodes[before].next = at,
+        }
     }
 
     /// The place of the child with this key among its siblings. An unknown key is remembered while there is
@@ -164,7 +204,8 @@ impl Tree {
         let above = &self.nodes[parent].path;
         let path = if above.is_empty() { name.to_string() } else { format!("{above}.{name}") };
         let plain = key.iter().all(|b| *b != b'"' && *b != b'\\' && *b >= 0x20);
-        self.nodes.push(Node { key: key.into(), path, declared, plain, ..Node::default() });
+        let next = self.nodes[parent].children.len() + 1;
+        self.nodes.push(Node { key: key.into(), path, declared, plain, next, ..Node::default() });
         let siblings = &mut self.nodes[parent];
         siblings.by_key.insert(key.into(), siblings.children.len());
         siblings.children.push(id);

@@ -70,6 +70,11 @@ impl KafkaConfig {
         Ok(config)
     }
 
+    /// Why a property cannot be configured, if Otus fixes it.
+    pub fn fixed_reason(property: &str) -> Option<&'static str> {
+        FIXED.iter().find(|(key, ..)| *key == property).map(|(_, _, why)| *why)
+    }
+
     pub(super) fn consumer(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         self.fill(&mut config, &CONSUMER_DEFAULTS);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use otus_engine::{Error, Result};
+use parking_lot::Mutex;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
@@ -14,9 +15,10 @@ use crate::log::append::{AppendRecord, Appended};
 /// Longest wait for room in the producer's queue.
 const QUEUE_WAIT: Duration = Duration::from_secs(10);
 
-/// See the module. The connection is made with the first append.
+/// See the module. The client is made with the first append: most processes never append.
 pub struct KafkaProducer {
-    producer: FutureProducer,
+    config: KafkaConfig,
+    producer: Mutex<Option<FutureProducer>>,
 }
 
 impl std::fmt::Debug for KafkaProducer {
@@ -27,16 +29,27 @@ impl std::fmt::Debug for KafkaProducer {
 
 impl KafkaProducer {
     /// A producer for the configured cluster.
-    pub fn new(config: &KafkaConfig) -> Result<Self> {
-        let producer = config
+    pub fn new(config: &KafkaConfig) -> Self {
+        Self { config: config.clone(), producer: Mutex::new(None) }
+    }
+
+    fn client(&self) -> Result<FutureProducer> {
+        let mut slot = self.producer.lock();
+        if let Some(producer) = slot.as_ref() {
+            return Ok(producer.clone());
+        }
+        let producer: FutureProducer = self
+            .config
             .producer()
             .create()
             .map_err(|e| Error::invalid("the Kafka producer cannot be made").with_source(e))?;
-        Ok(Self { producer })
+        *slot = Some(producer.clone());
+        Ok(producer)
     }
 
     /// Appends records and waits until all are durable. On an error some may have been.
     pub async fn append(&self, topic: &str, records: Vec<AppendRecord>) -> Result<Vec<Appended>> {
+        let producer = self.client()?;
         let sends = records.iter().map(|record| {
             let mut headers = OwnedHeaders::new();
             for (key, value) in &record.headers {
@@ -50,7 +63,7 @@ impl KafkaProducer {
                 timestamp: record.timestamp_us.map(|us| us.div_euclid(1_000)),
                 headers: (!record.headers.is_empty()).then_some(headers),
             };
-            self.producer.send(message, QUEUE_WAIT)
+            producer.send(message, QUEUE_WAIT)
         });
         let mut places = Vec::with_capacity(records.len());
         for delivered in join_all(sends).await {

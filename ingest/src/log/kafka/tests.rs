@@ -40,7 +40,7 @@ async fn records_come_with_their_end() {
     let cluster = MockCluster::new(1).unwrap();
     cluster.create_topic("events", 1, 1).unwrap();
     let config = config(&cluster.bootstrap_servers());
-    let producer = KafkaProducer::new(&config).unwrap();
+    let producer = KafkaProducer::new(&config);
     let record = |n: i32| AppendRecord {
         key: Some(format!("k{n}").into()),
         headers: vec![("h".into(), Some("v".into())), ("none".into(), None)],
