@@ -16,7 +16,7 @@ use otus_engine::snapshot::Snapshot;
 use otus_engine::time::Granularity;
 
 use crate::provider::{self, RawTable, SYSTEM_SCHEMA, SYSTEM_TABLES};
-pub(crate) use pg::PgTables;
+pub(crate) use pg::{PgTables, visible};
 
 /// Name of the schema that stands for the search path.
 pub(crate) const PATH_SCHEMA: &str = "$path";

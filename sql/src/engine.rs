@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use crate::catalog::PgTables;
 use crate::error::{SqlError, SqlResult};
 use crate::session::{Session, SessionOptions};
+use crate::plan::SearchPath;
 use crate::state;
 
 /// Stack of a query thread, bytes: plans are walked by recursion.
@@ -44,6 +45,8 @@ pub struct SqlConfig {
     pub database: String,
     /// Time zone of a new session.
     pub timezone: String,
+    /// Longest time of a statement of a new session, if bounded.
+    pub statement_timeout: Option<std::time::Duration>,
 }
 
 impl Default for SqlConfig {
@@ -57,6 +60,7 @@ impl Default for SqlConfig {
             metadata_cache_bytes: 256 << 20,
             database: "otus".into(),
             timezone: "UTC".into(),
+            statement_timeout: None,
         }
     }
 }
@@ -140,6 +144,7 @@ impl SqlEngine {
             Arc::clone(&self.template),
         );
         state.register_catalog_list(catalog);
+        state.config_mut().set_extension(Arc::new(SearchPath(search_path.to_vec())));
         state
     }
 

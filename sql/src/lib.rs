@@ -22,6 +22,7 @@ pub mod pull;
 mod session;
 mod state;
 mod statement;
+mod zone;
 
 pub use compile::SqlCompiler;
 pub use engine::{SqlConfig, SqlEngine};

@@ -18,13 +18,28 @@ use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 use futures::StreamExt;
 
 use crate::error::{SqlError, SqlResult};
+use crate::{catalog, function};
 use crate::statement::{Explain, Plannable, name_outputs};
 
 /// Plans a query. Nothing is optimised yet, and parameters are still open.
 pub(crate) async fn logical(state: &SessionState, query: &Plannable) -> SqlResult<LogicalPlan> {
     let statement = dialect(query);
-    plan(state, statement).await
+    let asks = query.catalog_text.as_ref().is_some_and(|t| t.contains("pg_table_is_visible"));
+    if !asks {
+        return plan(state, statement).await;
+    }
+    let path = state.config().get_extension::<SearchPath>();
+    let path = path.map(|p| p.0.clone()).unwrap_or_default();
+    let oids = catalog::visible(state, &path).await.map_err(SqlError::from)?;
+    let mut state = state.clone();
+    function::register_visible(&mut state, oids)?;
+    plan(&state, statement).await
 }
+
+/// The schemas of unqualified names, in the configuration of a state.
+#[derive(Debug)]
+pub(crate) struct SearchPath(pub(crate) Vec<String>);
+
 
 /// Plans an EXPLAIN of a query.
 pub(crate) async fn explain(

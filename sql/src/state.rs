@@ -67,6 +67,7 @@ fn build(
     let mut state = SessionStateBuilder::new_from_existing(context.state())
         .with_type_planner(Arc::new(Types::default()))
         .with_table_factories(std::collections::HashMap::default())
+        .with_analyzer_rule(Arc::new(crate::zone::SessionZone))
         .build();
     function::register(&mut state).map_err(SqlError::from)?;
     Ok(state)

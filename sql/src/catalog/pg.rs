@@ -1,14 +1,19 @@
 //! The Postgres catalogue, by the tables of datafusion-pg-catalog over what the dataset serves now. One
 //! instance serves all sessions, so that object ids stay the same between queries.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::array::AsArray;
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Int32Type, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::SchemaProvider;
 use datafusion::datasource::TableType;
 use datafusion::error::Result as DfResult;
+use datafusion::execution::SessionState;
+use datafusion::physical_plan::collect;
 use datafusion_pg_catalog::pg_catalog::catalog_info::CatalogInfo;
 use datafusion_pg_catalog::pg_catalog::context::{PgCatalogContextProvider, Role};
 use datafusion_pg_catalog::pg_catalog::{PgCatalogSchemaProvider, PgCatalogStaticTables};
@@ -35,6 +40,26 @@ impl PgTables {
     pub(crate) fn schema(&self) -> Arc<dyn SchemaProvider> {
         Arc::clone(&self.0)
     }
+}
+
+/// Object ids of the tables and views that unqualified names reach along a search path, for
+/// `pg_table_is_visible`.
+pub(crate) async fn visible(state: &SessionState, path: &[String]) -> DfResult<HashSet<i32>> {
+    let schemas: Vec<_> = path.iter().map(|s| format!("'{}'", s.replace('\'', "''"))).collect();
+    let listed = format!("'{PG_SCHEMA}', {}", schemas.join(", "));
+    let sql = format!(
+        "SELECT c.oid FROM {PG_SCHEMA}.pg_class c JOIN {PG_SCHEMA}.pg_namespace n \
+         ON n.oid = c.relnamespace WHERE n.nspname IN ({})",
+        listed.trim_end_matches(", ")
+    );
+    let plan = state.create_logical_plan(&sql).await?;
+    let physical = state.create_physical_plan(&plan).await?;
+    let mut oids = HashSet::new();
+    for batch in collect(physical, state.task_ctx()).await? {
+        let column = cast(batch.column(0), &DataType::Int32)?;
+        oids.extend(column.as_primitive::<Int32Type>().iter().flatten());
+    }
+    Ok(oids)
 }
 
 /// The one role that the catalogue shows; accounts are the server's.

@@ -150,7 +150,7 @@ fn missing_column(field: &Column, valid: &[Column]) -> SqlError {
     let error =
         SqlError::new(sqlstate::UNDEFINED_COLUMN, format!("column {shown} does not exist"));
     let same = valid.iter().find(|v| v.name != field.name && v.name.eq_ignore_ascii_case(&field.name));
-    if let Some(same) = same {
+    if let Some(same) = same.filter(|s| s.name.chars().any(char::is_uppercase)) {
         return error.with_hint(format!(
             "unquoted names are read in lower case: write \"{}\" with the quotes",
             same.name

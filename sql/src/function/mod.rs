@@ -5,6 +5,7 @@ mod bucket;
 mod postgres;
 mod session;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use datafusion::error::Result as DfResult;
@@ -25,6 +26,12 @@ pub(crate) fn register(state: &mut SessionState) -> DfResult<()> {
         state.register_udf(Arc::new(udf))?;
     }
     aggregate::register(state)
+}
+
+/// Registers `pg_table_is_visible` for one statement that asks for it.
+pub(crate) fn register_visible(state: &mut SessionState, oids: HashSet<i32>) -> SqlResult<()> {
+    let udf = Arc::new(postgres::visible(oids));
+    state.register_udf(udf).map(|_| ()).map_err(SqlError::from)
 }
 
 /// Registers what answers for one session.

@@ -1,10 +1,11 @@
 //! Small functions of Postgres that tools call and that have one answer here.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, StringArray};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Int64Type};
+use arrow::datatypes::{DataType, Int32Type, Int64Type};
 use datafusion::common::ScalarValue;
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::{
@@ -105,6 +106,52 @@ pub(super) fn all() -> Vec<ScalarUDF> {
     list
 }
 
+/// `pg_table_is_visible(oid)` over the ids that the search path reaches.
+pub(super) fn visible(oids: HashSet<i32>) -> ScalarUDF {
+    let signature = Signature::any(1, Volatility::Stable);
+    ScalarUDF::from(Visible { oids: Arc::new(oids), signature })
+}
+
+#[derive(Debug)]
+struct Visible {
+    oids: Arc<HashSet<i32>>,
+    signature: Signature,
+}
+
+impl PartialEq for Visible {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.oids, &other.oids)
+    }
+}
+impl Eq for Visible {}
+impl std::hash::Hash for Visible {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.oids).hash(state);
+    }
+}
+
+impl ScalarUDFImpl for Visible {
+    fn name(&self) -> &'static str {
+        "pg_table_is_visible"
+    }
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+    fn return_type(&self, _: &[DataType]) -> DfResult<DataType> {
+        Ok(DataType::Boolean)
+    }
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        let arrays = ColumnarValue::values_to_arrays(&args.args)?;
+        let Some(ids) = arrays.first() else {
+            return Ok(ColumnarValue::Scalar(ScalarValue::Boolean(None)));
+        };
+        let ids = cast(ids, &DataType::Int32)?;
+        let seen = ids.as_primitive::<Int32Type>().iter();
+        let seen: BooleanArray = seen.map(|id| id.map(|id| self.oids.contains(&id))).collect();
+        Ok(ColumnarValue::Array(Arc::new(seen)))
+    }
+}
+
 /// `pg_size_pretty(bytes)`.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct PrettySize(Signature);
@@ -133,7 +180,6 @@ impl ScalarUDFImpl for PrettySize {
         };
         let pretty: StringArray =
             sizes.as_primitive::<Int64Type>().iter().map(|size| size.map(pretty)).collect();
-        debug_assert_eq!(pretty.len(), sizes.len());
         Ok(ColumnarValue::Array(Arc::new(pretty)))
     }
 }

@@ -2,6 +2,7 @@
 //! views, system tables. Files are pruned here on what the log knows of them, without opening one.
 
 mod bounds;
+mod hot;
 mod prune;
 mod raw;
 mod rollup;

@@ -39,6 +39,8 @@ impl fmt::Debug for RawTable {
 struct Pieces {
     files: Vec<Arc<FileEntry>>,
     batches: Vec<arrow::array::RecordBatch>,
+    /// Least and greatest event time of `batches`.
+    hot: Option<(i64, i64)>,
     cut: bool,
 }
 
@@ -67,7 +69,9 @@ impl RawTable {
         let cut = horizon > i64::MIN
             && (files.iter().any(|f| before(f.time)) || chunks.iter().any(|c| before(c.time_range())));
         let batches = chunks.iter().flat_map(|c| c.batches().iter().cloned()).collect();
-        Ok(Pieces { files, batches, cut })
+        let ranges = chunks.iter().filter_map(|c| c.time_range());
+        let hot = ranges.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
+        Ok(Pieces { files, batches, hot, cut })
     }
 }
 
@@ -95,7 +99,7 @@ impl TableProvider for RawTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let Pieces { files, batches, cut } = self.pieces(session, filters)?;
+        let Pieces { files, batches, hot, cut } = self.pieces(session, filters)?;
         let wanted = projection.map_or(self.table.schema.fields().len(), Vec::len);
         let with_time = projection.filter(|p| cut && !p.contains(&self.table.time_index)).map(|p| {
             p.iter().copied().chain([self.table.time_index]).collect::<Vec<_>>()
@@ -112,8 +116,8 @@ impl TableProvider for RawTable {
         if !files.is_empty() {
             plans.push(scan.parquet(&files)?);
         }
-        if !batches.is_empty() {
-            plans.push(scan.memory(batches)?);
+        if let Some(bounds) = hot {
+            plans.push(scan.hot(batches, self.table.time_index, bounds)?);
         }
         let plan = scan.union(plans)?;
         match self.snapshot.horizon_us(self.table.id) {

@@ -25,10 +25,11 @@ use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 use datafusion::scalar::ScalarValue;
-use otus_engine::log::op::FileEntry;
+use otus_engine::log::op::{FileEntry, StatValue};
 use otus_engine::snapshot::Snapshot;
 
 use super::bounds;
+use super::hot::{Bound, HotSource};
 use crate::error::SqlError;
 
 /// Columns from which a projection counts as wide: late materialisation pays then.
@@ -123,6 +124,30 @@ impl Scan<'_> {
 
     /// Reads batches in memory; their schema is brought up to date by name.
     pub(super) fn memory(&self, batches: Vec<RecordBatch>) -> DfResult<Arc<dyn ExecutionPlan>> {
+        Ok(DataSourceExec::from_data_source(self.memory_source(batches)?))
+    }
+
+    /// As [`Self::memory`], for batches whose least and greatest value in the time column are known.
+    pub(super) fn hot(
+        &self,
+        batches: Vec<RecordBatch>,
+        time: usize,
+        bounds: (i64, i64),
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let source = self.memory_source(batches)?;
+        let field = self.schema.field(time);
+        let value = |us| bounds::scalar(&StatValue::Int(us), field.data_type());
+        let column = self.columns().iter().position(|c| *c == time);
+        Ok(match (column, value(bounds.0), value(bounds.1)) {
+            (Some(column), Some(min), Some(max)) => {
+                let bound = Bound { column, min, max };
+                DataSourceExec::from_data_source(HotSource::new(source, bound))
+            }
+            _ => DataSourceExec::from_data_source(source),
+        })
+    }
+
+    fn memory_source(&self, batches: Vec<RecordBatch>) -> DfResult<MemorySourceConfig> {
         let batches = batches
             .into_iter()
             .map(|batch| adapt(batch, self.schema))
@@ -146,7 +171,7 @@ impl Scan<'_> {
             Arc::clone(self.schema),
             self.projection.cloned(),
         )?;
-        Ok(DataSourceExec::from_data_source(source.with_show_sizes(false)))
+        Ok(source.with_show_sizes(false))
     }
 
     /// One plan of several, or an empty one.

@@ -25,8 +25,8 @@ use tokens::Tokens;
 pub(crate) const STATEMENT_BYTES_MAX: usize = 4 << 20;
 /// Most levels of brackets.
 pub(crate) const NESTING_MAX: usize = 100;
-/// Most operators in a row at one level of brackets.
-pub(crate) const OPERATORS_MAX: usize = 3_000;
+/// Most operators in a row at one level of brackets. Planning takes time with the square of it and more.
+pub(crate) const OPERATORS_MAX: usize = 1_000;
 
 /// One parsed statement that the allow-list accepts. It holds names only: nothing is resolved yet.
 #[derive(Clone)]

@@ -59,9 +59,10 @@ async fn counts_and_bounds_fold_without_reading_files() {
     let rows = world.rows("SELECT count(*), max(ts), min(user_id) FROM events").await;
     assert_eq!(rows[0], ["1000", "2026-03-01T05:33:00Z", "0"]);
     world.append(1);
-    let plan = world.explain("SELECT count(*) FROM events").await;
+    let plan = world.explain("SELECT count(*), max(ts) FROM events").await;
     assert!(!plan.contains("parquet"), "{plan}");
-    assert_eq!(world.value("SELECT count(*) FROM events").await, "1001");
+    let rows = world.rows("SELECT count(*), max(ts) FROM events").await;
+    assert_eq!(rows[0], ["1001", "2026-03-01T05:33:20Z"]);
 }
 
 #[tokio::test]
@@ -117,6 +118,28 @@ async fn names_and_values_are_those_of_postgres() {
         world.rows("SELECT sum(user_id) OVER (ORDER BY ts ROWS 1 PRECEDING) FROM events ORDER BY ts LIMIT 3").await,
         [["0"], ["1"], ["3"]]
     );
+}
+
+#[tokio::test]
+async fn days_and_texts_follow_the_time_zone_of_the_session() {
+    let world = World::filled().await;
+    let query = "SELECT date_trunc('day', ts), extract(hour FROM min(ts)), count(*) FROM events GROUP BY 1 ORDER BY 1";
+    let utc = world.rows(query).await;
+    assert_eq!(utc, [["2026-03-01T00:00:00Z", "0", "3200"]]);
+    world.rows("SET TIME ZONE 'America/New_York'").await;
+    let local = world.rows(query).await;
+    // 5 hours of 180 rows belong to the local day before.
+    assert_eq!(
+        local,
+        [["2026-02-28T05:00:00Z", "19", "900"], ["2026-03-01T05:00:00Z", "0", "2300"]]
+    );
+    assert_eq!(world.value("SELECT count(*) FROM events WHERE ts >= '2026-03-01'").await, "2300");
+    assert_eq!(world.value("SELECT count(*) FROM events WHERE ts >= '2026-03-01T00:00:00Z'").await, "3200");
+    assert_eq!(world.value("SELECT min(ts)::date FROM events").await, "2026-02-28");
+    let weeks = "SELECT date_trunc('week', ts), count(*) FROM events GROUP BY 1 ORDER BY 1";
+    assert_eq!(world.rows(weeks).await[0][0], "2026-02-23T05:00:00Z");
+    world.rows("RESET TIME ZONE").await;
+    assert_eq!(world.rows(query).await, utc);
 }
 
 #[tokio::test]
