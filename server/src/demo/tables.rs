@@ -62,7 +62,7 @@ dimensions  = ["country", "platform", "client_version", "is_new"]
 /// Queries worth trying, with what they show.
 pub(super) const QUERIES: [(&str, &str); 3] = [
     (
-        "who plays what this week (answered from a rollup)",
+        "who plays what this week",
         "SELECT game, count(*) AS events, approx_distinct(player_id) AS players, sum(amount) AS revenue\n  \
          FROM game_events WHERE time >= now() - interval '7 days' GROUP BY game ORDER BY events DESC;",
     ),
