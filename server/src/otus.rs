@@ -380,6 +380,7 @@ fn sql_config(config: &Config) -> SqlConfig {
     if let Some(threads) = config.query.threads {
         sql.threads = threads;
     }
+    sql.statement_timeout = config.query.timeout;
     sql
 }
 

@@ -20,6 +20,7 @@ use otus_engine::dataset::FlushLimits;
 use otus_engine::expr::ExpressionCompiler;
 use otus_engine::store::StorageConfig;
 use otus_engine::{Error, Result};
+use otus_ingest::log::kafka::KafkaConfig;
 use otus_ingest::log::local::LocalOptions;
 
 pub use problem::{Problem, Problems, Severity};
@@ -35,18 +36,6 @@ const POSTGRES_DEFAULT: &str = "127.0.0.1:5433";
 const HTTP_DEFAULT: &str = "127.0.0.1:8080";
 /// Time that a stopping server gives to the last flush.
 const SHUTDOWN_DEFAULT: Duration = Duration::from_secs(30);
-
-/// Properties of librdkafka that Otus sets itself: positions are committed with the rows, so these are not
-/// free.
-const FIXED_KAFKA_PROPERTIES: [&str; 7] = [
-    "auto.offset.reset",
-    "enable.auto.commit",
-    "enable.auto.offset.store",
-    "enable.partition.eof",
-    "partition.assignment.strategy",
-    "group.protocol",
-    "group.id",
-];
 
 /// Everything that one file declares.
 #[derive(Clone)]
@@ -253,6 +242,8 @@ fn kafka(section: &Section<'_>) -> BTreeMap<String, String> {
             "\"bootstrap.servers\" is missing",
             "for example bootstrap.servers = \"localhost:9092\"",
         );
+    } else if let Err(error) = KafkaConfig::new(&properties, "otus".into()) {
+        section.error_hint(error.to_string(), "librdkafka's CONFIGURATION.md lists its properties");
     }
     properties
 }
@@ -268,11 +259,9 @@ fn collect_properties(prefix: &str, section: &Section<'_>, into: &mut BTreeMap<S
             continue;
         }
         let Some((name, value)) = property(&name, &node) else { continue };
-        if FIXED_KAFKA_PROPERTIES.contains(&name.as_str()) {
-            node.error_hint(
-                format!("property {name:?} is fixed by Otus"),
-                "positions are committed with the rows, so this setting is not free; remove it",
-            );
+        if let Some(why) = KafkaConfig::fixed_reason(&name) {
+            node.error_hint(format!("property {name:?} is fixed by Otus: {why}"), "remove it");
+            continue;
         }
         into.insert(name, value);
     }
@@ -344,7 +333,13 @@ fn check_collisions(tables: &[PlacedTable<'_>]) {
     let mut owners: BTreeMap<(&str, String), String> = BTreeMap::new();
     for table in tables {
         let key = (table.def.schema.as_str(), table.def.name.clone());
-        owners.insert(key, format!("table {:?}", table.def.name));
+        if owners.insert(key, format!("table {:?}", table.def.name)).is_some() {
+            let name = table.def.qualified_name();
+            table.node.error_hint(
+                format!("there is another table {name:?}"),
+                "give one of them another name or schema",
+            );
+        }
     }
     for table in tables {
         for (rollup, node) in table.def.rollups.iter().zip(&table.rollups) {

@@ -23,6 +23,7 @@ const RECORD_BYTES_MAX: usize = 1 << 20;
 /// A table and the places that later checks report to.
 pub(super) struct PlacedTable<'a> {
     pub(super) def: TableDef,
+    pub(super) node: Node<'a>,
     pub(super) rollups: Vec<Node<'a>>,
 }
 
@@ -40,6 +41,9 @@ pub(super) fn table<'a>(
         tables.report_key(name, Severity::Warning, message, &hint);
     }
     let section = node.section()?;
+    // The key is the name, unless tables of several schemas share one.
+    let own_name = section.take("name").and_then(|n| table_name(&n));
+    let name = own_name.as_deref().unwrap_or(name);
     let description = section.take("description").and_then(|n| n.text());
     let schema = schema_name(&section);
     let source = source(&section);
@@ -103,11 +107,20 @@ pub(super) fn table<'a>(
         compile(compiler, &def, &columns, &measures, filter_node.as_ref());
     }
     let rollups = rollups.into_iter().map(|r| r.node).collect();
-    Some(PlacedTable { def, rollups })
+    Some(PlacedTable { def, node: node.clone(), rollups })
 }
 
 fn defs<T: Clone>(placed: &[Placed<'_, T>]) -> Vec<T> {
     placed.iter().map(|p| p.def.clone()).collect()
+}
+
+fn table_name(node: &Node<'_>) -> Option<String> {
+    let name = node.text()?;
+    if let Some((message, hint)) = names::refusal(&name) {
+        node.error_hint(message, hint);
+        return None;
+    }
+    Some(name)
 }
 
 fn schema_name(section: &Section<'_>) -> String {

@@ -164,8 +164,8 @@ small = { type = "smallint", default = 70000 }
         r#"
 otus.toml:2:2: error: storge: unknown key "storge"
     hint: did you mean "storage"?
-otus.toml:6:12: error: kafka.group.id: property "group.id" is fixed by Otus
-    hint: positions are committed with the rows, so this setting is not free; remove it
+otus.toml:6:12: error: kafka.group.id: property "group.id" is fixed by Otus: Otus names the group after the dataset
+    hint: remove it
 otus.toml:7:17: error: kafka.sasl.password: environment variable "NOT_SET" is not set
 otus.toml:8:16: error: kafka.ssl.key_file: file "/nowhere" cannot be read: no such file
 otus.toml:9:9: error: tables.edits: "time" is missing
@@ -237,6 +237,35 @@ otus.toml:18:19: error: tables.t.rollups.s: its view "s_day" collides with table
     hint: rename the rollup
 otus.toml:24:6: error: tables.s_day.columns.at: the event-time column "at" is date
     hint: declare it as timestamptz, or as timestamp if it has no zone"#,
+    );
+}
+
+#[test]
+fn tables_of_two_schemas_may_share_a_name() {
+    let table = |key: &str, schema: &str| {
+        format!(
+            "[tables.{key}]\nname = \"orders\"\nschema = \"{schema}\"\ntopic = \"{key}\"\n\
+             time = \"at\"\n[tables.{key}.columns]\nat = \"timestamptz\"\n"
+        )
+    };
+    let config = read(&(table("north", "n") + &table("south", "s"))).unwrap();
+    let names: Vec<_> = config.tables.iter().map(|t| t.qualified_name()).collect();
+    assert_eq!(names, ["n.orders", "s.orders"]);
+    let problems = read(&(table("north", "n") + &table("south", "n"))).expect_err("refused");
+    assert_eq!(
+        problems.to_string(),
+        "otus.toml:8:9: error: tables.south: there is another table \"n.orders\"\n    \
+         hint: give one of them another name or schema"
+    );
+}
+
+#[test]
+fn kafka_properties_are_those_of_the_client() {
+    refused(
+        "[kafka]\nbootstrap.servers = \"b:9092\"\nbootstrop.servers = \"b\"\n",
+        "otus.toml:1:2: error: kafka: [kafka] has a setting that the Kafka client refuses: Client \
+         config error: No such configuration property: \"bootstrop.servers\" bootstrop.servers b\n    \
+         hint: librdkafka's CONFIGURATION.md lists its properties",
     );
 }
 

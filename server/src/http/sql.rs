@@ -61,12 +61,11 @@ pub(super) async fn sql(
         )
         .with("hint", "for example {\"query\": \"SELECT 1\", \"params\": []}")
     })?;
-    let mut settings = request.settings;
-    if let Some(timeout) = shared.otus.config().query.timeout {
-        let millis = timeout.as_millis().to_string();
-        settings.entry("statement_timeout".to_string()).or_insert(millis);
-    }
-    let options = SessionOptions { user: "otus".into(), settings, ..SessionOptions::default() };
+    let options = SessionOptions {
+        user: "otus".into(),
+        settings: request.settings,
+        ..SessionOptions::default()
+    };
     let session = Arc::new(shared.otus.sql().session(options));
     let params = request.params.iter().map(scalar).collect::<Result<Vec<_>, _>>()?;
     let statements = session.parse(&request.query)?;

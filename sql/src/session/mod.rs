@@ -87,7 +87,10 @@ impl Session {
         let mut reports = Vec::new();
         settings.fix("session_authorization", &options.user);
         let zone = engine.config().timezone.clone();
-        let start = [("TimeZone".to_string(), zone)].into_iter().chain(options.settings);
+        let timeout = engine.config().statement_timeout;
+        let timeout = timeout.map(|t| ("statement_timeout".to_string(), t.as_millis().to_string()));
+        let start = [("TimeZone".to_string(), zone)].into_iter().chain(timeout);
+        let start = start.chain(options.settings);
         for (name, value) in start {
             if let Err(e) = settings.set_default(&name, &value) {
                 reports.push(Report::Notice {
