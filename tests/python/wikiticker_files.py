@@ -61,19 +61,11 @@ for entry in files:
 answer = {"legal": all(legal(e["local"]) for e in files), "files": len(files)}
 for name, paths in sorted(groups.items()):
     live = duckdb.read_parquet(paths)
-    columns = set(live.columns)
     if name == "raw":
         measures = "count(*), sum(added), sum(deleted), sum(delta)"
     else:
-        # States carry the name of the first measure they serve: <prefix>__<state>.
-        def state(prefix, kind):
-            found = [c for c in columns if c.startswith(prefix) and c.endswith("__" + kind)]
-            assert len(found) == 1, (prefix, kind, sorted(columns))
-            return f'sum("{found[0]}")'
-
-        measures = ", ".join(
-            [state("edits", "count"), state("added", "sum"), state("deleted", "sum"), state("delta", "sum")]
-        )
-    row = duckdb.sql(f"select count(*), {measures} from live").fetchone()
+        # States carry the name of their aggregate call: <call>__<state>.
+        measures = "sum(count__count), sum(sum_added__sum), sum(sum_deleted__sum), sum(sum_delta__sum)"
+    row = duckdb.sql(f"select count(*), {measures} from live").fetchall()[0]
     answer[name] = dict(zip(["rows", "edits", "added", "deleted", "delta"], map(int, row)))
 print(json.dumps(answer))

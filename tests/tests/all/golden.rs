@@ -31,10 +31,14 @@ fn ask(otus: &Otus) -> Result<Vec<Value>> {
     QUESTIONS.iter().map(|sql| Ok(json!({"sql": sql, "rows": otus.rows(sql)?}))).collect()
 }
 
+/// Copies a folder without what is no part of a dataset: the lock and the embedded log.
 fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let (from, to) = (entry?.path(), to.to_owned());
+        if from.ends_with("_lock") || from.ends_with("local-log") {
+            continue;
+        }
         let to = to.join(from.file_name().context("a name")?);
         if from.is_dir() {
             copy(&from, &to)?;

@@ -230,8 +230,8 @@ fn holes_of_a_compacted_topic_are_passed() -> Result<()> {
 fn added_partitions_are_read_from_their_beginning() -> Result<()> {
     let broker = need!(Broker::shared());
     let topic = broker.topic("grown", 2, &[])?;
-    let records = broker.producer(&[])?;
     let put = |from: u64, to: u64, partitions: u64| -> Result<()> {
+        let records = broker.producer(&[])?;
         for id in from..to {
             let partition = i32::try_from(id % partitions)?;
             records.value(&topic, partition, &events::payload(id))?;
