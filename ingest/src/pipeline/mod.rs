@@ -267,7 +267,11 @@ fn open_topics(
         let id = dataset.snapshot().manifest().dataset_id;
         let named = || id.map_or_else(|| "otus".to_string(), |id| format!("otus-{id}"));
         let group = config.group.clone().unwrap_or_else(named);
-        let kafka = KafkaConfig::new(properties, group)?;
+        let mut kafka = KafkaConfig::new(properties, group)?;
+        // A local folder is locked: no second process can share the dataset.
+        if dataset.storage().local_dir().is_some() {
+            kafka = kafka.alone();
+        }
         let log = KafkaLog::new(&kafka, &selection)?;
         return Ok((Some(Box::new(log)), Writer::Kafka(KafkaProducer::new(&kafka))));
     }

@@ -28,7 +28,7 @@ pub(crate) struct JsonDecoder {
     tp: TopicPartition,
     rows: Rows,
     walk: Walk,
-    /// Columns by path: (column, declared type, unit).
+    /// Columns taken by path.
     taken: Vec<usize>,
     outside: Vec<usize>,
     rest: Option<usize>,

@@ -47,6 +47,7 @@ const PRODUCER_DEFAULTS: [(&str, &str); 5] = [
 pub struct KafkaConfig {
     properties: BTreeMap<String, String>,
     group: String,
+    is_alone: bool,
 }
 
 impl KafkaConfig {
@@ -62,7 +63,7 @@ impl KafkaConfig {
         if !problems.is_empty() {
             return Err(Error::invalid(format!("[kafka]: {}", problems.join("; "))));
         }
-        let config = Self { properties: properties.clone(), group };
+        let config = Self { properties: properties.clone(), group, is_alone: false };
         // The client library knows all its properties; it checks names and values.
         config.consumer().create_native_config().map_err(|e| {
             Error::invalid("[kafka] has a setting that the Kafka client refuses").with_source(e)
@@ -75,6 +76,14 @@ impl KafkaConfig {
         FIXED.iter().find(|(key, ..)| *key == property).map(|(_, _, why)| *why)
     }
 
+    /// Says that no other process can read for this dataset. The group then knows the process by a fixed name,
+    /// and one that was killed and started again has its partitions back at once.
+    #[must_use]
+    pub fn alone(mut self) -> Self {
+        self.is_alone = true;
+        self
+    }
+
     pub(super) fn consumer(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         self.fill(&mut config, &CONSUMER_DEFAULTS);
@@ -82,6 +91,9 @@ impl KafkaConfig {
             config.set(key, value);
         }
         config.set("group.id", &self.group);
+        if self.is_alone && !self.properties.contains_key("group.instance.id") {
+            config.set("group.instance.id", "alone");
+        }
         config
     }
 
