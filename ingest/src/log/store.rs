@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use otus_engine::position::TopicPartition;
-use otus_engine::{Error, Result};
+use otus_engine::{Error, ErrorKind, Result};
 use regex::Regex;
 
 use super::{Bounds, EventLog, LogEvent, Selection, StartAt};
@@ -57,6 +57,8 @@ pub struct StoreLog {
     missing: Vec<String>,
     reading: BTreeMap<TopicPartition, Reading>,
     seen: Option<u64>,
+    /// The store did not answer; it is asked again after a wait.
+    troubled: bool,
 }
 
 impl StoreLog {
@@ -70,6 +72,7 @@ impl StoreLog {
             missing: Vec::new(),
             reading: BTreeMap::new(),
             seen: None,
+            troubled: false,
         })
     }
 
@@ -122,6 +125,10 @@ impl StoreLog {
                     events.push(LogEvent::End { tp: tp.clone(), offset: reading.next });
                 }
                 Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::Unavailable => {
+                    self.troubled = true;
+                    events.push(LogEvent::Trouble(error));
+                }
                 Err(error) => {
                     reading.paused = true;
                     events.push(LogEvent::Broken { tp: tp.clone(), error });
@@ -147,7 +154,9 @@ impl EventLog for StoreLog {
 
     fn poll(&mut self, wait: Duration, events: &mut Vec<LogEvent>) {
         let version = self.store.version();
-        if self.seen == Some(version) {
+        if std::mem::take(&mut self.troubled) {
+            self.store.wait(version, wait);
+        } else if self.seen == Some(version) {
             // Everything of this version has been read.
             self.store.wait(version, wait);
             if self.store.version() == version {
@@ -159,7 +168,7 @@ impl EventLog for StoreLog {
         self.discover(events);
         self.read_all(events);
         let records = events.iter().skip(before).any(|e| matches!(e, LogEvent::Records(_)));
-        self.seen = (!records).then_some(version);
+        self.seen = (!records && !self.troubled).then_some(version);
     }
 
     fn partitions(&mut self, topic: &str) -> Result<Vec<i32>> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::mpsc::Receiver;
 
 use fjall::PersistMode;
-use otus_engine::{Error, Result};
+use otus_engine::{Error, ErrorKind, Result};
 
 use super::batch::{self, Entry};
 use super::{Request, Shared, record_key, store_error, unknown_outcome};
@@ -130,9 +130,11 @@ fn commit(shared: &Shared, requests: Requests, bytes: usize) -> Result<Vec<Vec<A
         write(shared, &mut writes, number, partition, &rest)?;
     }
     writes.commit().map_err(|e| {
+        let is_known = matches!(e, fjall::Error::Poisoned);
         let error = store_error("cannot write", e);
         match error.kind() {
-            otus_engine::ErrorKind::Full => error,
+            ErrorKind::Full => error,
+            _ if is_known => error,
             _ => unknown_outcome().with_source(error),
         }
     })?;

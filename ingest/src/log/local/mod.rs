@@ -240,6 +240,11 @@ fn store_error(what: &str, e: fjall::Error) -> Error {
     };
     match e {
         _ if full => Error::full(format!("disk full: the local log {what}")).with_source(e),
+        fjall::Error::Poisoned => {
+            Error::unavailable("the local log refuses writes after one that failed")
+                .with_hint("start otus again: what was acknowledged is safe")
+                .with_source(e)
+        }
         fjall::Error::Locked => {
             Error::busy("the local log is open in another process").with_source(e)
         }
