@@ -24,7 +24,11 @@ dimensions  = ["page"]
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let events = (0..1_000).map(|n| {
-        format!("{{\"at\":\"2026-01-01T00:{:02}:00Z\",\"page\":\"/{}\",\"ms\":{n}}}\n", n % 60, n % 3)
+        format!(
+            "{{\"at\":\"2026-01-01T00:{:02}:00Z\",\"page\":\"/{}\",\"ms\":{n}}}\n",
+            n % 60,
+            n % 3
+        )
     });
     let file = std::env::temp_dir().join("otus-embed.ndjson");
     std::fs::write(&file, events.collect::<String>())?;

@@ -142,13 +142,8 @@ impl Shared {
                     Ok(Some(Arc::new(table)))
                 }
                 Some(Found::View(table, rollup, granularity)) => {
-                    let view = provider::view(
-                        &self.functions,
-                        &self.snapshot,
-                        table,
-                        rollup,
-                        granularity,
-                    );
+                    let view =
+                        provider::view(&self.functions, &self.snapshot, table, rollup, granularity);
                     view.map(Some)
                 }
             },

@@ -19,8 +19,8 @@ use tokio::task::JoinHandle;
 
 use crate::catalog::PgTables;
 use crate::error::{SqlError, SqlResult};
-use crate::session::{Session, SessionOptions};
 use crate::plan::SearchPath;
+use crate::session::{Session, SessionOptions};
 use crate::state;
 
 /// Stack of a query thread, bytes: plans are walked by recursion.

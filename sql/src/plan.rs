@@ -18,8 +18,8 @@ use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 use futures::StreamExt;
 
 use crate::error::{SqlError, SqlResult};
-use crate::{catalog, function};
 use crate::statement::{Explain, Plannable, name_outputs};
+use crate::{catalog, function};
 
 /// Plans a query. Nothing is optimised yet, and parameters are still open.
 pub(crate) async fn logical(state: &SessionState, query: &Plannable) -> SqlResult<LogicalPlan> {
@@ -39,7 +39,6 @@ pub(crate) async fn logical(state: &SessionState, query: &Plannable) -> SqlResul
 /// The schemas of unqualified names, in the configuration of a state.
 #[derive(Debug)]
 pub(crate) struct SearchPath(pub(crate) Vec<String>);
-
 
 /// Plans an EXPLAIN of a query.
 pub(crate) async fn explain(
@@ -71,7 +70,9 @@ fn dialect(query: &Plannable) -> ast::Statement {
         // The library answers some texts by others; the one for search paths would answer nothing.
         let library = PostgresCompatibilityParser::new();
         let list = match text.contains("current_setting") {
-            true => vec![library.rewrite(ast::Statement::Query(Box::new(query.query.as_ref().clone())))],
+            true => {
+                vec![library.rewrite(ast::Statement::Query(Box::new(query.query.as_ref().clone())))]
+            }
             false => library.parse(text).unwrap_or_default(),
         };
         if let [ast::Statement::Query(rewritten)] = list.as_slice() {

@@ -81,7 +81,8 @@ impl AnalyzerRule for SessionZone {
             let mut schema = merge_schema(&node.inputs());
             if let LogicalPlan::TableScan(scan) = &node {
                 let source = scan.source.schema();
-                schema.merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &source)?);
+                schema
+                    .merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &source)?);
             }
             let names = NamePreserver::new(&node);
             node.map_expressions(|expr| {

@@ -149,9 +149,8 @@ impl AggregateUDFImpl for Average {
         if !ours(&input) || args.is_distinct {
             return self.plain.state_fields(args);
         }
-        let sum = AggregateFunction::Sum
-            .output_type(&[input])
-            .map_err(|e| into(SqlError::from(e)))?;
+        let sum =
+            AggregateFunction::Sum.output_type(&[input]).map_err(|e| into(SqlError::from(e)))?;
         Ok(vec![
             Arc::new(Field::new(format!("{}[sum]", args.name), sum, true)),
             Arc::new(Field::new(format!("{}[count]", args.name), DataType::Int64, true)),

@@ -8,9 +8,9 @@ mod udaf;
 
 use std::sync::Arc;
 
-use datafusion::execution::SessionState;
 use datafusion::error::Result as DfResult;
 use datafusion::execution::FunctionRegistry;
+use datafusion::execution::SessionState;
 use datafusion::logical_expr::AggregateUDF;
 use otus_engine::expr::AggregateFunction;
 

@@ -116,9 +116,8 @@ impl AggregateUDFImpl for Sum {
             return self.plain.create_groups_accumulator(args);
         }
         let types = vec![data_type];
-        let inner = AggregateFunction::Sum
-            .accumulator(&types)
-            .map_err(|e| into(SqlError::from(e)))?;
+        let inner =
+            AggregateFunction::Sum.accumulator(&types).map_err(|e| into(SqlError::from(e)))?;
         Ok(Box::new(Groups::new(inner, 1, false, AggregateFunction::Sum, types)))
     }
 

@@ -158,7 +158,11 @@ impl StateUdaf {
     }
 
     fn output(&self, types: &[DataType]) -> DfResult<DataType> {
-        self.kind.function(0.5).output_type(&self.values(types)).map_err(SqlError::from).map_err(into)
+        self.kind
+            .function(0.5)
+            .output_type(&self.values(types))
+            .map_err(SqlError::from)
+            .map_err(into)
     }
 
     fn start(&self, args: &AccumulatorArgs) -> DfResult<(Box<dyn StateAccumulator>, usize)> {
@@ -174,9 +178,8 @@ impl StateUdaf {
             _ => (0.5, types.len()),
         };
         let function = self.kind.function(p);
-        let accumulator = function
-            .accumulator(&self.values(&types))
-            .map_err(|e| into(SqlError::from(e)))?;
+        let accumulator =
+            function.accumulator(&self.values(&types)).map_err(|e| into(SqlError::from(e)))?;
         Ok((accumulator, used))
     }
 }

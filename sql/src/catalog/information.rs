@@ -41,32 +41,69 @@ pub(crate) fn table(
         "columns" => return columns(snapshot, database).map(Some),
         "views" => views(snapshot, database),
         "table_constraints" => Text::new(&[
-            "constraint_catalog", "constraint_schema", "constraint_name", "table_catalog",
-            "table_schema", "table_name", "constraint_type", "is_deferrable", "initially_deferred",
+            "constraint_catalog",
+            "constraint_schema",
+            "constraint_name",
+            "table_catalog",
+            "table_schema",
+            "table_name",
+            "constraint_type",
+            "is_deferrable",
+            "initially_deferred",
             "enforced",
         ]),
         "key_column_usage" => Text::new(&[
-            "constraint_catalog", "constraint_schema", "constraint_name", "table_catalog",
-            "table_schema", "table_name", "column_name", "ordinal_position",
+            "constraint_catalog",
+            "constraint_schema",
+            "constraint_name",
+            "table_catalog",
+            "table_schema",
+            "table_name",
+            "column_name",
+            "ordinal_position",
             "position_in_unique_constraint",
         ]),
         "referential_constraints" => Text::new(&[
-            "constraint_catalog", "constraint_schema", "constraint_name",
-            "unique_constraint_catalog", "unique_constraint_schema", "unique_constraint_name",
-            "match_option", "update_rule", "delete_rule",
+            "constraint_catalog",
+            "constraint_schema",
+            "constraint_name",
+            "unique_constraint_catalog",
+            "unique_constraint_schema",
+            "unique_constraint_name",
+            "match_option",
+            "update_rule",
+            "delete_rule",
         ]),
         "constraint_column_usage" => Text::new(&[
-            "table_catalog", "table_schema", "table_name", "column_name", "constraint_catalog",
-            "constraint_schema", "constraint_name",
+            "table_catalog",
+            "table_schema",
+            "table_name",
+            "column_name",
+            "constraint_catalog",
+            "constraint_schema",
+            "constraint_name",
         ]),
         "character_sets" => {
             let mut t = Text::new(&[
-                "character_set_catalog", "character_set_schema", "character_set_name",
-                "character_repertoire", "form_of_use", "default_collate_catalog",
-                "default_collate_schema", "default_collate_name",
+                "character_set_catalog",
+                "character_set_schema",
+                "character_set_name",
+                "character_repertoire",
+                "form_of_use",
+                "default_collate_catalog",
+                "default_collate_schema",
+                "default_collate_name",
             ]);
-            t.row(&[None, None, Some("UTF8"), Some("UCS"), Some("UTF8"), Some(database),
-                Some(PG_SCHEMA), Some("default")]);
+            t.row(&[
+                None,
+                None,
+                Some("UTF8"),
+                Some("UCS"),
+                Some("UTF8"),
+                Some(database),
+                Some(PG_SCHEMA),
+                Some("default"),
+            ]);
             t
         }
         _ => return Ok(None),
@@ -107,8 +144,13 @@ fn memory(batch: RecordBatch) -> DfResult<Arc<dyn TableProvider>> {
 
 fn schemata(snapshot: &Snapshot, database: &str) -> Text {
     let mut t = Text::new(&[
-        "catalog_name", "schema_name", "schema_owner", "default_character_set_catalog",
-        "default_character_set_schema", "default_character_set_name", "sql_path",
+        "catalog_name",
+        "schema_name",
+        "schema_owner",
+        "default_character_set_catalog",
+        "default_character_set_schema",
+        "default_character_set_name",
+        "sql_path",
     ]);
     for schema in schema_names(snapshot) {
         t.row(&[Some(database), Some(&schema), Some("otus"), None, None, None, None]);
@@ -143,7 +185,8 @@ fn all(snapshot: &Arc<Snapshot>) -> DfResult<Vec<(String, String, bool, SchemaRe
 /// Columns of a finished view.
 pub(crate) fn view_schema(table: &CompiledTable, rollup: &CompiledRollup) -> SchemaRef {
     let states = rollup.plan.schema();
-    let keys = std::iter::once(BUCKET_COLUMN).chain(rollup.def.dimensions.iter().map(String::as_str));
+    let keys =
+        std::iter::once(BUCKET_COLUMN).chain(rollup.def.dimensions.iter().map(String::as_str));
     let mut fields: Vec<Field> =
         keys.filter_map(|k| states.field_with_name(k).ok().cloned()).collect();
     for measure in &table.measures.measures {
@@ -157,16 +200,34 @@ pub(crate) fn view_schema(table: &CompiledTable, rollup: &CompiledRollup) -> Sch
 
 fn tables(snapshot: &Arc<Snapshot>, database: &str) -> Text {
     let mut t = Text::new(&[
-        "table_catalog", "table_schema", "table_name", "table_type",
-        "self_referencing_column_name", "reference_generation", "user_defined_type_catalog",
-        "user_defined_type_schema", "user_defined_type_name", "is_insertable_into", "is_typed",
+        "table_catalog",
+        "table_schema",
+        "table_name",
+        "table_type",
+        "self_referencing_column_name",
+        "reference_generation",
+        "user_defined_type_catalog",
+        "user_defined_type_schema",
+        "user_defined_type_name",
+        "is_insertable_into",
+        "is_typed",
         "commit_action",
     ]);
     for (schema, name, view, _) in all(snapshot).unwrap_or_default() {
         let kind = if view { "VIEW" } else { "BASE TABLE" };
         t.row(&[
-            Some(database), Some(&schema), Some(&name), Some(kind), None, None, None, None, None,
-            Some("NO"), Some("NO"), None,
+            Some(database),
+            Some(&schema),
+            Some(&name),
+            Some(kind),
+            None,
+            None,
+            None,
+            None,
+            None,
+            Some("NO"),
+            Some("NO"),
+            None,
         ]);
     }
     t
@@ -174,12 +235,23 @@ fn tables(snapshot: &Arc<Snapshot>, database: &str) -> Text {
 
 fn views(snapshot: &Arc<Snapshot>, database: &str) -> Text {
     let mut t = Text::new(&[
-        "table_catalog", "table_schema", "table_name", "view_definition", "check_option",
-        "is_updatable", "is_insertable_into",
+        "table_catalog",
+        "table_schema",
+        "table_name",
+        "view_definition",
+        "check_option",
+        "is_updatable",
+        "is_insertable_into",
     ]);
     for (schema, name, _, _) in all(snapshot).unwrap_or_default().into_iter().filter(|v| v.2) {
         t.row(&[
-            Some(database), Some(&schema), Some(&name), None, Some("NONE"), Some("NO"), Some("NO"),
+            Some(database),
+            Some(&schema),
+            Some(&name),
+            None,
+            Some("NONE"),
+            Some("NO"),
+            Some("NO"),
         ]);
     }
     t

@@ -137,7 +137,13 @@ impl Work<'_> {
     }
 
     /// Name of the state columns. It depends on the call alone, as it stays on disk.
-    fn prefix(&self, function: AggregateFunction, args: &[Expr], filtered: bool, key: &str) -> String {
+    fn prefix(
+        &self,
+        function: AggregateFunction,
+        args: &[Expr],
+        filtered: bool,
+        key: &str,
+    ) -> String {
         let name = match function {
             AggregateFunction::ApproxQuantile { p } => {
                 format!("approx_quantile_{}", p.to_string().replace(['.', '-'], "_"))
@@ -350,7 +356,8 @@ impl Split<'_, '_> {
             }
             (None, "approx_quantile", [Some(x), Some(p)]) => {
                 let p = p.to_string().parse::<f64>().ok().filter(|p| (0.0..=1.0).contains(p));
-                let p = p.ok_or_else(|| lacks("a number between 0 and 1 as its second argument"))?;
+                let p =
+                    p.ok_or_else(|| lacks("a number between 0 and 1 as its second argument"))?;
                 let function = F::ApproxQuantile { p };
                 self.work.call(function, std::slice::from_ref(x), filter, self.sql)?
             }
@@ -390,7 +397,9 @@ impl Split<'_, '_> {
             .map(|arg| match arg {
                 FunctionArg::Unnamed(FunctionArgExpr::Expr(e)) => Ok(Some(e.clone())),
                 FunctionArg::Unnamed(FunctionArgExpr::Wildcard) => Ok(None),
-                _ => Err(wrong(self.sql, format!("argument {arg} of {}() is not supported", f.name))),
+                _ => {
+                    Err(wrong(self.sql, format!("argument {arg} of {}() is not supported", f.name)))
+                }
             })
             .collect()
     }

@@ -72,7 +72,8 @@ fn arrow(e: &ArrowError) -> SqlError {
     match e {
         ArrowError::DivideByZero => SqlError::new(sqlstate::DIVISION_BY_ZERO, "division by zero"),
         ArrowError::ArithmeticOverflow(m) => {
-            SqlError::new(sqlstate::OUT_OF_RANGE, "numeric value out of range").with_detail(m.clone())
+            SqlError::new(sqlstate::OUT_OF_RANGE, "numeric value out of range")
+                .with_detail(m.clone())
         }
         ArrowError::CastError(m) => cast(m),
         ArrowError::ParseError(m) => cast(m),
@@ -134,11 +135,10 @@ fn schema(e: &SchemaError) -> SqlError {
             format!("column reference \"{}\" is ambiguous", field.name),
         ),
         SchemaError::DuplicateQualifiedField { name, .. }
-        | SchemaError::DuplicateUnqualifiedField { name } => SqlError::new(
-            "42701",
-            format!("column name \"{name}\" appears more than once"),
-        )
-        .with_hint("give one of them another name with AS"),
+        | SchemaError::DuplicateUnqualifiedField { name } => {
+            SqlError::new("42701", format!("column name \"{name}\" appears more than once"))
+                .with_hint("give one of them another name with AS")
+        }
     }
 }
 
@@ -147,9 +147,9 @@ fn missing_column(field: &Column, valid: &[Column]) -> SqlError {
         Some(relation) => format!("{}.{}", relation.table(), field.name),
         None => format!("\"{}\"", field.name),
     };
-    let error =
-        SqlError::new(sqlstate::UNDEFINED_COLUMN, format!("column {shown} does not exist"));
-    let same = valid.iter().find(|v| v.name != field.name && v.name.eq_ignore_ascii_case(&field.name));
+    let error = SqlError::new(sqlstate::UNDEFINED_COLUMN, format!("column {shown} does not exist"));
+    let same =
+        valid.iter().find(|v| v.name != field.name && v.name.eq_ignore_ascii_case(&field.name));
     if let Some(same) = same.filter(|s| s.name.chars().any(char::is_uppercase)) {
         return error.with_hint(format!(
             "unquoted names are read in lower case: write \"{}\" with the quotes",
@@ -207,11 +207,15 @@ fn plan(m: &str) -> SqlError {
         return SqlError::new(sqlstate::GROUPING, grouping_message(m));
     }
     if m.contains("Cannot infer common argument type") || m.contains("Cannot coerce") {
-        return SqlError::new(sqlstate::UNDEFINED_FUNCTION, format!("operator does not exist: {}", first_line(m)))
-            .with_hint("no operator takes these types; add casts");
+        return SqlError::new(
+            sqlstate::UNDEFINED_FUNCTION,
+            format!("operator does not exist: {}", first_line(m)),
+        )
+        .with_hint("no operator takes these types; add casts");
     }
     if m.contains("Projections require unique expression names") {
-        return SqlError::new("42701", first_line(m)).with_hint("give one of them another name with AS");
+        return SqlError::new("42701", first_line(m))
+            .with_hint("give one of them another name with AS");
     }
     if m.contains("No value found for placeholder") || m.contains("Invalid placeholder") {
         return SqlError::new(sqlstate::UNDEFINED_PARAMETER, first_line(m));

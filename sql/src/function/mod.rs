@@ -35,7 +35,10 @@ pub(crate) fn register_visible(state: &mut SessionState, oids: HashSet<i32>) -> 
 }
 
 /// Registers what answers for one session.
-pub(crate) fn register_session(state: &mut SessionState, facts: &Arc<SessionFacts>) -> SqlResult<()> {
+pub(crate) fn register_session(
+    state: &mut SessionState,
+    facts: &Arc<SessionFacts>,
+) -> SqlResult<()> {
     for udf in session::all(facts) {
         state.register_udf(Arc::new(udf)).map_err(SqlError::from)?;
     }

@@ -94,16 +94,16 @@ pub(super) fn all(facts: &Arc<SessionFacts>) -> Vec<ScalarUDF> {
     );
     vec![
         constant("version", &[], none(), text(version)),
-        constant("current_user", &["user", "session_user", "current_role"], none(), text(&facts.user)),
+        constant(
+            "current_user",
+            &["user", "session_user", "current_role"],
+            none(),
+            text(&facts.user),
+        ),
         constant("current_database", &["current_catalog"], none(), text(&facts.database)),
         constant("current_schema", &[], none(), ScalarValue::Utf8(schema)),
         constant("pg_backend_pid", &[], none(), ScalarValue::Int32(Some(facts.backend_pid))),
-        constant(
-            "current_schemas",
-            &[],
-            TypeSignature::Exact(vec![DataType::Boolean]),
-            list(path),
-        ),
+        constant("current_schemas", &[], TypeSignature::Exact(vec![DataType::Boolean]), list(path)),
         ScalarUDF::from(Setting::new(facts)),
         ScalarUDF::from(SetConfig::default()),
     ]
@@ -206,8 +206,14 @@ impl ScalarUDFImpl for SetConfig {
         // The bytea_output and search_path that tools set here are the defaults; anything else is SET's.
         let e = SqlError::unsupported("set_config() is not supported").with_hint("use SET");
         match args.args.first() {
-            Some(ColumnarValue::Scalar(ScalarValue::Utf8(Some(name)))) if name == "bytea_output" => {
-                Ok(args.args.get(1).cloned().unwrap_or(ColumnarValue::Scalar(ScalarValue::Utf8(None))))
+            Some(ColumnarValue::Scalar(ScalarValue::Utf8(Some(name))))
+                if name == "bytea_output" =>
+            {
+                Ok(args
+                    .args
+                    .get(1)
+                    .cloned()
+                    .unwrap_or(ColumnarValue::Scalar(ScalarValue::Utf8(None))))
             }
             _ => Err(DataFusionError::from(e)),
         }

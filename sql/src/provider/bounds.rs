@@ -56,7 +56,8 @@ pub(super) fn statistics(file: &FileEntry, schema: &SchemaRef, used: &[bool]) ->
 
 fn column(stats: &ColumnStats, data_type: &DataType) -> ColumnStatistics {
     let exact = stats.exact && !data_type.is_floating();
-    let bound = |value: &Option<StatValue>| match value.as_ref().and_then(|v| scalar(v, data_type)) {
+    let bound = |value: &Option<StatValue>| match value.as_ref().and_then(|v| scalar(v, data_type))
+    {
         Some(value) if exact => Precision::Exact(value),
         Some(value) => Precision::Inexact(value),
         None => Precision::Absent,

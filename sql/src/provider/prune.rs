@@ -51,9 +51,8 @@ impl Facts<'_> {
     fn values(&self, column: &Column, greatest: bool) -> Option<ArrayRef> {
         let field = self.schema.field_with_name(&column.name).ok()?;
         let null = ScalarValue::try_from(field.data_type()).ok()?;
-        let values = (0..self.bounds.len()).map(|i| {
-            self.bounds.bound(i, &column.name, greatest).unwrap_or_else(|| null.clone())
-        });
+        let values = (0..self.bounds.len())
+            .map(|i| self.bounds.bound(i, &column.name, greatest).unwrap_or_else(|| null.clone()));
         match self.bounds.len() {
             0 => Some(new_null_array(field.data_type(), 0)),
             _ => ScalarValue::iter_to_array(values).ok(),
@@ -115,11 +114,7 @@ impl Bounds for Files<'_> {
     }
     fn nulls(&self, i: usize, column: &str) -> Option<u64> {
         let file = self.files.get(i)?;
-        match file.columns.iter().find(|c| c.name == column) {
-            Some(stats) => Some(stats.nulls),
-            // A column that the file does not have is null in all its rows, if it is of the table.
-            None => None,
-        }
+        file.columns.iter().find(|c| c.name == column).map(|stats| stats.nulls)
     }
 }
 

@@ -52,13 +52,13 @@ impl RawTable {
         let files = self.snapshot.raw_files(self.table.id);
         let keep = prune::keep(predicate.as_ref(), schema, &Files { schema, files, shift: None })?;
         let kept = files.iter().zip(keep).filter(|(_, keep)| *keep).map(|(f, _)| Arc::clone(f));
-        let files: Vec<_> = kept
-            .filter(|f| f.rows > 0 && f.time.is_none_or(|(_, max)| max >= horizon))
-            .collect();
+        let files: Vec<_> =
+            kept.filter(|f| f.rows > 0 && f.time.is_none_or(|(_, max)| max >= horizon)).collect();
         let chunks = self.snapshot.hot(self.table.id);
         let ranges: Vec<_> = chunks.iter().map(|c| c.time_range()).collect();
         let column = self.table.def.time.as_str();
-        let keep = prune::keep(predicate.as_ref(), schema, &Ranges { schema, column, ranges: &ranges })?;
+        let keep =
+            prune::keep(predicate.as_ref(), schema, &Ranges { schema, column, ranges: &ranges })?;
         let chunks: Vec<_> = chunks
             .iter()
             .zip(keep)
@@ -67,7 +67,8 @@ impl RawTable {
             .collect();
         let before = |time: Option<(i64, i64)>| time.is_none_or(|(min, _)| min < horizon);
         let cut = horizon > i64::MIN
-            && (files.iter().any(|f| before(f.time)) || chunks.iter().any(|c| before(c.time_range())));
+            && (files.iter().any(|f| before(f.time))
+                || chunks.iter().any(|c| before(c.time_range())));
         let batches = chunks.iter().flat_map(|c| c.batches().iter().cloned()).collect();
         let ranges = chunks.iter().filter_map(|c| c.time_range());
         let hot = ranges.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
@@ -101,9 +102,9 @@ impl TableProvider for RawTable {
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
         let Pieces { files, batches, hot, cut } = self.pieces(session, filters)?;
         let wanted = projection.map_or(self.table.schema.fields().len(), Vec::len);
-        let with_time = projection.filter(|p| cut && !p.contains(&self.table.time_index)).map(|p| {
-            p.iter().copied().chain([self.table.time_index]).collect::<Vec<_>>()
-        });
+        let with_time = projection
+            .filter(|p| cut && !p.contains(&self.table.time_index))
+            .map(|p| p.iter().copied().chain([self.table.time_index]).collect::<Vec<_>>());
         let scan = Scan {
             session,
             snapshot: &self.snapshot,

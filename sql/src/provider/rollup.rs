@@ -207,8 +207,7 @@ pub(crate) fn view(
     rollup: &CompiledRollup,
     granularity: Granularity,
 ) -> DfResult<Arc<dyn TableProvider>> {
-    let states =
-        StatesTable::new(Arc::clone(snapshot), Arc::clone(table), rollup, granularity);
+    let states = StatesTable::new(Arc::clone(snapshot), Arc::clone(table), rollup, granularity);
     let schema = Arc::clone(&states.schema);
     let keys: Vec<String> = std::iter::once(BUCKET_COLUMN.to_string())
         .chain(rollup.def.dimensions.iter().cloned())

@@ -195,12 +195,12 @@ impl Scan<'_> {
 /// Whether a filter names single values of something else than time.
 fn is_selective(filter: &Expr) -> bool {
     use arrow::datatypes::DataType;
-    let value = |e: &Expr| {
-        matches!(e, Expr::Literal(v, _) if !matches!(v.data_type(), DataType::Boolean | DataType::Timestamp(..)))
-    };
+    let value = |e: &Expr| matches!(e, Expr::Literal(v, _) if !matches!(v.data_type(), DataType::Boolean | DataType::Timestamp(..)));
     match filter {
         Expr::BinaryExpr(b) if b.op == Operator::Eq => value(&b.left) || value(&b.right),
-        Expr::BinaryExpr(b) if b.op == Operator::And => is_selective(&b.left) || is_selective(&b.right),
+        Expr::BinaryExpr(b) if b.op == Operator::And => {
+            is_selective(&b.left) || is_selective(&b.right)
+        }
         Expr::InList(list) => !list.negated && list.list.len() <= 20,
         _ => false,
     }
@@ -229,9 +229,11 @@ pub(super) fn from_time(
     if columns == schema.fields().len() {
         return Ok(filter);
     }
-    let kept = schema.fields().iter().take(columns).map(|f| {
-        Ok((col(f.name(), &schema)?, f.name().clone()))
-    });
+    let kept = schema
+        .fields()
+        .iter()
+        .take(columns)
+        .map(|f| Ok((col(f.name(), &schema)?, f.name().clone())));
     let kept = kept.collect::<DfResult<Vec<_>>>()?;
     Ok(Arc::new(ProjectionExec::try_new(kept, filter)?))
 }

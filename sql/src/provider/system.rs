@@ -127,14 +127,20 @@ fn segments(snapshot: &Snapshot) -> DfResult<RecordBatch> {
     let mut rows = Vec::new();
     for table in manifest.tables.values() {
         let name = Some(table.def.qualified_name());
-        rows.extend(table.files.iter().map(|file| Segment { table: name.clone(), rollup: None, file }));
+        rows.extend(table.files.iter().map(|file| Segment {
+            table: name.clone(),
+            rollup: None,
+            file,
+        }));
     }
     for rollup in manifest.rollups.values() {
         let table = manifest.tables.get(&rollup.table).map(|t| t.def.qualified_name());
         let name = Some(rollup.def.name.clone());
-        rows.extend(
-            rollup.files.iter().map(|file| Segment { table: table.clone(), rollup: name.clone(), file }),
-        );
+        rows.extend(rollup.files.iter().map(|file| Segment {
+            table: table.clone(),
+            rollup: name.clone(),
+            file,
+        }));
     }
     rows.extend(manifest.rejected.iter().map(|file| Segment { table: None, rollup: None, file }));
     let kind = |target: Target| match target {

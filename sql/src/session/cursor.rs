@@ -114,9 +114,10 @@ impl Session {
     pub(super) fn fetch(&self, name: &str, count: FetchCount) -> SqlResult<Outcome> {
         let inner = self.inner.lock();
         let cursor = inner.cursors.get(name).ok_or_else(|| no_cursor(name))?;
-        cursor.snapshot.check_age(self.engine.dataset().clock().now_us()).map_err(|e| {
-            SqlError { sqlstate: sqlstate::SNAPSHOT_TOO_OLD, ..SqlError::from(e) }
-        })?;
+        cursor
+            .snapshot
+            .check_age(self.engine.dataset().clock().now_us())
+            .map_err(|e| SqlError { sqlstate: sqlstate::SNAPSHOT_TOO_OLD, ..SqlError::from(e) })?;
         let most = match count {
             FetchCount::All => usize::MAX,
             FetchCount::Rows(n) => usize::try_from(n).unwrap_or(usize::MAX),
@@ -209,7 +210,11 @@ impl Session {
                 sqlstate::SYNTAX,
                 format!("wrong number of parameters for prepared statement \"{name}\""),
             )
-            .with_detail(format!("expected {}, got {}", described.params.len(), args.len())));
+            .with_detail(format!(
+                "expected {}, got {}",
+                described.params.len(),
+                args.len()
+            )));
         }
         let frame = self.frame()?;
         let params = args
@@ -253,8 +258,5 @@ fn no_cursor(name: &str) -> SqlError {
 }
 
 fn no_statement(name: &str) -> SqlError {
-    SqlError::new(
-        sqlstate::NO_STATEMENT,
-        format!("prepared statement \"{name}\" does not exist"),
-    )
+    SqlError::new(sqlstate::NO_STATEMENT, format!("prepared statement \"{name}\" does not exist"))
 }

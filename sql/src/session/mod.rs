@@ -29,8 +29,8 @@ use cursor::Cursor;
 pub use guard::CancelHandle;
 use guard::Guard;
 pub use run::PinnedState;
-use settings::Settings;
 pub use settings::SERVER_VERSION;
+use settings::Settings;
 use transaction::Transaction;
 
 /// How a session begins.
@@ -188,20 +188,14 @@ impl Session {
         }
         match stmt.action() {
             Action::Query(query) => self.run_query(query, params).await,
-            Action::Explain { options, query } => {
-                self.run_explain(*options, query, params).await
-            }
-            Action::CopyOut { query, format } => {
-                match self.run_query(query, params).await? {
-                    Outcome::Rows { schema, stream, .. } => {
-                        Ok(Outcome::CopyOut { schema, stream, format: format.clone() })
-                    }
-                    other => Ok(other),
+            Action::Explain { options, query } => self.run_explain(*options, query, params).await,
+            Action::CopyOut { query, format } => match self.run_query(query, params).await? {
+                Outcome::Rows { schema, stream, .. } => {
+                    Ok(Outcome::CopyOut { schema, stream, format: format.clone() })
                 }
-            }
-            Action::Declare { name, hold, query } => {
-                self.declare(name, *hold, query, params).await
-            }
+                other => Ok(other),
+            },
+            Action::Declare { name, hold, query } => self.declare(name, *hold, query, params).await,
             Action::Fetch { name, count } => self.fetch(name, *count),
             Action::Execute { name, args } => self.execute_prepared(name, args).await,
             other => self.command(other),
@@ -238,9 +232,9 @@ impl Session {
         let mut inner = self.inner.lock();
         let snapshot = match (pinned, &mut inner.transaction) {
             (Some(snapshot), _) => snapshot,
-            (None, Some(t)) if t.repeatable => Arc::clone(
-                t.snapshot.get_or_insert_with(|| self.engine.dataset().snapshot()),
-            ),
+            (None, Some(t)) if t.repeatable => {
+                Arc::clone(t.snapshot.get_or_insert_with(|| self.engine.dataset().snapshot()))
+            }
             _ => self.engine.dataset().snapshot(),
         };
         let path = inner.settings.search_path(&self.user);

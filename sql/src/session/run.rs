@@ -162,8 +162,7 @@ impl Frame {
         let schema = shown_schema(&physical.schema(), names);
         let stop = Stop::default();
         let physical = stoppable(physical, &stop).map_err(SqlError::from)?;
-        let mut stream =
-            execute_stream(physical, self.state.task_ctx()).map_err(SqlError::from)?;
+        let mut stream = execute_stream(physical, self.state.task_ctx()).map_err(SqlError::from)?;
         let (sender, receiver) = mpsc::channel(QUEUE_BATCHES);
         let shown = Arc::clone(&schema);
         let task = self.engine.spawn(async move {
@@ -188,9 +187,8 @@ impl Frame {
 
 /// The planned columns under the names to show.
 pub(super) fn shown_schema(schema: &Schema, names: &OutputNames) -> SchemaRef {
-    let fields = schema.fields().iter().map(|f| {
-        f.as_ref().clone().with_name(names.shown(f.name()))
-    });
+    let fields =
+        schema.fields().iter().map(|f| f.as_ref().clone().with_name(names.shown(f.name())));
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 

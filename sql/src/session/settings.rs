@@ -125,7 +125,10 @@ fn find(name: &str) -> Option<&'static Known> {
 fn canonical(name: &str) -> SqlResult<String> {
     match find(name) {
         Some(known) => Ok(known.name.to_string()),
-        None if name.contains('.') && !name.starts_with("datafusion.") && !name.starts_with("otus.") => {
+        None if name.contains('.')
+            && !name.starts_with("datafusion.")
+            && !name.starts_with("otus.") =>
+        {
             Ok(name.to_ascii_lowercase())
         }
         None => Err(SqlError::new(

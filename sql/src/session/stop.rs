@@ -49,8 +49,8 @@ pub(super) fn stoppable(
                 .build()?;
             return Ok(Transformed::yes(Arc::new(CooperativeExec::new(Arc::new(join))) as _));
         }
-        let multiplies =
-            plan.downcast_ref::<CrossJoinExec>().is_some() || plan.downcast_ref::<HashJoinExec>().is_some();
+        let multiplies = plan.downcast_ref::<CrossJoinExec>().is_some()
+            || plan.downcast_ref::<HashJoinExec>().is_some();
         Ok(match multiplies {
             true => Transformed::yes(Arc::new(CooperativeExec::new(plan)) as _),
             false => Transformed::no(plan),

@@ -39,7 +39,10 @@ impl Transaction {
 }
 
 fn none(what: &str) -> SqlError {
-    SqlError::new(sqlstate::NO_TRANSACTION, format!("{what} can only be used in transaction blocks"))
+    SqlError::new(
+        sqlstate::NO_TRANSACTION,
+        format!("{what} can only be used in transaction blocks"),
+    )
 }
 
 impl Session {
@@ -50,7 +53,8 @@ impl Session {
             return Ok(tagged("BEGIN"));
         }
         let default = inner.settings.value("default_transaction_isolation");
-        let repeatable = repeatable || default.starts_with("repeatable") || default == "serializable";
+        let repeatable =
+            repeatable || default.starts_with("repeatable") || default == "serializable";
         let before = inner.settings.clone();
         inner.transaction = Some(Transaction { repeatable, before, ..Transaction::default() });
         inner.failed = false;
@@ -61,7 +65,9 @@ impl Session {
         let mut inner = self.inner.lock();
         match &mut inner.transaction {
             Some(t) => t.repeatable |= repeatable,
-            None => inner.reports.push(warning("SET TRANSACTION can only be used in transaction blocks")),
+            None => inner
+                .reports
+                .push(warning("SET TRANSACTION can only be used in transaction blocks")),
         }
         Ok(tagged("SET"))
     }
@@ -131,7 +137,8 @@ impl Session {
     pub(super) fn rollback_to(&self, name: &str) -> SqlResult<Outcome> {
         let mut guard = self.inner.lock();
         let inner = &mut *guard;
-        let transaction = inner.transaction.as_mut().ok_or_else(|| none("ROLLBACK TO SAVEPOINT"))?;
+        let transaction =
+            inner.transaction.as_mut().ok_or_else(|| none("ROLLBACK TO SAVEPOINT"))?;
         let at = transaction.position(name)?;
         transaction.savepoints.truncate(at + 1);
         let restored = transaction.savepoints.last().map(|(_, s)| s.clone()).unwrap_or_default();

@@ -73,11 +73,10 @@ fn refusal(first: &str) -> Option<SqlError> {
             read_only(&first.to_ascii_uppercase())
         }
         "create" | "alter" | "drop" | "comment" | "grant" | "revoke" | "security" | "refresh"
-        | "reindex" | "cluster" | "import" | "reassign" => SqlError::unsupported(format!(
-            "{} is not supported",
-            first.to_ascii_uppercase()
-        ))
-        .with_hint("tables, measures and rollups are declared in the configuration file"),
+        | "reindex" | "cluster" | "import" | "reassign" => {
+            SqlError::unsupported(format!("{} is not supported", first.to_ascii_uppercase()))
+                .with_hint("tables, measures and rollups are declared in the configuration file")
+        }
         "vacuum" | "analyze" | "checkpoint" | "lock" | "listen" | "notify" | "call" | "do"
         | "load" | "move" | "describe" | "desc" | "use" | "explain_table" | "attach" | "detach"
         | "install" | "export" | "unload" | "pragma" | "kill" => {
@@ -213,8 +212,7 @@ fn declare(sql: &str, tokens: &mut Tokens) -> SqlResult<Action> {
 }
 
 fn fetch(tokens: &mut Tokens) -> SqlResult<Action> {
-    let backward =
-        || SqlError::new(sqlstate::FEATURE_NOT_SUPPORTED, "cursors only move forward");
+    let backward = || SqlError::new(sqlstate::FEATURE_NOT_SUPPORTED, "cursors only move forward");
     let mut count = FetchCount::Rows(1);
     if let Some(word) = tokens.peek_word() {
         match word.as_str() {

@@ -108,7 +108,9 @@ fn apply(format: &mut CopyFormat, name: &str, value: &str) -> SqlResult<()> {
     };
     match name {
         "format" => {}
-        "header" => format.header = matches!(value.to_ascii_lowercase().as_str(), "true" | "on" | "1"),
+        "header" => {
+            format.header = matches!(value.to_ascii_lowercase().as_str(), "true" | "on" | "1")
+        }
         "delimiter" | "delimiters" => format.delimiter = character()?,
         "null" => format.null = value.to_string(),
         "quote" => format.quote = character()?,

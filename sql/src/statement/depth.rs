@@ -37,10 +37,14 @@ pub(crate) fn check(tokens: &Tokens) -> SqlResult<()> {
             _ => {}
         }
         if chains.len() > NESTING_MAX {
-            return Err(too_complex(format!("brackets are nested deeper than {NESTING_MAX} levels")));
+            return Err(too_complex(format!(
+                "brackets are nested deeper than {NESTING_MAX} levels"
+            )));
         }
         if chains.last().is_some_and(|chain| *chain > OPERATORS_MAX) {
-            return Err(too_complex(format!("an expression has more than {OPERATORS_MAX} operators")));
+            return Err(too_complex(format!(
+                "an expression has more than {OPERATORS_MAX} operators"
+            )));
         }
     }
     Ok(())

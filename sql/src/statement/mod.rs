@@ -39,24 +39,56 @@ pub struct Statement {
 #[derive(Debug, Clone)]
 pub(crate) enum Action {
     Query(Plannable),
-    Explain { options: Explain, query: Plannable },
-    CopyOut { query: Plannable, format: CopyFormat },
+    Explain {
+        options: Explain,
+        query: Plannable,
+    },
+    CopyOut {
+        query: Plannable,
+        format: CopyFormat,
+    },
     Show(String),
-    Set { name: String, value: Option<String>, local: bool },
+    Set {
+        name: String,
+        value: Option<String>,
+        local: bool,
+    },
     ResetAll,
-    SetTransaction { repeatable: bool },
-    Begin { repeatable: bool },
-    Commit { chain: bool },
-    Rollback { chain: bool },
+    SetTransaction {
+        repeatable: bool,
+    },
+    Begin {
+        repeatable: bool,
+    },
+    Commit {
+        chain: bool,
+    },
+    Rollback {
+        chain: bool,
+    },
     Savepoint(String),
     Release(String),
     RollbackTo(String),
     DiscardAll,
-    Declare { name: String, hold: bool, query: Plannable },
-    Fetch { name: String, count: FetchCount },
+    Declare {
+        name: String,
+        hold: bool,
+        query: Plannable,
+    },
+    Fetch {
+        name: String,
+        count: FetchCount,
+    },
     Close(Option<String>),
-    Prepare { name: String, types: Vec<ast::DataType>, query: Box<Statement> },
-    Execute { name: String, args: Vec<ast::Expr> },
+    Prepare {
+        name: String,
+        types: Vec<ast::DataType>,
+        query: Box<Statement>,
+    },
+    Execute {
+        name: String,
+        args: Vec<ast::Expr>,
+    },
     Deallocate(Option<String>),
     /// Accepted and done by doing nothing: `UNLISTEN`, `DISCARD PLANS` and the like.
     Nothing(&'static str),
@@ -241,7 +273,10 @@ fn check_query(query: &Query) -> SqlResult<()> {
     impl Check {
         fn body(&mut self, body: &SetExpr) -> ControlFlow<()> {
             match body {
-                SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => {
+                SetExpr::Insert(_)
+                | SetExpr::Update(_)
+                | SetExpr::Delete(_)
+                | SetExpr::Merge(_) => {
                     self.0 = Some(read_only("a query that writes"));
                     ControlFlow::Break(())
                 }
@@ -267,7 +302,10 @@ fn check_query(query: &Query) -> SqlResult<()> {
 
 /// The refusal of a statement that would write.
 pub(crate) fn read_only(what: &str) -> SqlError {
-    SqlError::new(sqlstate::FEATURE_NOT_SUPPORTED, format!("{what} is not supported: tables are written by ingestion only"))
+    SqlError::new(
+        sqlstate::FEATURE_NOT_SUPPORTED,
+        format!("{what} is not supported: tables are written by ingestion only"),
+    )
 }
 
 /// Parses a lone expression, as in the declaration of a measure.

@@ -26,11 +26,7 @@ fn several_statements_are_split_with_their_text() {
 
 #[test]
 fn what_touches_server_files_or_writes_is_refused() {
-    for sql in [
-        "COPY (SELECT 1) TO '/tmp/x.csv'",
-        "COPY t TO 'x.csv'",
-        "COPY t TO PROGRAM 'cat'",
-    ] {
+    for sql in ["COPY (SELECT 1) TO '/tmp/x.csv'", "COPY t TO 'x.csv'", "COPY t TO PROGRAM 'cat'"] {
         assert_eq!(error(sql).sqlstate, "42501", "{sql}");
     }
     for sql in [
@@ -87,18 +83,33 @@ fn session_commands_are_read() {
         Action::Set { value: Some(v), .. } if v == "-1"));
     assert!(matches!(action("SHOW transaction isolation level"),
         Action::Show(name) if name == "transaction_isolation"));
-    assert!(matches!(action("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"), Action::Begin { repeatable: true }));
-    assert!(matches!(action("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"),
-        Action::SetTransaction { repeatable: false }));
+    assert!(matches!(
+        action("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"),
+        Action::Begin { repeatable: true }
+    ));
+    assert!(matches!(
+        action("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"),
+        Action::SetTransaction { repeatable: false }
+    ));
     assert!(matches!(action("FETCH FORWARD 50 FROM \"C 1\""),
         Action::Fetch { name, count: FetchCount::Rows(50) } if name == "C 1"));
-    assert!(matches!(action("fetch 2048 in \"SQL_CUR\""), Action::Fetch { count: FetchCount::Rows(2048), .. }));
+    assert!(matches!(
+        action("fetch 2048 in \"SQL_CUR\""),
+        Action::Fetch { count: FetchCount::Rows(2048), .. }
+    ));
     assert!(matches!(action("FETCH ALL c"), Action::Fetch { count: FetchCount::All, .. }));
-    assert!(matches!(action("FETCH NEXT FROM c"), Action::Fetch { count: FetchCount::Rows(1), .. }));
+    assert!(matches!(
+        action("FETCH NEXT FROM c"),
+        Action::Fetch { count: FetchCount::Rows(1), .. }
+    ));
     assert!(matches!(action("fetch c"), Action::Fetch { count: FetchCount::Rows(1), .. }));
-    assert!(matches!(action("declare c no scroll cursor with hold for select 1"),
-        Action::Declare { hold: true, .. }));
-    assert!(matches!(action("PREPARE p (int, text) AS SELECT $1, $2"), Action::Prepare { types, .. } if types.len() == 2));
+    assert!(matches!(
+        action("declare c no scroll cursor with hold for select 1"),
+        Action::Declare { hold: true, .. }
+    ));
+    assert!(
+        matches!(action("PREPARE p (int, text) AS SELECT $1, $2"), Action::Prepare { types, .. } if types.len() == 2)
+    );
     assert!(matches!(action("EXECUTE p(1, 'x')"), Action::Execute { args, .. } if args.len() == 2));
     assert!(matches!(action("ROLLBACK TO SAVEPOINT s"), Action::RollbackTo(_)));
     assert!(matches!(action("DISCARD ALL"), Action::DiscardAll));

@@ -114,7 +114,10 @@ impl Tokens {
     pub(crate) fn peek_second_is_query(&self) -> bool {
         match self.token(1) {
             Some(Token::Word(w)) => {
-                matches!(w.keyword, Keyword::SELECT | Keyword::WITH | Keyword::VALUES | Keyword::TABLE)
+                matches!(
+                    w.keyword,
+                    Keyword::SELECT | Keyword::WITH | Keyword::VALUES | Keyword::TABLE
+                )
             }
             Some(Token::LParen) => true,
             _ => false,
@@ -188,8 +191,11 @@ impl Tokens {
                 let near = format!("syntax error at or near \"{token}\"");
                 SqlError { position: place, ..SqlError::new(sqlstate::SYNTAX, near) }
             }
-            None => SqlError::new(sqlstate::SYNTAX, "syntax error at end of input")
-                .at(self.sql.chars().count() + 1),
+            None => SqlError::new(sqlstate::SYNTAX, "syntax error at end of input").at(self
+                .sql
+                .chars()
+                .count()
+                + 1),
         }
     }
 
@@ -205,9 +211,10 @@ impl Tokens {
         let position = place.and_then(|l| character(sql, l));
         let near = place.and_then(|l| self.list.iter().find(|t| t.span.start == l));
         let mut error = match near {
-            Some(token) => {
-                SqlError::new(sqlstate::SYNTAX, format!("syntax error at or near \"{}\"", token.token))
-            }
+            Some(token) => SqlError::new(
+                sqlstate::SYNTAX,
+                format!("syntax error at or near \"{}\"", token.token),
+            ),
             None if text.contains("EOF") => {
                 SqlError::new(sqlstate::SYNTAX, "syntax error at end of input")
             }
@@ -237,7 +244,9 @@ impl Tokens {
     /// columns win over keywords and functions of no arguments.
     pub(crate) fn quote_columns(&mut self, is_column: &dyn Fn(&str) -> bool) {
         for i in 0..self.list.len() {
-            let Some(Token::Word(word)) = self.list.get(i).map(|t| t.token.clone()) else { continue };
+            let Some(Token::Word(word)) = self.list.get(i).map(|t| t.token.clone()) else {
+                continue;
+            };
             let before = i.checked_sub(1).and_then(|j| self.list.get(j)).map(|t| &t.token);
             let after = self.list.get(i + 1).map(|t| &t.token);
             if word.quote_style.is_some() || !is_column(&word.value) || is_structure(word.keyword) {
@@ -258,7 +267,9 @@ impl Tokens {
             _ => String::new(),
         };
         let open = i.checked_sub(1).and_then(|j| self.list.get(j)).map(|t| &t.token);
-        open == Some(&Token::LParen) && word(i.checked_sub(2)) == "extract" && word(Some(i + 1)) == "from"
+        open == Some(&Token::LParen)
+            && word(i.checked_sub(2)) == "extract"
+            && word(Some(i + 1)) == "from"
     }
 }
 

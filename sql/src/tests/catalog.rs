@@ -16,6 +16,66 @@ WHERE c.relkind IN (KINDS)
   AND pg_catalog.pg_table_is_visible(c.oid)
 ORDER BY 1,2;";
 
+/// What `\d table` asks for below the columns; `OID` stands for the table's id.
+const FOOTERS: &[&str] = &[
+    "SELECT pol.polname, pol.polpermissive,
+          CASE WHEN pol.polroles = '{0}' THEN NULL ELSE pg_catalog.array_to_string(array(select rolname from pg_catalog.pg_roles where oid = any (pol.polroles) order by 1),',') END,
+          pg_catalog.pg_get_expr(pol.polqual, pol.polrelid),
+          pg_catalog.pg_get_expr(pol.polwithcheck, pol.polrelid),
+          CASE pol.polcmd
+            WHEN 'r' THEN 'SELECT'
+            WHEN 'a' THEN 'INSERT'
+            WHEN 'w' THEN 'UPDATE'
+            WHEN 'd' THEN 'DELETE'
+            END AS cmd
+        FROM pg_catalog.pg_policy pol
+        WHERE pol.polrelid = 'OID' ORDER BY 1;",
+    "SELECT oid, stxrelid::pg_catalog.regclass, stxnamespace::pg_catalog.regnamespace::pg_catalog.text AS nsp, stxname,
+        pg_catalog.pg_get_statisticsobjdef_columns(oid) AS columns,
+          'd' = any(stxkind) AS ndist_enabled,
+          'f' = any(stxkind) AS deps_enabled,
+          'm' = any(stxkind) AS mcv_enabled,
+        stxstattarget
+        FROM pg_catalog.pg_statistic_ext
+        WHERE stxrelid = 'OID'
+        ORDER BY nsp, stxname;",
+    "SELECT pubname
+             , NULL
+             , NULL
+        FROM pg_catalog.pg_publication p
+             JOIN pg_catalog.pg_publication_namespace pn ON p.oid = pn.pnpubid
+             JOIN pg_catalog.pg_class pc ON pc.relnamespace = pn.pnnspid
+        WHERE pc.oid ='OID' and pg_catalog.pg_relation_is_publishable('OID')
+        UNION
+        SELECT pubname
+             , pg_get_expr(pr.prqual, c.oid)
+             , (CASE WHEN pr.prattrs IS NOT NULL THEN
+                 (SELECT string_agg(attname, ', ')
+                   FROM pg_catalog.generate_series(0, pg_catalog.array_upper(pr.prattrs::pg_catalog.int2[], 1)) s,
+                        pg_catalog.pg_attribute
+                  WHERE attrelid = pr.prrelid AND attnum = prattrs[s])
+                ELSE NULL END) FROM pg_catalog.pg_publication p
+             JOIN pg_catalog.pg_publication_rel pr ON p.oid = pr.prpubid
+             JOIN pg_catalog.pg_class c ON c.oid = pr.prrelid
+        WHERE pr.prrelid = 'OID'
+        UNION
+        SELECT pubname
+             , NULL
+             , NULL
+        FROM pg_catalog.pg_publication p
+        WHERE p.puballtables AND pg_catalog.pg_relation_is_publishable('OID')
+        ORDER BY 1;",
+    "SELECT c.oid::pg_catalog.regclass
+FROM pg_catalog.pg_class c, pg_catalog.pg_inherits i
+WHERE c.oid = i.inhparent AND i.inhrelid = 'OID'
+  AND c.relkind != 'p' AND c.relkind != 'I'
+ORDER BY inhseqno;",
+    "SELECT c.oid::pg_catalog.regclass, c.relkind, inhdetachpending, pg_catalog.pg_get_expr(c.relpartbound, c.oid)
+FROM pg_catalog.pg_class c, pg_catalog.pg_inherits i
+WHERE c.oid = i.inhrelid AND i.inhparent = 'OID'
+ORDER BY pg_catalog.pg_get_expr(c.relpartbound, c.oid) = 'DEFAULT', c.oid::pg_catalog.regclass::pg_catalog.text;",
+];
+
 #[tokio::test]
 async fn psql_lists_relations_schemas_and_databases() {
     let world = World::filled().await;
@@ -103,64 +163,7 @@ ORDER BY a.attnum;"
     assert!(list.contains(&("user_id", "bigint")), "{list:?}");
     assert!(list.contains(&("kind", "text")), "{list:?}");
     assert!(list.contains(&("amount", "numeric")), "{list:?}");
-    for sql in [
-        "SELECT pol.polname, pol.polpermissive,
-          CASE WHEN pol.polroles = '{0}' THEN NULL ELSE pg_catalog.array_to_string(array(select rolname from pg_catalog.pg_roles where oid = any (pol.polroles) order by 1),',') END,
-          pg_catalog.pg_get_expr(pol.polqual, pol.polrelid),
-          pg_catalog.pg_get_expr(pol.polwithcheck, pol.polrelid),
-          CASE pol.polcmd
-            WHEN 'r' THEN 'SELECT'
-            WHEN 'a' THEN 'INSERT'
-            WHEN 'w' THEN 'UPDATE'
-            WHEN 'd' THEN 'DELETE'
-            END AS cmd
-        FROM pg_catalog.pg_policy pol
-        WHERE pol.polrelid = 'OID' ORDER BY 1;",
-        "SELECT oid, stxrelid::pg_catalog.regclass, stxnamespace::pg_catalog.regnamespace::pg_catalog.text AS nsp, stxname,
-        pg_catalog.pg_get_statisticsobjdef_columns(oid) AS columns,
-          'd' = any(stxkind) AS ndist_enabled,
-          'f' = any(stxkind) AS deps_enabled,
-          'm' = any(stxkind) AS mcv_enabled,
-        stxstattarget
-        FROM pg_catalog.pg_statistic_ext
-        WHERE stxrelid = 'OID'
-        ORDER BY nsp, stxname;",
-        "SELECT pubname
-             , NULL
-             , NULL
-        FROM pg_catalog.pg_publication p
-             JOIN pg_catalog.pg_publication_namespace pn ON p.oid = pn.pnpubid
-             JOIN pg_catalog.pg_class pc ON pc.relnamespace = pn.pnnspid
-        WHERE pc.oid ='OID' and pg_catalog.pg_relation_is_publishable('OID')
-        UNION
-        SELECT pubname
-             , pg_get_expr(pr.prqual, c.oid)
-             , (CASE WHEN pr.prattrs IS NOT NULL THEN
-                 (SELECT string_agg(attname, ', ')
-                   FROM pg_catalog.generate_series(0, pg_catalog.array_upper(pr.prattrs::pg_catalog.int2[], 1)) s,
-                        pg_catalog.pg_attribute
-                  WHERE attrelid = pr.prrelid AND attnum = prattrs[s])
-                ELSE NULL END) FROM pg_catalog.pg_publication p
-             JOIN pg_catalog.pg_publication_rel pr ON p.oid = pr.prpubid
-             JOIN pg_catalog.pg_class c ON c.oid = pr.prrelid
-        WHERE pr.prrelid = 'OID'
-        UNION
-        SELECT pubname
-             , NULL
-             , NULL
-        FROM pg_catalog.pg_publication p
-        WHERE p.puballtables AND pg_catalog.pg_relation_is_publishable('OID')
-        ORDER BY 1;",
-        "SELECT c.oid::pg_catalog.regclass
-FROM pg_catalog.pg_class c, pg_catalog.pg_inherits i
-WHERE c.oid = i.inhparent AND i.inhrelid = 'OID'
-  AND c.relkind != 'p' AND c.relkind != 'I'
-ORDER BY inhseqno;",
-        "SELECT c.oid::pg_catalog.regclass, c.relkind, inhdetachpending, pg_catalog.pg_get_expr(c.relpartbound, c.oid)
-FROM pg_catalog.pg_class c, pg_catalog.pg_inherits i
-WHERE c.oid = i.inhrelid AND i.inhparent = 'OID'
-ORDER BY pg_catalog.pg_get_expr(c.relpartbound, c.oid) = 'DEFAULT', c.oid::pg_catalog.regclass::pg_catalog.text;",
-    ] {
+    for sql in FOOTERS {
         let rows = world.rows(&sql.replace("OID", &oid)).await;
         assert!(rows.is_empty(), "{rows:?}");
     }

@@ -45,7 +45,10 @@ async fn approximate_and_float_measures_are_near() {
     near(&raw[0][1], &((3200.0_f64 * 3201.0 / 12.0).sqrt() / 4.0).to_string(), 1e-9);
     near(&raw[0][2], "720", 0.03);
     let day = world.rows("SELECT sum(events), max(users), max(p90) FROM by_kind_day WHERE kind = 'kind number 1'").await;
-    assert_eq!(day[0][0], world.value("SELECT count(*) FROM events WHERE kind = 'kind number 1'").await);
+    assert_eq!(
+        day[0][0],
+        world.value("SELECT count(*) FROM events WHERE kind = 'kind number 1'").await
+    );
 }
 
 #[tokio::test]
@@ -77,14 +80,17 @@ async fn files_that_cannot_match_are_not_read() {
     assert_eq!(files(&none), 0, "{none}");
     let user = world.explain("SELECT * FROM events WHERE user_id = 1000").await;
     assert_eq!(files(&user), 0, "{user}");
-    let view = world.explain("SELECT * FROM by_kind_hour WHERE bucket >= '2026-03-01T13:00:00Z'").await;
+    let view =
+        world.explain("SELECT * FROM by_kind_hour WHERE bucket >= '2026-03-01T13:00:00Z'").await;
     assert_eq!(files(&view), 1, "{view}");
     assert_eq!(
         world.value("SELECT count(*) FROM events WHERE ts >= '2026-03-01T10:00:00Z'").await,
         "1400"
     );
     assert_eq!(
-        world.value("SELECT sum(events) FROM by_kind_hour WHERE bucket >= '2026-03-01T13:00:00Z'").await,
+        world
+            .value("SELECT sum(events) FROM by_kind_hour WHERE bucket >= '2026-03-01T13:00:00Z'")
+            .await,
         world.value("SELECT count(*) FROM events WHERE ts >= '2026-03-01T13:00:00Z'").await,
     );
 }
@@ -99,8 +105,15 @@ async fn names_and_values_are_those_of_postgres() {
     let desc = world.rows("SELECT kind FROM events GROUP BY kind ORDER BY kind DESC LIMIT 1").await;
     assert_eq!(desc, [["NULL"]]);
     assert_eq!(world.rows("SELECT 1, 1, NULL, NULL").await, [["1", "1", "NULL", "NULL"]]);
-    assert_eq!(world.rows("SELECT user_id, *, user_id FROM events ORDER BY user_id, ts LIMIT 1").await[0].len(), 12);
-    assert_eq!(world.value("SELECT sum(x) FROM (VALUES (9223372036854775807), (1)) t(x)").await, "9223372036854775808");
+    assert_eq!(
+        world.rows("SELECT user_id, *, user_id FROM events ORDER BY user_id, ts LIMIT 1").await[0]
+            .len(),
+        12
+    );
+    assert_eq!(
+        world.value("SELECT sum(x) FROM (VALUES (9223372036854775807), (1)) t(x)").await,
+        "9223372036854775808"
+    );
     assert_eq!(world.value("SELECT sum(x) FROM (SELECT 1 AS x WHERE false) t").await, "NULL");
     assert_eq!(world.value("SELECT avg(x) FROM (SELECT 1 AS x WHERE false) t").await, "NULL");
     assert_eq!(world.value("SELECT sum(DISTINCT user_id) FROM events").await, "4656");
@@ -134,7 +147,10 @@ async fn days_and_texts_follow_the_time_zone_of_the_session() {
         [["2026-02-28T05:00:00Z", "19", "900"], ["2026-03-01T05:00:00Z", "0", "2300"]]
     );
     assert_eq!(world.value("SELECT count(*) FROM events WHERE ts >= '2026-03-01'").await, "2300");
-    assert_eq!(world.value("SELECT count(*) FROM events WHERE ts >= '2026-03-01T00:00:00Z'").await, "3200");
+    assert_eq!(
+        world.value("SELECT count(*) FROM events WHERE ts >= '2026-03-01T00:00:00Z'").await,
+        "3200"
+    );
     assert_eq!(world.value("SELECT min(ts)::date FROM events").await, "2026-02-28");
     let weeks = "SELECT date_trunc('week', ts), count(*) FROM events GROUP BY 1 ORDER BY 1";
     assert_eq!(world.rows(weeks).await[0][0], "2026-02-23T05:00:00Z");
@@ -169,10 +185,14 @@ async fn a_horizon_is_a_lower_bound_of_the_raw_table() {
 #[tokio::test]
 async fn system_tables_tell_of_files_and_positions() {
     let world = World::filled().await;
-    let raw = world.rows("SELECT kind, rows, level FROM otus.segments WHERE kind = 'raw' ORDER BY path").await;
+    let raw = world
+        .rows("SELECT kind, rows, level FROM otus.segments WHERE kind = 'raw' ORDER BY path")
+        .await;
     assert_eq!(raw, [["raw", "1500", "0"], ["raw", "1500", "0"]]);
     assert_eq!(
-        world.rows("SELECT topic, committed_offset, visible_offset, rows_kept FROM otus.partitions").await,
+        world
+            .rows("SELECT topic, committed_offset, visible_offset, rows_kept FROM otus.partitions")
+            .await,
         [["events", "3000", "3200", "3000"]]
     );
     assert_eq!(

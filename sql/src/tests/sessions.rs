@@ -44,7 +44,8 @@ async fn deep_expressions_are_planned_or_refused() {
     let world = World::new().await;
     let sum = format!("SELECT 1{}", "+1".repeat(700));
     assert_eq!(world.value(&sum).await, "701");
-    let or = format!("SELECT count(*) FROM events WHERE user_id = 1{}", " OR user_id = 2".repeat(450));
+    let or =
+        format!("SELECT count(*) FROM events WHERE user_id = 1{}", " OR user_id = 2".repeat(450));
     assert_eq!(world.value(&or).await, "0");
     let nested = format!("SELECT {}1{}", "(".repeat(99), ")".repeat(99));
     assert_eq!(world.value(&nested).await, "1");
@@ -83,7 +84,12 @@ async fn settings_belong_to_one_session() {
     assert_eq!(world.value("SHOW timezone").await, "Europe/Berlin");
     assert_eq!(rows_of(&other, "SHOW TIME ZONE").await.unwrap(), [["UTC"]]);
     let told = world.session.take_reports();
-    assert!(told.contains(&Report::Parameter { name: "TimeZone".into(), value: "Europe/Berlin".into() }));
+    assert!(
+        told.contains(&Report::Parameter {
+            name: "TimeZone".into(),
+            value: "Europe/Berlin".into()
+        })
+    );
     assert_eq!(world.value("SELECT current_setting('timezone')").await, "Europe/Berlin");
     assert_eq!(world.value("SELECT current_user").await, "ann");
     assert!(world.value("SELECT version()").await.starts_with("PostgreSQL "));
@@ -93,7 +99,10 @@ async fn settings_belong_to_one_session() {
     assert_eq!(world.value("SELECT count(*) FROM public.events").await, "3200");
     world.rows("DISCARD ALL").await;
     assert_eq!(world.value("SELECT count(*) FROM events").await, "3200");
-    assert_eq!(world.value("SELECT pg_backend_pid()").await, world.session.backend_pid().to_string());
+    assert_eq!(
+        world.value("SELECT pg_backend_pid()").await,
+        world.session.backend_pid().to_string()
+    );
 }
 
 #[tokio::test]
@@ -149,14 +158,24 @@ async fn types_of_parameters_come_from_where_they_stand() {
         described.unwrap_or_else(|e| panic!("{sql}: {e:?}")).params
     };
     assert_eq!(types("SELECT * FROM events WHERE user_id = $1").await, [DataType::Int64]);
-    assert_eq!(types("SELECT * FROM events WHERE kind = $1 LIMIT $2").await, [DataType::Utf8, DataType::Int64]);
+    assert_eq!(
+        types("SELECT * FROM events WHERE kind = $1 LIMIT $2").await,
+        [DataType::Utf8, DataType::Int64]
+    );
     assert_eq!(types("SELECT $1::int").await, [DataType::Int32]);
     assert_eq!(types("SELECT $1").await, [DataType::Utf8]);
     let any = types("SELECT * FROM events WHERE user_id = ANY($1)").await;
-    assert!(matches!(&any[0], DataType::List(item) if *item.data_type() == DataType::Int64), "{any:?}");
-    let list = world.session.parse("SELECT count(*), $2 FROM events WHERE user_id < $1 AND ts > $3").unwrap();
+    assert!(
+        matches!(&any[0], DataType::List(item) if *item.data_type() == DataType::Int64),
+        "{any:?}"
+    );
+    let list = world
+        .session
+        .parse("SELECT count(*), $2 FROM events WHERE user_id < $1 AND ts > $3")
+        .unwrap();
     let described = world.session.describe(&list[0], &[]).await.unwrap();
-    let names: Vec<_> = described.schema.unwrap().fields().iter().map(|f| f.name().clone()).collect();
+    let names: Vec<_> =
+        described.schema.unwrap().fields().iter().map(|f| f.name().clone()).collect();
     assert_eq!(names, ["count", "?column?"]);
     let ts = ScalarValue::Utf8(Some("2026-03-01T10:00:00Z".into()));
     let params = vec![ScalarValue::Int64(Some(10)), ScalarValue::Utf8(Some("x".into())), ts];
