@@ -2,11 +2,13 @@
 //! durable before it goes.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use otus_engine::{Error, Result};
+use otus_engine::store::lock::{FolderLock, LOCK_FILE};
+use otus_engine::{Error, ErrorKind, Result};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -37,8 +39,8 @@ pub(crate) async fn run(args: ServeArgs) -> Result<ExitCode> {
     if telemetry::metrics().is_none() {
         tracing::warn!("metrics are not available");
     }
-    let faces =
-        Faces::bind(&config.server.postgres, &config.server.http, args.trust_network).await?;
+    let faces = Faces::bind(&config.server.postgres, &config.server.http, args.trust_network).await;
+    let faces = faces.map_err(|e| name_holder(e, &config))?;
     let otus = open(config, &faces, args.apply).await?;
     for change in otus.changes() {
         tracing::info!(change = change.what, "definition applied");
@@ -53,6 +55,17 @@ pub(crate) async fn run(args: ServeArgs) -> Result<ExitCode> {
     let deadline = otus.config().server.shutdown;
     let is_flushed = stop(otus, serving, &shutdown, deadline).await;
     Ok(if is_flushed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A taken address is most often that of a server already running on the same storage: say so.
+fn name_holder(error: Error, config: &Config) -> Error {
+    let folder = config.storage.url.strip_prefix("file:");
+    let folder = folder.map(|path| path.strip_prefix("//").unwrap_or(path));
+    let in_use = folder.map(Path::new).filter(|folder| folder.join(LOCK_FILE).exists());
+    match in_use.map(|folder| FolderLock::take(folder, "otus serve, looking")) {
+        Some(Err(held)) if held.kind() == ErrorKind::Busy => error.with_hint(held.to_string()),
+        _ => error,
+    }
 }
 
 /// Opens with a holder's text that says where this process answers.
@@ -182,4 +195,24 @@ async fn bind_near(port: u16) -> Result<TcpListener> {
 
 fn address(listener: &TcpListener) -> Result<SocketAddr> {
     listener.local_addr().map_err(|e| Error::unavailable("a socket has no address").with_source(e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_taken_port_gives_the_next_free_one() {
+        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let faces = Faces::bind_near(port, port).await.unwrap();
+        let (postgres, http) =
+            (faces.postgres.local_addr().unwrap(), faces.http.local_addr().unwrap());
+        assert!(postgres.port() != port && http.port() != port && postgres != http);
+        let error =
+            Faces::bind(&format!("127.0.0.1:{port}"), "127.0.0.1:0", false).await.unwrap_err();
+        assert!(error.to_string().contains("postgres: cannot listen on 127.0.0.1"), "{error}");
+        let error = Faces::bind("0.0.0.0:0", "127.0.0.1:0", false).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    }
 }

@@ -35,11 +35,7 @@ pub(super) fn table<'a>(
     has_kafka: bool,
     compiler: Option<&dyn ExpressionCompiler>,
 ) -> Option<PlacedTable<'a>> {
-    if let Some((message, hint)) = names::refusal(name) {
-        tables.report_key(name, Severity::Error, message, hint);
-    } else if let Some((message, hint)) = names::stumbling_block(name) {
-        tables.report_key(name, Severity::Warning, message, &hint);
-    }
+    check_key(tables, name);
     let section = node.section()?;
     // The key is the name, unless tables of several schemas share one.
     let own_name = section.take("name").and_then(|n| table_name(&n));
@@ -108,6 +104,15 @@ pub(super) fn table<'a>(
     }
     let rollups = rollups.into_iter().map(|r| r.node).collect();
     Some(PlacedTable { def, node: node.clone(), rollups })
+}
+
+/// Whether the section's key can be a table's name.
+fn check_key(tables: &Section<'_>, name: &str) {
+    if let Some((message, hint)) = names::refusal(name) {
+        tables.report_key(name, Severity::Error, message, hint);
+    } else if let Some((message, hint)) = names::stumbling_block(name) {
+        tables.report_key(name, Severity::Warning, message, &hint);
+    }
 }
 
 fn defs<T: Clone>(placed: &[Placed<'_, T>]) -> Vec<T> {
