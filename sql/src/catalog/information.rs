@@ -83,32 +83,35 @@ pub(crate) fn table(
             "constraint_schema",
             "constraint_name",
         ]),
-        "character_sets" => {
-            let mut t = Text::new(&[
-                "character_set_catalog",
-                "character_set_schema",
-                "character_set_name",
-                "character_repertoire",
-                "form_of_use",
-                "default_collate_catalog",
-                "default_collate_schema",
-                "default_collate_name",
-            ]);
-            t.row(&[
-                None,
-                None,
-                Some("UTF8"),
-                Some("UCS"),
-                Some("UTF8"),
-                Some(database),
-                Some(PG_SCHEMA),
-                Some("default"),
-            ]);
-            t
-        }
+        "character_sets" => character_sets(database),
         _ => return Ok(None),
     };
     build.provider().map(Some)
+}
+
+/// The one character set that there is.
+fn character_sets(database: &str) -> Text {
+    let mut t = Text::new(&[
+        "character_set_catalog",
+        "character_set_schema",
+        "character_set_name",
+        "character_repertoire",
+        "form_of_use",
+        "default_collate_catalog",
+        "default_collate_schema",
+        "default_collate_name",
+    ]);
+    t.row(&[
+        None,
+        None,
+        Some("UTF8"),
+        Some("UCS"),
+        Some("UTF8"),
+        Some(database),
+        Some(PG_SCHEMA),
+        Some("default"),
+    ]);
+    t
 }
 
 /// A table of text.
