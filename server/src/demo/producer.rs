@@ -253,3 +253,99 @@ fn end(log: &LocalLog, topic: &str) -> Result<Option<End>> {
     }
     Ok(end)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use otus_engine::clock::ManualClock;
+    use otus_ingest::log::local::{LocalOptions, TopicOptions};
+
+    use super::*;
+
+    /// Some noon, microseconds.
+    const NOW_US: i64 = 1_784_548_800_000_000;
+    const HISTORY_MS: i64 = 6 * 3_600_000;
+
+    fn open(folder: &std::path::Path, clock: &Arc<ManualClock>) -> Arc<LocalLog> {
+        let clock: Arc<dyn Clock> = Arc::clone(clock) as _;
+        let log = LocalLog::open(folder, LocalOptions::default(), clock).unwrap();
+        for (topic, keyed) in [(EVENTS_TOPIC, false), (PLAYERS_TOPIC, true)] {
+            log.create(topic, &TopicOptions { partitions: Some(1), keyed }).unwrap();
+        }
+        log
+    }
+
+    /// Runs a producer until it has written `records`, or has caught up.
+    fn produce(log: &Arc<LocalLog>, clock: &Arc<ManualClock>, rate: f64, records: u64) {
+        let clock: Arc<dyn Clock> = Arc::clone(clock) as _;
+        let producer = Producer::new(Arc::clone(log), clock, 7, rate, HISTORY_MS).unwrap();
+        let progress = producer.progress();
+        let (stop, stopped) = sync_channel(0);
+        let thread = std::thread::spawn(move || producer.run(&stopped));
+        while progress.records.load(Ordering::Relaxed) < records
+            && !progress.is_live.load(Ordering::Relaxed)
+        {
+            std::thread::yield_now();
+        }
+        drop(stop);
+        thread.join().unwrap();
+    }
+
+    fn values(log: &LocalLog, topic: &str) -> Vec<(i64, String)> {
+        let tp = TopicPartition::new(topic, 0);
+        let high = log.bounds(&tp).unwrap().high.unwrap();
+        let mut slice = Slice::new(tp, 0);
+        while slice.next < high {
+            log.read(&mut slice, usize::MAX, usize::MAX).unwrap();
+        }
+        let value = |r: otus_ingest::record::Record<'_>| {
+            let text = String::from_utf8(r.value.unwrap().to_vec()).unwrap();
+            (r.timestamp_us.unwrap(), text)
+        };
+        slice.iter().map(value).collect()
+    }
+
+    #[test]
+    fn a_stopped_producer_goes_on_where_the_log_ends() {
+        let folder = std::env::temp_dir().join(format!("otus-test-demo-{}", std::process::id()));
+        std::fs::remove_dir_all(&folder).ok();
+        let clock = Arc::new(ManualClock::new(NOW_US));
+        let log = open(&folder.join("whole"), &clock);
+        produce(&log, &clock, NATURAL_RATE, u64::MAX);
+        let whole = [EVENTS_TOPIC, PLAYERS_TOPIC].map(|topic| values(&log, topic));
+        assert!(whole[0].len() > 20_000 && whole[1].len() > 300, "{}", whole[0].len());
+
+        // The first process stops an hour before, the second in the middle of what was left.
+        let clock = Arc::new(ManualClock::new(NOW_US - 3_600_000_000));
+        let broken = folder.join("broken");
+        let first = open(&broken, &clock);
+        let begin = Producer::new(
+            Arc::clone(&first),
+            Arc::new(ManualClock::new(NOW_US)),
+            7,
+            NATURAL_RATE,
+            HISTORY_MS,
+        );
+        let begin_ms = begin.unwrap().begins_at_ms();
+        let mut generator = Generator::new(7, 1.0, begin_ms);
+        let mut block = Block::default();
+        generator.fill(begin_ms + 1_800_000, usize::MAX, &mut block);
+        let writer = Producer::new(first, Arc::clone(&clock) as _, 7, NATURAL_RATE, HISTORY_MS);
+        let (_stop, stopped) = sync_channel(0);
+        writer.unwrap().write(block, &stopped).unwrap();
+        for records in [1, 1, u64::MAX] {
+            clock.advance(600_000_000);
+            let log = open(&broken, &clock);
+            produce(&log, &clock, NATURAL_RATE, records);
+        }
+        clock.advance(1_800_000_000);
+        let log = open(&broken, &clock);
+        produce(&log, &clock, NATURAL_RATE, u64::MAX);
+        let pieces = [EVENTS_TOPIC, PLAYERS_TOPIC].map(|topic| values(&log, topic));
+        assert_eq!(pieces[0].len(), whole[0].len());
+        assert!(pieces == whole, "the same records in the same order");
+        drop(log);
+        std::fs::remove_dir_all(&folder).ok();
+    }
+}
