@@ -147,6 +147,7 @@ fn kill_everywhere(otus: &mut Otus, seed: u64) -> Result<BTreeMap<&'static str, 
     Ok(deaths)
 }
 
+#[expect(clippy::print_stdout, reason = "the list of deaths is part of the result")]
 fn run(otus: &mut Otus, broker: &Broker, topic: &str, seed: u64) -> Result<()> {
     let (stop, made) = (AtomicBool::new(false), AtomicU64::new(0));
     let (end, deaths) = std::thread::scope(|scope| {
