@@ -191,7 +191,7 @@ async fn measure(folder: &Path) -> Result<Value> {
     let options = DatasetOptions {
         member: "bench".into(),
         clock: Arc::new(SystemClock),
-        compiler: Arc::new(SqlCompiler::new()),
+        compiler: SqlCompiler::new(),
         flush: FlushLimits::default(),
     };
     let dataset = Dataset::open(storage, options).await?;
