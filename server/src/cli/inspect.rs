@@ -23,16 +23,16 @@ pub(crate) struct InspectArgs {
     #[command(flatten)]
     config: ConfigArgs,
     /// List the live files; a glob over the folder would also find replaced ones
-    #[arg(long)]
+    #[arg(long, group = "subject")]
     files: bool,
     /// List how far each topic partition has been read
-    #[arg(long)]
+    #[arg(long, group = "subject")]
     positions: bool,
     /// Show where the commit log stands
-    #[arg(long)]
-    commits: bool,
+    #[arg(long, group = "subject")]
+    log: bool,
     /// Read everything and check counts, tiling, uniqueness and that rollups equal their raw rows
-    #[arg(long)]
+    #[arg(long, group = "subject")]
     verify: bool,
     /// How it is printed
     #[arg(long, value_enum, default_value_t = Format::Table)]
@@ -65,8 +65,8 @@ pub(crate) async fn run(args: InspectArgs) -> Result<ExitCode> {
         files(&manifest, &config, &dataset)
     } else if args.positions {
         positions(&manifest)
-    } else if args.commits {
-        commits(&manifest)
+    } else if args.log {
+        log(&manifest)
     } else {
         tables(&manifest)
     };
@@ -237,7 +237,7 @@ fn positions(manifest: &Manifest) -> List {
     List { head, rows }
 }
 
-fn commits(manifest: &Manifest) -> List {
+fn log(manifest: &Manifest) -> List {
     let swept = moment(manifest.sweep_before_ms.saturating_mul(1_000));
     let lease = manifest.lease.as_ref();
     let rows = vec![

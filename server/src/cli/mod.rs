@@ -41,7 +41,7 @@ struct Cli {
     log_format: LogFormat,
     /// What is logged: a level (error, warn, info, debug, trace), or a list such as info,otus_ingest=debug
     #[arg(long, global = true, env = "OTUS_LOG", value_name = "FILTER")]
-    log: Option<String>,
+    log_level: Option<String>,
 }
 
 /// Where the configuration is.
@@ -94,7 +94,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let quiet = !matches!(cli.verb, Verb::Serve(_));
     let usual = if quiet { "warn" } else { "info,fjall=warn,lsm_tree=warn" };
-    telemetry::start_logs(cli.log_format, cli.log.as_deref().unwrap_or(usual));
+    telemetry::start_logs(cli.log_format, cli.log_level.as_deref().unwrap_or(usual));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("otus-io")
         .thread_stack_size(STACK_BYTES)
