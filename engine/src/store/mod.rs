@@ -75,7 +75,8 @@ impl Storage {
         } else if url.trim_end_matches('/') == "memory:" {
             Arc::new(InMemory::new())
         } else {
-            return Err(Error::invalid(format!("unknown storage url {url:?}"))
+            let scheme = url.split(':').next().unwrap_or_default();
+            return Err(Error::invalid(format!("unknown kind of storage {scheme:?}"))
                 .with_hint("write file:./folder, s3://bucket/prefix or memory:"));
         };
         if access == Access::ReadWrite {

@@ -137,8 +137,10 @@ async fn leftovers_of_a_dead_process_are_cleared() {
 #[tokio::test]
 async fn urls_are_understood_or_refused() {
     for (url, why) in [
-        ("ftp://x", "unknown storage url"),
-        ("data", "unknown storage url"),
+        ("ftp://x", "unknown kind of storage \"ftp\""),
+        ("data", "unknown kind of storage \"data\""),
+        ("s3://key:s3/cret@bucket/x", "before an \"@\""),
+        ("s3://key@bucket/x", "before an \"@\""),
         ("file:", "names no folder"),
         ("file://host/x", "names a host"),
         ("s3://", "names no bucket"),

@@ -64,10 +64,11 @@ impl KafkaConfig {
             return Err(Error::invalid(format!("[kafka]: {}", problems.join("; "))));
         }
         let config = Self { properties: properties.clone(), group, is_alone: false };
-        // The client library knows all its properties; it checks names and values.
-        config.consumer().create_native_config().map_err(|e| {
-            Error::invalid("[kafka] has a setting that the Kafka client refuses").with_source(e)
-        })?;
+        let refused: Vec<String> =
+            properties.iter().filter_map(|(key, value)| refused(key, value)).collect();
+        if !refused.is_empty() {
+            return Err(Error::invalid(format!("[kafka]: {}", refused.join("; "))));
+        }
         Ok(config)
     }
 
@@ -119,6 +120,21 @@ impl KafkaConfig {
     }
 }
 
+/// Why the client library refuses a property, if it does. Its own words hold the value, which may be a secret.
+fn refused(key: &str, value: &str) -> Option<String> {
+    use rdkafka::error::KafkaError::ClientConfig as Refused;
+    use rdkafka::types::RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN;
+    let mut config = ClientConfig::new();
+    config.set(key, value);
+    match config.create_native_config().map(drop) {
+        Ok(()) => None,
+        Err(Refused(RD_KAFKA_CONF_UNKNOWN, ..)) => {
+            Some(format!("{key:?} is no property of the Kafka client"))
+        }
+        Err(_) => Some(format!("the Kafka client refuses the value of {key:?}")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,7 +158,15 @@ mod tests {
         let message = check(&[("group.id", "x"), ("enable.auto.commit", "true")]).unwrap_err();
         assert_eq!(message.matches("fixed by Otus").count(), 2);
         assert!(message.contains("bootstrap.servers is missing"));
-        assert!(check(&[servers, ("no.such.setting", "1")]).is_err());
-        assert!(check(&[servers, ("fetch.wait.max.ms", "soon")]).is_err());
+    }
+
+    #[test]
+    fn refusals_name_the_property_and_never_its_value() {
+        let servers = ("bootstrap.servers", "127.0.0.1:1");
+        let message =
+            check(&[servers, ("sasl.pasword", "hunter2"), ("fetch.wait.max.ms", "s3cret")]);
+        let expected = "[kafka]: the Kafka client refuses the value of \"fetch.wait.max.ms\"; \
+                        \"sasl.pasword\" is no property of the Kafka client";
+        assert_eq!(message, Err(expected.to_string()));
     }
 }
