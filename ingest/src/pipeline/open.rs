@@ -121,7 +121,7 @@ impl Runner {
     }
 
     fn build(
-        &self,
+        &mut self,
         manifest: &Manifest,
         tp: &TopicPartition,
         epoch: u64,
@@ -135,7 +135,12 @@ impl Runner {
                 manifest.tables.get(id).and_then(|state| state.positions.get(tp)).ok_or_else(
                     || Error::busy(format!("the first position in {tp} is not set yet")),
                 )?;
-            if let Err(reason) = check_position(tp, position, &bounds) {
+            let then = self.log.identity_as(tp, &position.identity)?;
+            let looks = Bounds {
+                identity: then.unwrap_or_else(|| bounds.identity.clone()),
+                ..bounds.clone()
+            };
+            if let Err(reason) = check_position(tp, position, &looks) {
                 let name = def.qualified_name();
                 let text = format!("{reason} (set its position with `otus reset {name}`)");
                 tracing::error!(table = name, partition = %tp, reason, "partition is stopped");
@@ -211,7 +216,8 @@ impl Runner {
             lag: None,
             rate: 0.0,
         };
-        let trouble = self.trouble.as_deref();
+        let stuck = self.dataset.trouble();
+        let trouble = self.trouble.as_deref().or(stuck.as_deref());
         for partition in self.partitions.values() {
             let end = self.log.end(&partition.tp);
             for table in &partition.tables {

@@ -97,8 +97,8 @@ async fn measure(request: Request, next: Next) -> Response {
     response
 }
 
-/// 200 once everything that the logs held at the start is visible, unless a topic is mostly rejected or a
-/// partition has stopped.
+/// 200 once everything that the logs held at the start is visible, unless a topic is mostly rejected, a
+/// partition has stopped, or rows cannot be made durable.
 async fn ready(State(shared): State<Shared>) -> Response {
     let ingest = shared.otus.ingest();
     let partitions = ingest.status();
@@ -116,8 +116,9 @@ async fn ready(State(shared): State<Shared>) -> Response {
             })
         })
         .collect();
+    let trouble = shared.otus.dataset().trouble();
     let is_caught_up = ingest.caught_up_once();
-    let is_ready = is_caught_up && ailing.is_empty();
+    let is_ready = is_caught_up && ailing.is_empty() && trouble.is_none();
     let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let lag: i64 = partitions.iter().filter_map(|p| p.lag).sum();
     let body = serde_json::json!({
@@ -125,6 +126,7 @@ async fn ready(State(shared): State<Shared>) -> Response {
         "caught_up": is_caught_up,
         "lag": lag,
         "ailing": ailing,
+        "trouble": trouble,
     });
     (status, axum::Json(body)).into_response()
 }
