@@ -326,5 +326,7 @@ fn readme_questions(demo: &Demo) -> Result<()> {
     anyhow::ensure!(status == 200 && answer.contains(":matches"), "{status} {answer}");
     let value: Option<Value> = serde_json::from_str(&answer).ok();
     anyhow::ensure!(value.is_none(), "EDN was asked for: {answer}");
+    let entries = answer.matches(":bucket #inst").count();
+    anyhow::ensure!(entries == rows.len(), "{} rows in SQL, {entries} in {answer}", rows.len());
     Ok(())
 }
