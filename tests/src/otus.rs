@@ -36,11 +36,16 @@ impl Setup {
 
     /// Reads topics of this broker.
     #[must_use]
-    pub fn kafka(mut self, broker: &Broker) -> Self {
+    pub fn kafka(self, broker: &Broker) -> Self {
+        self.kafka_with(&broker.address(), "")
+    }
+
+    /// Reads topics of the broker at `address`, with further `lines` of the `[kafka]` section.
+    #[must_use]
+    pub fn kafka_with(mut self, address: &str, lines: &str) -> Self {
         self.kafka = Some(format!(
-            "[kafka]\nbootstrap.servers = \"{}\"\ntopic.metadata.refresh.interval.ms = 1000\n\
-             session.timeout.ms = 6000\n",
-            broker.address()
+            "[kafka]\nbootstrap.servers = \"{address}\"\n\
+             topic.metadata.refresh.interval.ms = 1000\nsession.timeout.ms = 6000\n{lines}"
         ));
         self
     }

@@ -145,7 +145,8 @@ impl fmt::Debug for Dataset {
     }
 }
 
-/// Schema of rejected records.
+/// Schema of rejected records. The reason is the same for all records of a kind; what is particular to one is
+/// its detail, which files of earlier versions lack.
 pub fn rejected_schema() -> SchemaRef {
     let utc = || DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
     Arc::new(Schema::new(vec![
@@ -158,6 +159,7 @@ pub fn rejected_schema() -> SchemaRef {
         Field::new("payload", DataType::BinaryView, true),
         Field::new("payload_bytes", DataType::Int64, false),
         Field::new("reason", DataType::Utf8View, false),
+        Field::new("detail", DataType::Utf8View, true),
         Field::new("ingested_at", utc(), false),
     ]))
 }

@@ -44,7 +44,8 @@ pub(super) fn table<'a>(
     let schema = schema_name(&section);
     let source = source(&section);
     let format = format_name(&section);
-    let start = section.take("start").and_then(|n| start(&n)).unwrap_or_default();
+    let start_node = section.take("start");
+    let start = start_node.as_ref().and_then(start).unwrap_or_default();
     let time_node = section.require("time", "the name of the column that holds the event's time");
     let time = time_node.as_ref().and_then(Node::text).unwrap_or_default();
     let accept = section.take("accept").and_then(|n| accept(&n)).unwrap_or_default();
@@ -60,6 +61,15 @@ pub(super) fn table<'a>(
         && let Some(node) = &append_node
     {
         node.error("a table that reads a file cannot be appended to");
+    }
+    if start != Start::Earliest
+        && is_file
+        && let Some(node) = &start_node
+    {
+        node.error_hint(
+            "a file is read from its beginning: its lines have no timestamps",
+            "remove start; a filter on the event time drops rows",
+        );
     }
     let record_bytes_max = section.take("record_max").and_then(|n| record_max(&n));
     let columns_node =

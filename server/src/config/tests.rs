@@ -263,10 +263,36 @@ fn tables_of_two_schemas_may_share_a_name() {
 fn kafka_properties_are_those_of_the_client() {
     refused(
         "[kafka]\nbootstrap.servers = \"b:9092\"\nbootstrop.servers = \"b\"\n",
-        "otus.toml:1:2: error: kafka: [kafka] has a setting that the Kafka client refuses: Client \
-         config error: No such configuration property: \"bootstrop.servers\" bootstrop.servers b\n    \
+        "otus.toml:1:2: error: kafka: [kafka]: property \"bootstrop.servers\" is refused: No such \
+         configuration property: \"bootstrop.servers\"\n    \
          hint: librdkafka's CONFIGURATION.md lists its properties",
     );
+    refused(
+        "[kafka]\nbootstrap.servers = \"b:9092\"\nacks = 1\nsasl.pasword = \"hunter2\"\n",
+        "otus.toml:1:2: error: kafka: [kafka]: property \"sasl.pasword\" is refused: No such \
+         configuration property: \"sasl.pasword\"\n    \
+         hint: librdkafka's CONFIGURATION.md lists its properties\n\
+         otus.toml:3:8: error: kafka.acks: property \"acks\" is fixed by Otus: an append is answered \
+         when it is durable\n    hint: remove it",
+    );
+}
+
+#[test]
+fn a_file_is_read_from_its_beginning() {
+    let table = |start: &str| {
+        format!(
+            "[tables.a]\nfile = \"f.ndjson\"\nstart = {start}\ntime = \"at\"\n\
+             [tables.a.columns]\nat = \"timestamptz\"\n"
+        )
+    };
+    assert!(read(&table("\"earliest\"")).is_ok());
+    for start in ["2024-08-20T09:00:00Z", "\"latest\""] {
+        refused(
+            &table(start),
+            "otus.toml:3:9: error: tables.a.start: a file is read from its beginning: its lines have \
+             no timestamps\n    hint: remove start; a filter on the event time drops rows",
+        );
+    }
 }
 
 #[test]

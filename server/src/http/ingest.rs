@@ -107,7 +107,7 @@ fn partitions(
     let committed = snapshot.positions(table).into_keys();
     let committed = committed.filter(|tp| *tp.topic == *request.topic).map(|tp| tp.partition);
     let read = shared.otus.ingest().status().into_iter();
-    let read = read.filter(|p| p.table == Some(table) && p.topic == request.topic);
+    let read = read.filter(|p| p.table == table && p.topic == request.topic);
     let found: BTreeSet<i32> = committed.chain(read.filter_map(|p| p.partition)).collect();
     if found.is_empty() {
         let message =

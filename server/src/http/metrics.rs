@@ -67,11 +67,8 @@ fn observe(otus: &Otus) {
     let trouble = otus.dataset().trouble();
     for partition in otus.ingest().status() {
         let number = partition.partition.map(|p| p.to_string()).unwrap_or_default();
-        let labels = [
-            ("table", partition.table_name.unwrap_or_default()),
-            ("topic", partition.topic),
-            ("partition", number),
-        ];
+        let labels =
+            [("table", partition.table_name), ("topic", partition.topic), ("partition", number)];
         gauge!("otus_ingest_lag_records", &labels).set(signed(partition.lag.unwrap_or(0)));
         gauge!("otus_ingest_position", &labels).set(signed(partition.position.unwrap_or(0)));
         gauge!("otus_ingest_records_per_second", &labels).set(partition.rate);

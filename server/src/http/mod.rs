@@ -27,6 +27,7 @@ use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use otus_ingest::PartitionStatus;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -102,11 +103,9 @@ async fn measure(request: Request, next: Next) -> Response {
 async fn ready(State(shared): State<Shared>) -> Response {
     let ingest = shared.otus.ingest();
     let partitions = ingest.status();
-    // What needs an operator: a partition that has stopped, a topic that is mostly rejected.
-    let ailing: Vec<_> = partitions
-        .iter()
-        .filter(|p| matches!(p.state.name(), "rejecting" | "stopped"))
-        .map(|p| {
+    let listed = |states: &[&str]| -> Vec<serde_json::Value> {
+        let wanted = partitions.iter().filter(|p| states.contains(&p.state.name()));
+        let told = |p: &PartitionStatus| {
             serde_json::json!({
                 "table": p.table_name,
                 "topic": p.topic,
@@ -114,8 +113,11 @@ async fn ready(State(shared): State<Shared>) -> Response {
                 "state": p.state.name(),
                 "reason": p.state.reason(),
             })
-        })
-        .collect();
+        };
+        wanted.map(told).collect()
+    };
+    // What needs an operator: a partition that has stopped, a topic that is mostly rejected.
+    let ailing = listed(&["rejecting", "stopped"]);
     let trouble = shared.otus.dataset().trouble();
     let is_caught_up = ingest.caught_up_once();
     let is_ready = is_caught_up && ailing.is_empty() && trouble.is_none();
@@ -127,6 +129,7 @@ async fn ready(State(shared): State<Shared>) -> Response {
         "lag": lag,
         "ailing": ailing,
         "trouble": trouble,
+        "waiting": listed(&["waiting"]),
     });
     (status, axum::Json(body)).into_response()
 }

@@ -1,5 +1,10 @@
 //! Raw rows and rollup views: right answers, pruned files, folded counts.
 
+use std::sync::Arc;
+
+use otus_engine::catalog::TableId;
+use otus_engine::reading::{PartitionReport, Reading};
+
 use super::world::World;
 
 #[tokio::test]
@@ -201,4 +206,46 @@ async fn system_tables_tell_of_files_and_positions() {
     );
     assert_eq!(world.value("SELECT count(*) FROM otus.rejected").await, "0");
     assert_eq!(world.value("SELECT count(*) FROM otus.fields").await, "0");
+}
+
+/// A reader that says these things of table 1.
+#[derive(Debug)]
+struct Says(Vec<(&'static str, Option<i32>, &'static str)>);
+
+impl Reading for Says {
+    fn reports(&self) -> Vec<PartitionReport> {
+        let report = |(topic, partition, reason): &(&str, Option<i32>, &str)| PartitionReport {
+            table: TableId(1),
+            topic: topic.to_string(),
+            partition: *partition,
+            state: "waiting",
+            reason: Some(reason.to_string()),
+            end: None,
+            lag: None,
+        };
+        self.0.iter().map(report).collect()
+    }
+}
+
+#[tokio::test]
+async fn what_is_waited_for_is_among_the_partitions() {
+    let world = World::filled().await;
+    let sql = "SELECT topic, partition, state, error, visible_offset FROM otus.partitions \
+               ORDER BY topic, partition NULLS LAST";
+    for (says, expected) in [
+        // What is said of a topic is said of its partitions.
+        (vec![("events", None, "no login")], vec!["events|0|waiting|no login|3200"]),
+        (
+            vec![("events", Some(0), "opening"), ("events", None, "no login")],
+            vec!["events|0|waiting|opening|3200", "events||waiting|no login|"],
+        ),
+        (
+            vec![("events", Some(1), "opening"), ("others", None, "missing")],
+            vec!["events|0|||3200", "events|1|waiting|opening|", "others||waiting|missing|"],
+        ),
+    ] {
+        world.dataset.set_reading(Arc::new(Says(says)));
+        let rows: Vec<String> = world.rows(sql).await.iter().map(|r| r.join("|")).collect();
+        assert_eq!(rows, expected);
+    }
 }
