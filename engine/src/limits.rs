@@ -28,8 +28,6 @@ pub const CHECKPOINTS_KEPT: usize = 3;
 pub const COMMIT_RACES_MAX: u32 = 1_000;
 /// Undeclared fields that are remembered per table; a topic with generated keys has no end of them.
 pub const FIELDS_MAX: usize = 1_000;
-/// Resets of a position that are remembered, for the audit; an operator does few.
-pub const STRETCHES_MAX: usize = 100;
 /// Rows of a Parquet row group.
 pub const ROW_GROUP_ROWS: usize = 512 * 1024;
 /// Age after which a pinned snapshot is refused, microseconds.

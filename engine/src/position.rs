@@ -74,11 +74,3 @@ pub struct LogIdentity {
     /// Leader epoch at the position, if the log has one.
     pub leader_epoch: Option<i32>,
 }
-
-impl LogIdentity {
-    /// Whether both name the same topic of the same log, whatever the epoch.
-    pub fn is_same_log(&self, other: &Self) -> bool {
-        (&self.kind, &self.cluster, &self.topic_id)
-            == (&other.kind, &other.cluster, &other.topic_id)
-    }
-}

@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::manifest::{ClaimState, Manifest, PositionState, RollupState, Stretch, TableState};
+use super::manifest::{ClaimState, Manifest, PositionState, RollupState, TableState};
 use super::op::{Entry, FieldSeen, FileEntry, Op, StatValue, Target};
 use crate::catalog::{RollupDef, RollupId, TableDef, TableId};
 use crate::error::{Error, Result};
-use crate::limits::{FIELDS_MAX, STRETCHES_MAX};
+use crate::limits::FIELDS_MAX;
 use crate::position::{LogIdentity, OffsetRange, ReadCounts, TopicPartition};
 use crate::time::DAY_US;
 
@@ -214,8 +214,7 @@ impl Step {
             return refuse(what, format!("offset {offset} is negative"));
         }
         let counts = ReadCounts::default();
-        let (identity, left) = (identity.clone(), Vec::new());
-        let position = PositionState { start: offset, offset, counts, identity, left };
+        let position = PositionState { start: offset, offset, counts, identity: identity.clone() };
         self.table(what, table)?.positions.insert(tp.clone(), position);
         for rollup in self.next.rollups.values_mut().filter(|r| r.table == table) {
             Arc::make_mut(rollup).since.insert(tp.clone(), offset);
@@ -268,15 +267,6 @@ impl Step {
         };
         if to < 0 {
             return refuse(&what, format!("offset {to} is negative"));
-        }
-        let start = position.left.last().map_or(position.start, |last| last.next);
-        if start < position.offset {
-            let (end, identity) = (position.offset, position.identity.clone());
-            position.left.push(Stretch { start, end, next: to, identity });
-            let excess = position.left.len().saturating_sub(STRETCHES_MAX);
-            position.left.drain(..excess);
-        } else if let Some(last) = position.left.last_mut() {
-            last.next = to;
         }
         position.start = position.start.min(to);
         position.offset = to;

@@ -1,7 +1,6 @@
 //! The state that the log's entries add up to: immutable, shared by pointer, cheap to derive the next from.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -24,7 +23,7 @@ pub struct ClaimState {
 /// Where a table stands in a partition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PositionState {
-    /// The least offset it began at, over all resets.
+    /// Where it began.
     pub start: i64,
     /// Next offset to read.
     pub offset: i64,
@@ -32,31 +31,6 @@ pub struct PositionState {
     pub counts: ReadCounts,
     /// The log it counts in.
     pub identity: LogIdentity,
-    /// What was read before an operator set the position elsewhere, oldest first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub left: Vec<Stretch>,
-}
-
-/// Offsets that were read one after the other, up to a reset.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stretch {
-    /// Where it began.
-    pub start: i64,
-    /// One past its last offset.
-    pub end: i64,
-    /// Where reading went on.
-    pub next: i64,
-    /// The log it was read from: the next stretch may be of a topic that was created anew.
-    pub identity: LogIdentity,
-}
-
-impl PositionState {
-    /// Everything that was read, oldest first, each range with its log.
-    pub fn stretches(&self) -> Vec<(Range<i64>, &LogIdentity)> {
-        let current = self.left.last().map_or(self.start, |last| last.next);
-        let left = self.left.iter().map(|s| (s.start..s.end, &s.identity));
-        left.chain([(current..self.offset, &self.identity)]).collect()
-    }
 }
 
 /// A rollup and its live files.

@@ -258,7 +258,6 @@ mod tests {
             offset: 10,
             counts: ReadCounts::default(),
             identity: identity("kafka", "c1", "t1"),
-            left: Vec::new(),
         };
         let tp = TopicPartition::new("t", 0);
         for (low, high, now, expected) in [

@@ -84,32 +84,6 @@ fn advances_follow_position_and_epoch() {
 }
 
 #[test]
-fn a_reset_keeps_what_was_read_before() {
-    let reset = |to, topic_id: &str| Op::Reset {
-        table: TableId(1),
-        tp: tp(0),
-        to,
-        identity: LogIdentity { topic_id: topic_id.into(), ..identity() },
-        reason: "reset".into(),
-    };
-    let m = accepted(vec![
-        vec![advance(0, 1, 0, 10)],
-        vec![reset(50, "other")],
-        // Thought better of it before anything was read.
-        vec![reset(4, "another")],
-        vec![advance(0, 1, 4, 6)],
-    ]);
-    let position = &m.tables[&TableId(1)].positions[&tp(0)];
-    let read: Vec<_> = position.stretches().into_iter().map(|(range, _)| range).collect();
-    assert_eq!(read, [0..10, 4..6]);
-    assert!(position.left[0].identity.is_same_log(&identity()));
-    let text = serde_json::to_string(position).unwrap();
-    assert_eq!(*position, serde_json::from_str(&text).unwrap());
-    let never_reset = &base().tables[&TableId(1)].positions[&tp(0)];
-    assert!(!serde_json::to_string(never_reset).unwrap().contains("left"));
-}
-
-#[test]
 fn a_rollup_covers_from_the_position_on() {
     let m = accepted(vec![
         vec![advance(0, 1, 0, 10)],
