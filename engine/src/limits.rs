@@ -28,6 +28,8 @@ pub const CHECKPOINTS_KEPT: usize = 3;
 pub const COMMIT_RACES_MAX: u32 = 1_000;
 /// Undeclared fields that are remembered per table; a topic with generated keys has no end of them.
 pub const FIELDS_MAX: usize = 1_000;
+/// Resets of positions that are remembered per table, for audits.
+pub const RESETS_MAX: usize = 1_000;
 /// Rows of a Parquet row group.
 pub const ROW_GROUP_ROWS: usize = 512 * 1024;
 /// Age after which a pinned snapshot is refused, microseconds.

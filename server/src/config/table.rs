@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use otus_engine::catalog::{
-    Accept, ColumnDef, ColumnSource, MeasureDef, Retention, Source, Start, TableDef, TableKind,
+    Accept, ColumnDef, ColumnSource, MeasureDef, Retention, RollupDef, Source, Start, TableDef,
+    TableKind,
 };
 use otus_engine::expr::ExpressionCompiler;
+use otus_engine::rollup::RollupPlan;
 use otus_engine::time::Granularity;
 use otus_engine::types::ColumnType;
 
@@ -111,6 +113,7 @@ pub(super) fn table<'a>(
     }
     if let Some(compiler) = compiler {
         compile(compiler, &def, &columns, &measures, filter_node.as_ref());
+        plan_rollups(compiler, &def, &rollups);
     }
     let rollups = rollups.into_iter().map(|r| r.node).collect();
     Some(PlacedTable { def, node: node.clone(), rollups })
@@ -320,6 +323,21 @@ fn compile(
     }
     if def.column(&def.time).is_some() {
         compile_measures(compiler, &schema, &def.time, measures);
+    }
+}
+
+/// Plans every rollup that is not wrong already: its columns and states must fit into one file.
+fn plan_rollups(
+    compiler: &dyn ExpressionCompiler,
+    def: &TableDef,
+    rollups: &[Placed<'_, RollupDef>],
+) {
+    let schema = def.arrow_schema();
+    let Ok(measures) = compiler.measures(&schema, &def.time, &def.measures) else { return };
+    for rollup in rollups.iter().filter(|r| r.node.is_sound()) {
+        if let Err(e) = RollupPlan::new(&schema, &def.time, &rollup.def, &measures) {
+            rollup.node.engine_error(&e);
+        }
     }
 }
 

@@ -361,3 +361,38 @@ fn names_that_make_people_stumble_are_warned_of() {
         ]
     );
 }
+
+/// What the storage could not hold is found here, not at the start.
+#[test]
+fn a_dimension_named_like_a_state_is_refused() {
+    let text = r#"
+[tables.a]
+topic = "a"
+time = "at"
+[tables.a.columns]
+at = "timestamptz"
+count__count = "text"
+[tables.a.measures]
+events = "count(*)"
+[tables.a.rollups.fine]
+granularity = "hour"
+[tables.a.rollups.torn]
+granularity = "hour"
+dimensions = ["count__count"]
+[tables.a.rollups.wrong]
+granularity = "hour"
+dimensions = ["nothing"]
+"#;
+    let compiler = otus_sql::SqlCompiler::new();
+    let problems = Config::parse("otus.toml", text, &Fake, Some(compiler.as_ref()));
+    let shown: Vec<_> = problems.expect_err("refused").list.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        shown,
+        [
+            "12:18: error: tables.a.rollups.torn: rollup \"torn\" would have two columns \
+             \"count__count\"\n    hint: a dimension is named like the states of a measure: give the \
+             column another name",
+            "17:15: error: tables.a.rollups.wrong.dimensions[0]: column \"nothing\" is not declared",
+        ]
+    );
+}

@@ -1,5 +1,7 @@
 //! The dataset in memory: what is appended is seen once, before and after flush, compaction and reopening.
 
+mod declare;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -24,9 +26,39 @@ use crate::position::{LogIdentity, ReadCounts, TopicPartition};
 use crate::store::Storage;
 use crate::time::{DAY_US, Granularity};
 
-/// Understands `count(*)` and `sum(column)`.
+/// Understands `count(*)`, `sum(column)`, and quotients of such calls or of measures.
 #[derive(Debug)]
 struct TinyCompiler;
+
+impl TinyCompiler {
+    /// Index of the call, which is named after `measure` if it is new.
+    fn call(
+        &self,
+        schema: &SchemaRef,
+        out: &mut CompiledMeasures,
+        measure: &MeasureDef,
+        sql: &str,
+    ) -> Result<usize> {
+        if let Some(known) = out.calls.iter().position(|c| c.key == sql) {
+            return Ok(known);
+        }
+        let inner = sql.split(['(', ')']).nth(1).unwrap_or("*");
+        let (function, args) = match inner {
+            "*" => (AggregateFunction::CountAll, vec![]),
+            column => (AggregateFunction::Sum, vec![self.scalar(schema, column)?]),
+        };
+        out.calls.push(AggregateCall {
+            key: sql.into(),
+            prefix: measure.name.clone(),
+            function,
+            args,
+            args_sql: vec![inner.into()],
+            filter: None,
+            filter_sql: None,
+        });
+        Ok(out.calls.len() - 1)
+    }
+}
 
 #[derive(Debug)]
 struct Column(String, DataType, Vec<String>);
@@ -57,49 +89,45 @@ impl ExpressionCompiler for TinyCompiler {
         measures: &[MeasureDef],
     ) -> Result<CompiledMeasures> {
         let mut out = CompiledMeasures::default();
-        for (i, measure) in measures.iter().enumerate() {
-            let inner = measure.sql.split(['(', ')']).nth(1).unwrap_or("*");
-            let (function, args) = match inner {
-                "*" => (AggregateFunction::CountAll, vec![]),
-                column => (AggregateFunction::Sum, vec![self.scalar(schema, column)?]),
-            };
-            let types: Vec<_> = args.iter().map(|a| a.data_type().clone()).collect();
+        for measure in measures {
+            let mut calls = Vec::new();
+            for part in measure.sql.split(" / ") {
+                // A part is a call, or the name of another measure.
+                let other = measures.iter().find(|m| m.name == part);
+                let sql = other.map_or(part, |m| m.sql.as_str());
+                calls.push(self.call(schema, &mut out, other.unwrap_or(measure), sql)?);
+            }
+            let first = &out.calls[calls[0]];
+            let types: Vec<_> = first.args.iter().map(|a| a.data_type().clone()).collect();
             out.measures.push(CompiledMeasure {
                 name: measure.name.clone(),
-                data_type: function.output_type(&types)?,
-                finish_sql: format!("__call{i}"),
-                calls: vec![i],
-                additive: true,
+                data_type: first.function.output_type(&types)?,
+                finish_sql: format!("__call{}", calls[0]),
+                additive: calls.len() == 1,
+                calls,
                 approximate: false,
-            });
-            out.calls.push(AggregateCall {
-                key: measure.sql.clone(),
-                prefix: measure.name.clone(),
-                function,
-                args,
-                args_sql: vec![inner.into()],
-                filter: None,
-                filter_sql: None,
             });
         }
         Ok(out)
     }
 }
 
-fn table_def() -> TableDef {
-    let column = |name: &str, column_type: &str| ColumnDef {
+fn column(name: &str, column_type: &str) -> ColumnDef {
+    ColumnDef {
         name: name.into(),
         column_type: column_type.parse().unwrap(),
         source: ColumnSource::Path(vec![name.into()]),
         epoch: None,
         default: None,
         presentation: Default::default(),
-    };
-    let measure = |name: &str, sql: &str| MeasureDef {
-        name: name.into(),
-        sql: sql.into(),
-        presentation: Default::default(),
-    };
+    }
+}
+
+fn measure(name: &str, sql: &str) -> MeasureDef {
+    MeasureDef { name: name.into(), sql: sql.into(), presentation: Default::default() }
+}
+
+fn table_def() -> TableDef {
     TableDef {
         schema: "public".into(),
         name: "events".into(),
@@ -125,26 +153,28 @@ fn table_def() -> TableDef {
     }
 }
 
+/// Rows of `schema`, whose columns are told by name and type.
 fn rows(schema: &SchemaRef, from: i64, to: i64) -> RecordBatch {
     let offsets: Vec<i64> = (from..to).collect();
     let minute = 60_000_000;
-    let columns: Vec<ArrayRef> = vec![
-        Arc::new(
-            TimestampMicrosecondArray::from_iter_values(offsets.iter().map(|o| o * minute / 7))
-                .with_timezone("UTC"),
-        ),
-        Arc::new(StringViewArray::from_iter_values(
-            offsets.iter().map(|o| format!("a kind of event, number {}", o % 3)),
-        )),
-        Arc::new(Int64Array::from(offsets.clone())),
-        Arc::new(Int32Array::from(vec![0; offsets.len()])),
-        Arc::new(Int64Array::from(offsets.clone())),
-        Arc::new(
-            TimestampMicrosecondArray::from_iter_values(offsets.iter().map(|_| 1))
-                .with_timezone("UTC"),
-        ),
-    ];
-    RecordBatch::try_new(Arc::clone(schema), columns).unwrap()
+    let times = |times: Vec<i64>| -> ArrayRef {
+        Arc::new(TimestampMicrosecondArray::from(times).with_timezone("UTC"))
+    };
+    let kinds = offsets.iter().map(|o| format!("a kind of event, number {}", o % 3));
+    let kinds: ArrayRef = Arc::new(StringViewArray::from_iter_values(kinds));
+    let column = |field: &Arc<arrow::datatypes::Field>| -> ArrayRef {
+        match (field.name().as_str(), field.data_type()) {
+            ("ts", _) => times(offsets.iter().map(|o| o * minute / 7).collect()),
+            ("_ingested_at", _) => times(vec![1; offsets.len()]),
+            ("_partition", _) => Arc::new(Int32Array::from(vec![0; offsets.len()])),
+            (_, DataType::Int64) => Arc::new(Int64Array::from(offsets.clone())),
+            (_, DataType::Int32) => {
+                Arc::new(Int32Array::from_iter_values(offsets.iter().map(|o| *o as i32)))
+            }
+            _ => Arc::clone(&kinds),
+        }
+    };
+    RecordBatch::try_new(Arc::clone(schema), schema.fields().iter().map(column).collect()).unwrap()
 }
 
 fn append(dataset: &Dataset, epoch: u64, from: i64, to: i64) -> Result<()> {
@@ -168,18 +198,17 @@ fn tp() -> TopicPartition {
     TopicPartition::new("events", 0)
 }
 
+fn options(clock: &Arc<ManualClock>, member: &str) -> DatasetOptions {
+    DatasetOptions {
+        member: member.into(),
+        clock: Arc::<ManualClock>::clone(clock),
+        compiler: Arc::new(TinyCompiler),
+        flush: FlushLimits { collect_grace_us: 1000, ..FlushLimits::default() },
+    }
+}
+
 async fn open(storage: &Storage, clock: &Arc<ManualClock>, member: &str) -> Arc<Dataset> {
-    let dataset = Dataset::open(
-        storage.clone(),
-        DatasetOptions {
-            member: member.into(),
-            clock: Arc::<ManualClock>::clone(clock),
-            compiler: Arc::new(TinyCompiler),
-            flush: FlushLimits { collect_grace_us: 1000, ..FlushLimits::default() },
-        },
-    )
-    .await
-    .unwrap();
+    let dataset = Dataset::open(storage.clone(), options(clock, member)).await.unwrap();
     dataset.apply_tables(&[table_def()], false).await.unwrap();
     dataset
 }
