@@ -1,7 +1,7 @@
 //! `POST /api/append/<topic>`: records into a topic of a configured table. An answer means durable.
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use otus_engine::ErrorKind;
@@ -9,6 +9,7 @@ use otus_ingest::AppendRecord;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::asked::{Path, Query};
 use super::error::HttpError;
 use super::{APPEND_BYTES_MAX, Shared, body_bytes, guard};
 use crate::otus::reads;
