@@ -10,6 +10,7 @@
 //! crate knows nothing of the network and never writes table data.
 
 mod aggregate;
+mod bounded;
 mod catalog;
 mod compile;
 mod engine;

@@ -228,6 +228,12 @@ pub fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
     error.source().is_some_and(is_full)
 }
 
+/// Whether an error, or what caused it, says that an object is not there.
+pub fn is_missing(error: &(dyn std::error::Error + 'static)) -> bool {
+    let is_this = matches!(error.downcast_ref(), Some(object_store::Error::NotFound { .. }));
+    is_this || error.source().is_some_and(is_missing)
+}
+
 #[expect(clippy::disallowed_methods, reason = "names of processes and stores must never repeat")]
 pub(crate) fn random_id() -> Uuid {
     Uuid::new_v4()

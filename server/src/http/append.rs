@@ -2,7 +2,7 @@
 //! other answer says of each record whether it is, or that none is. The shape is in `docs/append.md`.
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use otus_ingest::{AppendError, AppendFault, AppendRecord, AppendResult};
@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use super::asked::{Path, Query};
 use super::error::HttpError;
 use super::{APPEND_BYTES_MAX, Shared, body_bytes, guard};
 use crate::otus::reads;

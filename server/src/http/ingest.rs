@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use otus_engine::catalog::TableId;
@@ -12,6 +12,7 @@ use otus_ingest::ResetTo;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::asked::Path;
 use super::error::HttpError;
 use super::{QUERY_BYTES_MAX, Shared, body_bytes, guard};
 

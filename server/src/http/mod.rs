@@ -6,10 +6,12 @@
 //! ```
 
 mod append;
+mod asked;
 mod error;
 mod guard;
 mod ingest;
 mod metrics;
+mod param;
 mod pull;
 mod render;
 mod schema;
@@ -67,21 +69,28 @@ pub fn router(otus: Otus) -> Router {
     if telemetry::metrics().is_none() {
         tracing::warn!("metrics are not available in this process");
     }
-    Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics::metrics))
+    let plain = Router::new()
         .route("/api/pull", post(pull::pull))
         .route("/api/schema", get(schema::schema))
-        .route("/api/sql", post(sql::sql))
-        .route("/api/append/{topic}", post(append::append))
         .route("/api/ingest", get(ingest::status))
         .route("/api/ingest/flush", post(ingest::flush))
         .route("/api/ingest/maintain", post(ingest::maintain))
         .route("/api/ingest/reset", post(ingest::reset))
         .route("/api/ingest/pause/{table}", post(ingest::pause))
         .route("/api/ingest/resume/{table}", post(ingest::resume))
+        .layer(middleware::from_fn(asked::without_query));
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics::metrics))
+        .route("/api/sql", post(sql::sql))
+        .route("/api/append/{topic}", post(append::append))
+        .merge(plain)
         .fallback(|| async { HttpError::new(StatusCode::NOT_FOUND, "not_found", "no such path") })
+        .method_not_allowed_fallback(|request: Request| async move {
+            let message = format!("{} is not for {}", request.method(), request.uri().path());
+            HttpError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+        })
         .layer(middleware::from_fn_with_state(Arc::clone(&shared), guard::guard))
         .layer(middleware::from_fn(measure))
         .with_state(shared)
