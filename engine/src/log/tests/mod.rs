@@ -104,6 +104,7 @@ pub(super) fn file(target: Target, unique: u64, ranges: &[(i32, i64, i64)]) -> F
             .collect(),
         columns: Vec::new(),
         created_at_us: NOW_US,
+        commit: None,
     }
 }
 
