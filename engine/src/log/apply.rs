@@ -319,7 +319,8 @@ impl Step {
         if file.columns.iter().flat_map(|c| [&c.min, &c.max]).flatten().any(is_nan) {
             return refuse(&what, "a bound is not a number");
         }
-        let file = Arc::new(file.clone());
+        let commit = Some(self.next.number);
+        let file = Arc::new(FileEntry { commit, ..file.clone() });
         if file.level == 0 {
             self.new_level0.push(Arc::clone(&file));
         }

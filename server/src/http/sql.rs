@@ -146,9 +146,9 @@ fn assign(session: &Session, name: &str, value: &serde_json::Value) -> Result<()
 /// What the session has to tell beside the answer.
 fn notices(session: &Session) -> Vec<serde_json::Value> {
     let told = session.take_reports().into_iter().filter_map(|report| match report {
-        Report::Notice { severity, sqlstate, message } => Some(
-            serde_json::json!({ "severity": severity, "code": sqlstate, "message": message }),
-        ),
+        Report::Notice { severity, sqlstate, message } => {
+            Some(serde_json::json!({ "severity": severity, "code": sqlstate, "message": message }))
+        }
         Report::Parameter { .. } => None,
     });
     told.collect()
@@ -189,15 +189,7 @@ fn rows(
     stream: SendableRecordBatchStream,
     session: Arc<Session>,
 ) -> impl futures::Stream<Item = Result<Bytes, std::io::Error>> + Send {
-    let rows = Rows {
-        format,
-        stream,
-        out: head,
-        is_first: true,
-        rows: 0,
-        is_done: false,
-        session,
-    };
+    let rows = Rows { format, stream, out: head, is_first: true, rows: 0, is_done: false, session };
     futures::stream::try_unfold(rows, |mut rows| async move {
         while !rows.is_done && rows.out.len() < PIECE_BYTES {
             rows.advance().await?;

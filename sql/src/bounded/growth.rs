@@ -91,10 +91,8 @@ pub(super) struct Measure<'a> {
 
 impl<'a> Measure<'a> {
     pub(super) fn new(growth: Growth, args: &'a [ColumnarValue]) -> DfResult<Self> {
-        let counts = matches!(
-            growth,
-            Growth::Repeat | Growth::Pad | Growth::RepeatElement | Growth::Resize
-        );
+        let counts =
+            matches!(growth, Growth::Repeat | Growth::Pad | Growth::RepeatElement | Growth::Resize);
         let count = match args.get(1).filter(|_| counts) {
             Some(count) => Some(count.cast_to(&DataType::Int64, None)?),
             None => None,

@@ -42,7 +42,12 @@ pub(crate) fn system_table(
         "rejected" => return Ok(Some(Arc::new(Rejected::new(Arc::clone(snapshot))))),
         _ => return Ok(None),
     };
-    Ok(Some(Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?)))
+    memory(batch).map(Some)
+}
+
+/// One batch as a table.
+pub(crate) fn memory(batch: RecordBatch) -> DfResult<Arc<dyn TableProvider>> {
+    Ok(Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?))
 }
 
 /// Columns under construction.
@@ -225,6 +230,7 @@ fn segments(snapshot: &Snapshot) -> DfResult<RecordBatch> {
         .text("sorted_by", rows.iter().map(|r| Some(r.file.sorted_by.join(", "))))
         .text("offsets", rows.iter().map(|r| ranges(r.file)))
         .time("created_at", rows.iter().map(|r| Some(r.file.created_at_us)))
+        .int("commit", rows.iter().map(|r| r.file.commit.and_then(count)))
         .batch()
 }
 

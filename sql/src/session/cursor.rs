@@ -234,10 +234,8 @@ impl Session {
 fn constant(frame: &Frame, expr: &ast::Expr, data_type: &DataType) -> SqlResult<ScalarValue> {
     let aliased = ast::ExprWithAlias { expr: expr.clone(), alias: None };
     let schema = DFSchema::empty();
-    let planned = frame
-        .state
-        .create_logical_expr_from_sql_expr(aliased, &schema)
-        .map_err(SqlError::from)?;
+    let planned =
+        frame.state.create_logical_expr_from_sql_expr(aliased, &schema).map_err(SqlError::from)?;
     let planned = frame.bounds.around(planned, &schema).map_err(SqlError::from)?.data;
     let cast = datafusion::logical_expr::cast(planned, data_type.clone());
     crate::compile::constant(&frame.state, cast)

@@ -1,6 +1,7 @@
 //! Declarations that change under stored rows: what would mean something else is refused or starts anew.
 
 use super::*;
+use crate::catalog::Source;
 
 /// Opens without declaring anything.
 async fn bare(storage: &Storage) -> Arc<Dataset> {

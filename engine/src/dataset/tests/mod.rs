@@ -12,10 +12,7 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Int64Type, SchemaRef};
 
 use super::{Append, Dataset, DatasetOptions, FlushLimits, StartPosition, rejected_schema};
-use crate::catalog::{
-    Accept, ColumnDef, ColumnSource, MeasureDef, Retention, RollupDef, Source, Start, TableDef,
-    TableId, TableKind,
-};
+use crate::catalog::{ColumnDef, MeasureDef, RollupDef, TableDef, TableId};
 use crate::clock::ManualClock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::expr::{
@@ -113,43 +110,25 @@ impl ExpressionCompiler for TinyCompiler {
 }
 
 fn column(name: &str, column_type: &str) -> ColumnDef {
-    ColumnDef {
-        name: name.into(),
-        column_type: column_type.parse().unwrap(),
-        source: ColumnSource::Path(vec![name.into()]),
-        epoch: None,
-        default: None,
-        presentation: Default::default(),
-    }
+    ColumnDef::new(name, column_type.parse().unwrap())
 }
 
 fn measure(name: &str, sql: &str) -> MeasureDef {
-    MeasureDef { name: name.into(), sql: sql.into(), presentation: Default::default() }
+    MeasureDef::new(name, sql)
 }
 
 fn table_def() -> TableDef {
+    let columns = [("ts", "timestamptz"), ("kind", "text"), ("n", "bigint")];
+    let columns = columns.map(|(name, t)| ColumnDef::new(name, t.parse().unwrap()));
     TableDef {
-        schema: "public".into(),
-        name: "events".into(),
-        kind: TableKind::Events,
-        description: None,
-        source: Source::Topics(vec!["events".into()]),
-        start: Start::Earliest,
-        format: "json".into(),
-        time: "ts".into(),
-        columns: vec![column("ts", "timestamptz"), column("kind", "text"), column("n", "bigint")],
-        filter: None,
-        measures: vec![measure("events", "count(*)"), measure("total", "sum(n)")],
+        measures: vec![MeasureDef::new("events", "count(*)"), MeasureDef::new("total", "sum(n)")],
         rollups: vec![RollupDef {
             name: "by_kind".into(),
             granularities: vec![Granularity::Minute, Granularity::Day],
             dimensions: vec!["kind".into()],
             measures: vec![],
         }],
-        accept: Accept::default(),
-        retention: Retention::default(),
-        append: false,
-        record_bytes_max: 1 << 20,
+        ..TableDef::events("events", "ts", columns.into())
     }
 }
 
