@@ -1,6 +1,7 @@
 //! The dataset in memory: what is appended is seen once, before and after flush, compaction and reopening.
 
 mod declare;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use crate::expr::{
     AggregateCall, AggregateFunction, CompiledExpr, CompiledMeasure, CompiledMeasures,
     ExpressionCompiler,
 };
-use crate::position::{LogIdentity, ReadCounts, TopicPartition};
+use crate::position::{LogIdentity, OffsetRange, ReadCounts, TopicPartition};
 use crate::store::Storage;
 use crate::time::{DAY_US, Granularity};
 
