@@ -2,6 +2,7 @@
 
 mod declare;
 mod verify;
+mod world;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
