@@ -359,7 +359,8 @@ dimensions = ["nothing"]
 "#;
     let compiler = otus_sql::SqlCompiler::new();
     let problems = Config::parse("otus.toml", text, &Fake, Some(compiler.as_ref()));
-    let shown: Vec<_> = problems.expect_err("refused").list.iter().map(ToString::to_string).collect();
+    let shown: Vec<_> =
+        problems.expect_err("refused").list.iter().map(ToString::to_string).collect();
     assert_eq!(
         shown,
         [
