@@ -26,6 +26,7 @@ pub struct Setup {
     tables: String,
     environment: Vec<(String, String)>,
     folder: Option<PathBuf>,
+    apply: bool,
 }
 
 impl Setup {
@@ -68,6 +69,13 @@ impl Setup {
     #[must_use]
     pub fn limit(mut self, name: &str, value: &str) -> Self {
         self.limits.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts with `--apply`.
+    #[must_use]
+    pub fn apply(mut self) -> Self {
+        self.apply = true;
         self
     }
 
@@ -149,6 +157,9 @@ impl Otus {
     pub fn spawn(&mut self, environment: &[(&str, &str)]) -> Result<()> {
         let mut command = Command::new(paths::binary()?);
         command.arg("serve").arg("-c").arg("otus.toml").current_dir(&self.folder);
+        if self.setup.apply {
+            command.arg("--apply");
+        }
         for (name, value) in &self.setup.environment {
             command.env(name, value);
         }

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::catalog::{ColumnDef, RollupDef, RollupId, Source, TableDef, TableId};
+use crate::catalog::{ColumnDef, Retention, RollupDef, RollupId, Source, TableDef, TableId};
 use crate::error::{Error, Result};
 use crate::expr::ExpressionCompiler;
 use crate::log::manifest::{Manifest, RollupState, TableState};
 use crate::log::op::{Op, RemoveReason};
 use crate::rollup::RollupPlan;
+use crate::time::DAY_US;
 use crate::types::ColumnType;
 
 use super::Dataset;
@@ -217,9 +218,28 @@ fn check_alter(out: &mut Declaration, state: &TableState, new: &TableDef) -> Res
         out.say(format!("table {name:?}: column {:?} is hidden, its data stay", column.name));
     }
     if old.retention != new.retention {
-        out.warn(format!("table {name:?}: retention changes, data past it will be deleted"));
+        out.warn(format!(
+            "table {name:?}: retention changes, data past it will be deleted ({}; it was {})",
+            told(&new.retention),
+            told(&old.retention)
+        ));
     }
     Ok(changed)
+}
+
+fn told(retention: &Retention) -> String {
+    let after = |what: String, us: i64| {
+        let (days, hours) = (us / DAY_US, us % DAY_US / (DAY_US / 24));
+        match (days, hours) {
+            (1, 0) => format!("{what} after 1 day"),
+            (_, 0) => format!("{what} after {days} days"),
+            _ => format!("{what} after {days} days and {hours} hours"),
+        }
+    };
+    let raw = retention.raw_us.map(|us| after("raw rows".into(), us));
+    let states = retention.rollup_us.iter().map(|(g, us)| after(g.to_string(), *us));
+    let all: Vec<_> = raw.into_iter().chain(states).collect();
+    if all.is_empty() { "for ever".into() } else { all.join(", ") }
 }
 
 fn described(source: &Source) -> String {

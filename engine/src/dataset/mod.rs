@@ -27,9 +27,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::expr::ExpressionCompiler;
 use crate::hot::HotSet;
 use crate::limits;
-use crate::log::CommitLog;
 use crate::log::manifest::Manifest;
 use crate::log::op::Op;
+use crate::log::{CommitLog, LogSettings};
 use crate::position::TopicPartition;
 use crate::reading::Reading;
 use crate::snapshot::{Snapshot, Version};
@@ -167,9 +167,19 @@ pub fn rejected_schema() -> SchemaRef {
 impl Dataset {
     /// Opens the dataset of `storage`: reads the log, compiles the declared tables.
     pub async fn open(storage: Storage, options: DatasetOptions) -> Result<Arc<Self>> {
+        Self::open_with(storage, options, LogSettings::default()).await
+    }
+
+    /// As [`open`](Self::open), with a log of these settings.
+    pub(crate) async fn open_with(
+        storage: Storage,
+        options: DatasetOptions,
+        settings: LogSettings,
+    ) -> Result<Arc<Self>> {
         let member = options.member.clone();
         let clock = Arc::clone(&options.clock);
-        let (log, manifest) = CommitLog::open(storage.clone(), member, clock).await?;
+        let (log, manifest) =
+            CommitLog::open_with(storage.clone(), member, clock, settings).await?;
         let catalog = Catalog::compile(&manifest, None, options.compiler.as_ref())?;
         let version = Version {
             sequence: 1,

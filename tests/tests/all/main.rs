@@ -10,6 +10,7 @@ mod kafka_append;
 mod kafka_faults;
 mod kafka_secured;
 mod operator;
+mod retention;
 mod samples;
 mod slt;
 mod snapshots;

@@ -1,6 +1,8 @@
 //! The dataset in memory: what is appended is seen once, before and after flush, compaction and reopening.
 
 mod declare;
+mod verify;
+mod world;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,7 +21,7 @@ use crate::expr::{
     AggregateCall, AggregateFunction, CompiledExpr, CompiledMeasure, CompiledMeasures,
     ExpressionCompiler,
 };
-use crate::position::{LogIdentity, ReadCounts, TopicPartition};
+use crate::position::{LogIdentity, OffsetRange, ReadCounts, TopicPartition};
 use crate::store::Storage;
 use crate::time::{DAY_US, Granularity};
 

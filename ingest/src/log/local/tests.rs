@@ -1,5 +1,7 @@
 //! The local log: what is acknowledged survives, readers see only that, trimming and compaction keep order.
 
+mod golden;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
