@@ -62,7 +62,7 @@ fn make(folder: &Folder) {
     }
     assert!(log.compact(&TopicPartition::new("players", 0), 2).unwrap() > 0);
     // One part in tables, the rest in the journal.
-    log.shared.records.rotate_memtable_and_wait().unwrap();
+    log.shared.slot.get().unwrap().records.rotate_memtable_and_wait().unwrap();
     log.append_blocking("events", records(10)).unwrap();
 }
 
