@@ -47,6 +47,8 @@ pub struct SqlConfig {
     pub metadata_cache_bytes: usize,
     /// Name of the database that clients see.
     pub database: String,
+    /// Port that clients are told; 0 = that of Postgres.
+    pub port: u16,
     /// Time zone of a new session.
     pub timezone: String,
     /// Longest time of a statement of a new session, if bounded.
@@ -63,6 +65,7 @@ impl Default for SqlConfig {
             threads: 0,
             metadata_cache_bytes: 256 << 20,
             database: "otus".into(),
+            port: 0,
             timezone: "UTC".into(),
             statement_timeout: None,
         }

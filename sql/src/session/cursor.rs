@@ -207,7 +207,9 @@ impl Session {
         args: &[ast::Expr],
     ) -> SqlResult<Outcome> {
         let prepared = self.prepared(name)?;
-        let described = self.describe(&prepared.statement, &prepared.types).await?;
+        let described = self.describe(&prepared.statement, &prepared.types).await;
+        // Places are counted in the text of PREPARE, which this statement does not have.
+        let described = described.map_err(|e| SqlError { position: None, ..e })?;
         if described.params.len() != args.len() {
             return Err(SqlError::new(
                 sqlstate::SYNTAX,

@@ -93,6 +93,9 @@ impl Session {
         let mut settings = Settings::default();
         let mut reports = Vec::new();
         settings.fix("session_authorization", &options.user);
+        if engine.config().port != 0 {
+            settings.fix("port", &engine.config().port.to_string());
+        }
         let zone = engine.config().timezone.clone();
         let timeout = engine.config().statement_timeout;
         let timeout = timeout.map(|t| ("statement_timeout".to_string(), t.as_millis().to_string()));
