@@ -1,10 +1,12 @@
 //! `otus append`: records from a file or standard input into a topic, through a running server. Each request
 //! is durable before the next one is sent.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use indicatif::ProgressBar;
 use otus_engine::{Error, Result};
 use serde_json::Value;
 
@@ -31,17 +33,15 @@ pub(crate) struct AppendArgs {
 }
 
 pub(crate) async fn run(args: AppendArgs) -> Result<ExitCode> {
-    let mut reader: Box<dyn BufRead> = match &args.file {
+    let (mut reader, progress): (Box<dyn BufRead>, ProgressBar) = match &args.file {
         Some(file) if file.as_os_str() != "-" => {
-            let open = std::fs::File::open(file);
-            let open = open.map_err(|e| {
+            let (open, bytes) = open(file).map_err(|e| {
                 Error::not_found(format!("file {file:?} cannot be read")).with_source(e)
             })?;
-            Box::new(BufReader::new(open))
+            (Box::new(BufReader::new(open)), output::bytes_bar(Some(bytes), "0 records"))
         }
-        _ => Box::new(BufReader::new(std::io::stdin())),
+        _ => (Box::new(BufReader::new(std::io::stdin())), output::bytes_bar(None, "0 records")),
     };
-    let progress = output::spinner("records");
     let path = format!("/api/append/{}", args.topic);
     let mut total = 0;
     loop {
@@ -49,7 +49,12 @@ pub(crate) async fn run(args: AppendArgs) -> Result<ExitCode> {
         if records == 0 {
             break;
         }
-        let answer = args.remote.post(&path, "application/x-ndjson", batch).await?;
+        let bytes = batch.len() as u64;
+        let answer = args.remote.post(&path, "application/x-ndjson", batch).await;
+        let answer = answer.inspect_err(|_| {
+            progress.finish_and_clear();
+            output::note(&format!("{total} records are durable"));
+        })?;
         if !answer.is_success {
             progress.finish_and_clear();
             for line in complaint(total, &answer.body) {
@@ -58,7 +63,8 @@ pub(crate) async fn run(args: AppendArgs) -> Result<ExitCode> {
             return Ok(ExitCode::FAILURE);
         }
         total += records;
-        progress.set_position(total as u64);
+        progress.inc(bytes);
+        progress.set_message(format!("{} records", output::count(total as u64)));
     }
     progress.finish_and_clear();
     output::line(&format!("{total} records appended to {:?}", args.topic))?;
@@ -85,6 +91,13 @@ fn complaint(before: usize, body: &str) -> Vec<String> {
         lines.push(format!("… and {more} more"));
     }
     lines
+}
+
+/// A file and its size in bytes.
+fn open(path: &Path) -> std::io::Result<(File, u64)> {
+    let file = File::open(path)?;
+    let bytes = file.metadata()?.len();
+    Ok((file, bytes))
 }
 
 fn next_batch(reader: &mut dyn BufRead) -> Result<(Vec<u8>, usize)> {

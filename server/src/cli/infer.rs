@@ -36,7 +36,7 @@ pub(crate) struct InferArgs {
     #[arg(long)]
     name: Option<String>,
     /// Records to look at
-    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     sample: u32,
 }
 

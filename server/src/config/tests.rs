@@ -317,7 +317,6 @@ at = { type = "timestamptz", unit = "minutes" }
         r#"
 otus.toml:2:9: error: tables.a: the table reads more than one
     hint: give one of topic, topics, topic_pattern and file
-otus.toml:5:8: error: tables.a.time: column "at" is not declared
 otus.toml:7:1: error: tables.a.columns.at: a column has one of path, from and sql
     hint: path names a field of the record, from a part of its envelope, sql computes
 otus.toml:8:31: error: tables.a.columns.who.path: a path has at least one element and no empty one
@@ -395,5 +394,48 @@ dimensions = ["nothing"]
              column another name",
             "17:15: error: tables.a.rollups.wrong.dimensions[0]: column \"nothing\" is not declared",
         ]
+    );
+}
+
+#[test]
+fn mistakes_in_expressions_are_told_with_all_the_others() {
+    let text = r#"
+[tables.t]
+topic = "a"
+file  = "b"
+time  = "when"
+filter = "kind <> "
+[tables.t.columns]
+at    = "timestamptz"
+kind  = "text"
+price = "numerik(3,2)"
+twice = { type = "bigint", sql = "price * 2" }
+worse = { type = "bigint", sql = "kidn || 'x'" }
+[tables.t.measures]
+n    = "count(*"
+paid = "sum(price)"
+sold = "sum(pice)"
+[tables.t.rollups.r]
+granularity = ["hour"]
+dimensions  = ["price", "kin"]
+"#;
+    let compiler = otus_sql::SqlCompiler::new();
+    let problems = Config::parse("otus.toml", text, &Fake, Some(compiler.as_ref()));
+    let problems = problems.expect_err("refused");
+    let places: Vec<_> = problems.list.iter().map(|p| (p.line, p.path.as_str())).collect();
+    // What only follows from the bad type of `price` is not told.
+    assert_eq!(
+        places,
+        [
+            (2, "tables.t"),
+            (5, "tables.t.time"),
+            (6, "tables.t.filter"),
+            (10, "tables.t.columns.price"),
+            (12, "tables.t.columns.worse.sql"),
+            (14, "tables.t.measures.n"),
+            (16, "tables.t.measures.sold"),
+            (19, "tables.t.rollups.r.dimensions[1]"),
+        ],
+        "{problems}"
     );
 }

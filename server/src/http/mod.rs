@@ -61,6 +61,10 @@ pub async fn serve(
     axum::serve(listener, router(otus)).with_graceful_shutdown(shutdown.cancelled_owned()).await
 }
 
+/// What somebody who is lost is told.
+const PATHS: &str = "POST to /api/sql, /api/pull and /api/append/<topic>; GET /api/schema, /healthz, /readyz \
+                     and /metrics";
+
 /// All routes.
 pub fn router(otus: Otus) -> Router {
     let hosts = otus.config().server.hosts.clone();
@@ -86,10 +90,13 @@ pub fn router(otus: Otus) -> Router {
         .route("/api/sql", post(sql::sql))
         .route("/api/append/{topic}", post(append::append))
         .merge(plain)
-        .fallback(|| async { HttpError::new(StatusCode::NOT_FOUND, "not_found", "no such path") })
+        .fallback(|| async {
+            HttpError::new(StatusCode::NOT_FOUND, "not_found", "no such path").with("hint", PATHS)
+        })
         .method_not_allowed_fallback(|request: Request| async move {
             let message = format!("{} is not for {}", request.method(), request.uri().path());
             HttpError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+                .with("hint", PATHS)
         })
         .layer(middleware::from_fn_with_state(Arc::clone(&shared), guard::guard))
         .layer(middleware::from_fn(measure))
