@@ -20,4 +20,5 @@ pub mod process;
 pub mod python;
 pub mod secured;
 pub mod skip;
+pub mod terminal;
 pub mod wiki;

@@ -23,6 +23,7 @@ pub struct Setup {
     storage: Option<String>,
     kafka: Option<String>,
     limits: Vec<(String, String)>,
+    server: Vec<(String, String)>,
     tables: String,
     environment: Vec<(String, String)>,
     folder: Option<PathBuf>,
@@ -79,6 +80,13 @@ impl Setup {
         self
     }
 
+    /// Sets a key of the `[server]` section.
+    #[must_use]
+    pub fn server(mut self, name: &str, value: &str) -> Self {
+        self.server.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// Sets a variable of the process's environment.
     #[must_use]
     pub fn environment(mut self, name: &str, value: &str) -> Self {
@@ -91,7 +99,11 @@ impl Setup {
             format!("[storage]\nurl = \"file:{}\"\n", folder.join("data").display())
         });
         let server = "\n[server]\npostgres = \"127.0.0.1:";
-        write!(text, "{server}{postgres}\"\nhttp = \"127.0.0.1:{http}\"\n\n").ok();
+        write!(text, "{server}{postgres}\"\nhttp = \"127.0.0.1:{http}\"\n").ok();
+        for (name, value) in &self.server {
+            writeln!(text, "{name} = {value}").ok();
+        }
+        text.push('\n');
         text.push_str(self.kafka.as_deref().unwrap_or_default());
         if !self.limits.is_empty() {
             text.push_str("\n[limits]\n");
