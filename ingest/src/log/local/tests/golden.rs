@@ -1,4 +1,4 @@
-//! A folder that every later version must open, and a batch that it must read. `OTUS_BLESS=1` writes them
+//! A folder that every later version must open (its files packed with zstd), and a batch that it must read. `OTUS_BLESS=1` writes them
 //! anew: only when a format number is raised, and then beside the old ones.
 
 use std::path::{Path, PathBuf};
@@ -10,17 +10,26 @@ fn golden() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/log/local/golden/v1")
 }
 
-fn copy(from: &Path, to: &Path) {
+/// Copies a folder, every file through `change`: a journal is 64 MiB of mostly nothing, so it is kept packed.
+fn copy(from: &Path, to: &Path, change: fn(&[u8]) -> std::io::Result<Vec<u8>>) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let from = entry.unwrap().path();
         let to = to.join(from.file_name().unwrap());
         if from.is_dir() {
-            copy(&from, &to);
+            copy(&from, &to, change);
         } else {
-            std::fs::copy(&from, &to).unwrap();
+            std::fs::write(&to, change(&std::fs::read(&from).unwrap()).unwrap()).unwrap();
         }
     }
+}
+
+fn packed(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+    zstd::encode_all(bytes, 9)
+}
+
+fn unpacked(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+    zstd::decode_all(bytes)
 }
 
 /// Records of every shape: keys, headers, null and empty values, times, one apart from its key.
@@ -90,10 +99,10 @@ fn a_folder_of_before_opens_and_goes_on() {
         let fresh = Folder::new();
         make(&fresh);
         std::fs::remove_dir_all(golden()).ok();
-        copy(&fresh.0, &golden());
+        copy(&fresh.0, &golden(), packed);
     }
     let (before, today) = (Folder::new(), Folder::new());
-    copy(&golden(), &before.0);
+    copy(&golden(), &before.0, unpacked);
     make(&today);
     let (log, right) = (open(&before), open(&today));
     for (topic, partition) in [("events", 0), ("events", 1), ("players", 0)] {
@@ -124,6 +133,7 @@ fn a_batch_of_before_is_read() {
         .collect();
     let path = golden().with_file_name("batch-1.bin");
     if std::env::var_os("OTUS_BLESS").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, batch::encode(&entries, 21).unwrap()).unwrap();
     }
     let bytes = std::fs::read(&path).unwrap();
