@@ -253,11 +253,15 @@ async fn what_is_waited_for_is_among_the_partitions() {
         (vec![("events", None, "no login")], vec!["events|0|waiting|no login|3200"]),
         (
             vec![("events", Some(0), "opening"), ("events", None, "no login")],
-            vec!["events|0|waiting|opening|3200", "events||waiting|no login|"],
+            vec!["events|0|waiting|opening|3200", "events|NULL|waiting|no login|NULL"],
         ),
         (
             vec![("events", Some(1), "opening"), ("others", None, "missing")],
-            vec!["events|0|||3200", "events|1|waiting|opening|", "others||waiting|missing|"],
+            vec![
+                "events|0|NULL|NULL|3200",
+                "events|1|waiting|opening|NULL",
+                "others|NULL|waiting|missing|NULL",
+            ],
         ),
     ] {
         world.dataset.set_reading(Arc::new(Says(says)));
