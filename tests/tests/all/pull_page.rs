@@ -59,7 +59,7 @@ fn demo() -> Result<Otus> {
             "player_id": player, "client_version": "1.2", "error": "lost"});
         event.to_string().into_bytes()
     };
-    let now = otus.value("select to_char(now(), '%Y-%m-%dT%H:%M:%SZ')")?;
+    let now = otus.value("select to_char(now(), 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')")?;
     let events = [
         event("2026-11-20T02:10:00Z", "match_end", "ios", 1),
         event("2026-11-20T02:20:00Z", "match_end", "android", 2),

@@ -77,7 +77,10 @@ impl Outage {
         // `[thrd:…]: what happened`
         let text = line.split_once("]: ").map_or(line, |(_, text)| text).to_string();
         let weight = Weight::Connection;
-        let told = self.hear(Cause { weight, heard: Instant::now(), text, hint: None });
+        // A listener that wants TLS or a login hangs up at the first plain word.
+        let hung_up = text.contains("Disconnected") && text.contains("APIVERSION_QUERY");
+        let hint = hung_up.then_some("check security.protocol in [kafka]");
+        let told = self.hear(Cause { weight, heard: Instant::now(), text, hint });
         self.is_on.then_some(told)
     }
 
