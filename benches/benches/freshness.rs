@@ -96,7 +96,7 @@ fn otus(broker: &Broker, rate: u64, seconds: u64) -> Result<Value> {
     let mut delays = Vec::new();
     let total = std::thread::scope(|scope| -> Result<u64> {
         let producer = scope.spawn(|| produce(broker, &topic, rate, seconds, started));
-        let mut seen = [0_u64; PARTITIONS as usize];
+        let mut seen = vec![0_u64; usize::try_from(PARTITIONS)?];
         while seen.iter().sum::<u64>() < rate * seconds {
             let least = seen.iter().min().copied().unwrap_or(0);
             let newest = format!(

@@ -113,7 +113,7 @@ impl Part<'_> {
         let mut found = Vec::new();
         let horizon_us = self.snapshot.horizon_us(self.table.id);
         if let Some(covered) = Covered::of(state, table) {
-            let from_us = self.from_us(horizon_us);
+            let from_us = self.begin_us(horizon_us);
             let mut raw = self.rollup.plan.start(self.granularity)?;
             for file in self.snapshot.raw_files(self.table.id) {
                 progress(&file.path);
@@ -134,7 +134,7 @@ impl Part<'_> {
         let finest = self.rollup.def.finest();
         if self.granularity != finest && horizon_us.is_some() {
             let kept = self.snapshot.rollup_horizon_us(self.rollup.id, finest);
-            let from_us = self.from_us(kept);
+            let from_us = self.begin_us(kept);
             let fine = self.stored(finest, from_us, audit, &mut found, progress).await?;
             let stored =
                 self.stored(self.granularity, from_us, audit, &mut found, progress).await?;
@@ -146,7 +146,7 @@ impl Part<'_> {
     }
 
     /// First whole bucket at or after both horizons, microseconds.
-    fn from_us(&self, other_us: Option<i64>) -> Option<i64> {
+    fn begin_us(&self, other_us: Option<i64>) -> Option<i64> {
         let own = self.snapshot.rollup_horizon_us(self.rollup.id, self.granularity);
         let latest = own.into_iter().chain(other_us).max()?;
         let floor = self.granularity.floor_us(latest);

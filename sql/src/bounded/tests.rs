@@ -1,3 +1,5 @@
+//! Limits of single calls, and what they refuse.
+
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, StringViewArray};

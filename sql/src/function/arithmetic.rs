@@ -109,12 +109,8 @@ impl ScalarUDFImpl for Checked {
 /// Floats divide by zero without a word.
 fn refuse_zero(left: &ColumnarValue, right: &ColumnarValue, rows: usize) -> DfResult<()> {
     let zero = |divisor: &ArrayRef| match divisor.data_type() {
-        DataType::Float64 => {
-            divisor.as_primitive::<Float64Type>().values().iter().any(|v| *v == 0.0)
-        }
-        DataType::Float32 => {
-            divisor.as_primitive::<Float32Type>().values().iter().any(|v| *v == 0.0)
-        }
+        DataType::Float64 => divisor.as_primitive::<Float64Type>().values().contains(&0.0),
+        DataType::Float32 => divisor.as_primitive::<Float32Type>().values().contains(&0.0),
         _ => false,
     };
     let one = matches!(right, ColumnarValue::Scalar(_));

@@ -149,9 +149,9 @@ fn rows(schema: &SchemaRef, from: i64, to: i64) -> RecordBatch {
             ("_ingested_at", _) => times(vec![1; offsets.len()]),
             ("_partition", _) => Arc::new(Int32Array::from(vec![0; offsets.len()])),
             (_, DataType::Int64) => Arc::new(Int64Array::from(offsets.clone())),
-            (_, DataType::Int32) => {
-                Arc::new(Int32Array::from_iter_values(offsets.iter().map(|o| *o as i32)))
-            }
+            (_, DataType::Int32) => Arc::new(Int32Array::from_iter_values(
+                offsets.iter().map(|o| i32::try_from(*o).unwrap()),
+            )),
             _ => Arc::clone(&kinds),
         }
     };
