@@ -18,6 +18,7 @@ mod compile;
 mod engine;
 pub mod error;
 mod function;
+mod grouping;
 mod late;
 pub mod outcome;
 mod plan;

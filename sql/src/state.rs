@@ -70,9 +70,12 @@ fn build(
     let catalog = Arc::new(datafusion::catalog::MemoryCatalogProvider::new());
     let _previous = context.register_catalog(database, catalog);
     setup_pg_catalog(&context, database, EmptyContextProvider).map_err(|e| SqlError::from(*e))?;
-    let mut rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> = vec![Arc::new(FailLate)];
-    rules.extend(context.state().physical_optimizers().iter().cloned());
-    let mut state = SessionStateBuilder::new_from_existing(context.state())
+    let state = context.state();
+    // First, as the rules after it look at properties.
+    let mut rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> =
+        vec![Arc::new(crate::grouping::GroupingSets), Arc::new(FailLate)];
+    rules.extend(state.physical_optimizers().iter().cloned());
+    let mut state = SessionStateBuilder::new_from_existing(state)
         .with_physical_optimizer_rules(rules)
         .with_type_planner(Arc::new(Types::default()))
         .with_table_factories(std::collections::HashMap::default())
