@@ -20,6 +20,7 @@ pub mod error;
 mod function;
 mod grouping;
 mod late;
+mod lossy;
 pub mod outcome;
 mod plan;
 mod provider;

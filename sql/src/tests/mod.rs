@@ -2,6 +2,7 @@
 
 mod arithmetic;
 mod catalog;
+mod conditions;
 mod grouping;
 mod queries;
 mod sessions;
