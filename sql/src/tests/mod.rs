@@ -8,3 +8,4 @@ mod postgres;
 mod queries;
 mod sessions;
 pub(crate) mod world;
+mod zones;
