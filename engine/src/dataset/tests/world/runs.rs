@@ -62,16 +62,16 @@ fn assert_busy(done: Done) {
 #[tokio::test]
 async fn any_call_may_go_wrong_in_any_way() {
     const SEED: u64 = 3;
-    const STEPS: usize = 120;
+    const STEPS: usize = 100;
     let mut clean = run(FaultPlan { seed: SEED, ..FaultPlan::none() });
     clean.live(STEPS, "clean").await;
     assert_busy(clean.world.done);
     let calls = clean.store.calls();
-    assert!(calls > 200, "{calls}");
+    assert!(calls > 150, "{calls}");
     // What is not done at all, done unheard, and dying are tried at every call, the others now and then.
     for fault in Fault::ALL {
         let rare = matches!(fault, Fault::Refuse | Fault::Twice | Fault::Late | Fault::Hang);
-        for n in (1..=calls).step_by(if rare { 7 } else { 1 }) {
+        for n in (1..=calls).step_by(if rare { 13 } else { 1 }) {
             let plan = FaultPlan { seed: SEED, nth: Some((n, fault)), ..FaultPlan::none() };
             let context = format!("{fault:?} at call {n} of {calls}");
             run(plan).live(STEPS, &context).await;
