@@ -10,6 +10,7 @@ mod kafka_append;
 mod kafka_faults;
 mod kafka_secured;
 mod operator;
+mod power_cut;
 mod pull_page;
 mod retention;
 mod robust;
