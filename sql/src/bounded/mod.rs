@@ -21,11 +21,10 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::expr::ScalarFunction;
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator};
 use datafusion::optimizer::AnalyzerRule;
 
+use crate::analyze::map_expressions;
 use crate::error::SqlError;
 use call::Bounded;
 use growth::Growth;
@@ -103,24 +102,7 @@ impl AnalyzerRule for BoundCalls {
     }
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> DfResult<LogicalPlan> {
-        let done = plan.transform_up_with_subqueries(|node| {
-            let mut schema = merge_schema(&node.inputs());
-            if let LogicalPlan::TableScan(scan) = &node {
-                let source = scan.source.schema();
-                schema
-                    .merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &source)?);
-            }
-            let names = NamePreserver::new(&node);
-            let node = node.map_expressions(|expr| {
-                let name = names.save(&expr);
-                Ok(self.0.around(expr, &schema)?.update_data(|e| name.restore(e)))
-            })?;
-            match node.transformed {
-                true => node.map_data(LogicalPlan::recompute_schema),
-                false => Ok(node),
-            }
-        })?;
-        Ok(done.data)
+        map_expressions(plan, &|expr, schema| Ok(self.0.one(expr, schema)))
     }
 }
 
