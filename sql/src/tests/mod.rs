@@ -4,6 +4,7 @@ mod arithmetic;
 mod catalog;
 mod conditions;
 mod grouping;
+mod postgres;
 mod queries;
 mod sessions;
 pub(crate) mod world;
