@@ -33,6 +33,7 @@ mod zone;
 pub use compile::SqlCompiler;
 pub use engine::{SqlConfig, SqlEngine};
 pub use error::{SqlError, SqlResult};
+pub use function::instant_from_text;
 pub use outcome::{CopyFormat, CopyKind, Description, Outcome, Report, RowTag, TransactionStatus};
 pub use session::{CancelHandle, PinnedState, SERVER_VERSION, Session, SessionOptions};
 pub use statement::Statement;

@@ -28,3 +28,42 @@ async fn distinct_from_binds_tighter_than_and() {
     let plain = "SELECT count(kind) FROM events WHERE ok";
     assert_eq!(world.value(measure).await, world.value(plain).await);
 }
+
+#[tokio::test]
+async fn local_times_that_occur_twice_or_never_are_instants() {
+    let world = World::new().await;
+    for (zone, local, utc) in [
+        ("Europe/Berlin", "2026-10-25 02:30:00", "2026-10-25T01:30:00Z"),
+        ("Europe/Berlin", "2026-10-25 02:30", "2026-10-25T01:30:00Z"),
+        ("Europe/Berlin", "2026-03-29 02:30:00", "2026-03-29T01:30:00Z"),
+        ("America/New_York", "2026-11-01 01:30:00", "2026-11-01T06:30:00Z"),
+        ("America/New_York", "2026-03-08 02:30:00", "2026-03-08T07:30:00Z"),
+    ] {
+        world.rows(&format!("SET TIME ZONE '{zone}'")).await;
+        for sql in [
+            format!("'{local}'::timestamptz"),
+            format!("timestamptz '{local}'"),
+            format!("(t || '')::timestamptz FROM (VALUES ('{local}')) AS v (t)"),
+            format!("'{local}'::timestamp::timestamptz"),
+            format!("timestamp '{local}' AT TIME ZONE '{zone}'"),
+            format!("t::timestamptz FROM (VALUES (timestamp '{local}')) AS v (t)"),
+        ] {
+            assert_eq!(world.value(&format!("SELECT {sql}")).await, utc, "{zone}: {sql}");
+        }
+        let sql = format!("SELECT count(*) FROM events WHERE ts > '{local}'");
+        assert_eq!(world.value(&sql).await, "0");
+    }
+    world.rows("SET TIME ZONE 'UTC'").await;
+    let named = world.value("SELECT timestamptz '2026-10-25 02:30:00 Europe/Berlin'").await;
+    assert_eq!(named, "2026-10-25T01:30:00Z");
+    world.rows("SET TIME ZONE 'America/New_York'").await;
+    let named = world.value("SELECT timestamptz '2026-10-25 02:30:00 Europe/Berlin'").await;
+    assert_eq!(named, "2026-10-25T01:30:00Z");
+    let offset = world.value("SELECT timestamptz '2026-10-25 02:30:00+02'").await;
+    assert_eq!(offset, "2026-10-25T00:30:00Z");
+    let day = world.value("SELECT '2026-11-01'::date::timestamptz").await;
+    assert_eq!(day, "2026-11-01T04:00:00Z");
+    let wrong = world.error("SELECT 'noon'::timestamptz").await;
+    assert_eq!(wrong.sqlstate, "22007", "{wrong:?}");
+    assert!(wrong.message.contains("\"noon\""), "{wrong:?}");
+}
