@@ -3,6 +3,7 @@
 
 mod arithmetic;
 mod bucket;
+mod bytea;
 mod constant;
 mod format_type;
 mod operator;
@@ -21,6 +22,7 @@ use datafusion::logical_expr::{ScalarFunctionArgs, ScalarUDF};
 
 pub(crate) use arithmetic::{Checked, whole};
 pub(crate) use bucket::{bucket, floor};
+pub(crate) use bytea::Bytea;
 pub(crate) use operator::Operators;
 pub(crate) use session::SessionFacts;
 pub use time_zone::instant_from_text;
@@ -48,7 +50,7 @@ pub(crate) fn near<'a>(state: &'a SessionState, name: &str) -> Option<&'a str> {
 /// Whether a function may fail for some values of the right types.
 pub(crate) fn may_fail(function: &ScalarUDF) -> bool {
     let inner = function.inner();
-    inner.is::<Checked>() || inner.is::<time_zone::InstantOfText>()
+    inner.is::<Checked>() || inner.is::<time_zone::InstantOfText>() || inner.is::<bytea::FromText>()
 }
 
 /// Registers what does not depend on a session.

@@ -67,3 +67,45 @@ async fn local_times_that_occur_twice_or_never_are_instants() {
     assert_eq!(wrong.sqlstate, "22007", "{wrong:?}");
     assert!(wrong.message.contains("\"noon\""), "{wrong:?}");
 }
+
+#[tokio::test]
+async fn bytes_are_read_and_shown_as_postgres_does() {
+    let world = World::new().await;
+    for (sql, expected) in [
+        (r"'\x61'::bytea", r"\x61"),
+        (r"bytea '\x61 62'", r"\x6162"),
+        (r"CAST('a\\001b' AS bytea)", r"\x615c30303162"),
+        (r"'a\001b'::bytea", r"\x610162"),
+        (r"'\\'::bytea", r"\x5c"),
+        (r"''::bytea", r"\x"),
+        (r"'\x'::bytea", r"\x"),
+        (r"'é'::bytea", r"\xc3a9"),
+        (r"b::bytea", r"\x6162"),
+    ] {
+        let from = r"FROM (VALUES ('\x6162')) AS v (b)";
+        let sql = format!("SELECT ({sql})::text {from}");
+        assert_eq!(world.value(&sql).await, expected, "{sql}");
+    }
+    for (sql, expected) in [
+        (r"'\x61'::bytea = 'a'", "true"),
+        (r"'\x61'::bytea < '\x62'", "true"),
+        (r"length('\x616263'::bytea)", "3"),
+        (r"encode('\x616263'::bytea, 'base64')", "YWJj"),
+        (r"encode('\x00ff', 'hex')", "00ff"),
+        (r"'abc'::text::bytea::text", r"\x616263"),
+        (r"NULL::bytea IS NULL", "true"),
+    ] {
+        assert_eq!(world.value(&format!("SELECT {sql}")).await, expected, "{sql}");
+    }
+    for (text, state, message) in [
+        (r"\x6", "22023", "odd number of digits"),
+        (r"\xzz", "22023", "invalid hexadecimal digit: \"z\""),
+        (r"\x61 6 2", "22023", "invalid hexadecimal digit: \" \""),
+        (r"a\b", "22P02", "invalid input syntax for type bytea"),
+        (r"a\400", "22P02", "invalid input syntax for type bytea"),
+    ] {
+        let e = world.error(&format!("SELECT '{text}'::bytea")).await;
+        assert_eq!(e.sqlstate, state, "{text}: {e:?}");
+        assert!(e.message.contains(message), "{text}: {e:?}");
+    }
+}
