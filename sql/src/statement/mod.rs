@@ -7,6 +7,7 @@ mod copy;
 mod depth;
 mod precedence;
 mod rewrite;
+mod sorting;
 mod tokens;
 
 use std::fmt;

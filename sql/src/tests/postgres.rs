@@ -109,3 +109,25 @@ async fn bytes_are_read_and_shown_as_postgres_does() {
         assert!(e.message.contains(message), "{text}: {e:?}");
     }
 }
+
+#[tokio::test]
+async fn a_column_to_sort_by_may_share_its_name_with_an_output() {
+    let world = World::new().await;
+    let from = "FROM (VALUES (1, 30), (2, 20), (3, 10)) AS d0 (day, n)";
+    for (sql, expected) in [
+        ("SELECT n AS day FROM d0 ORDER BY d0.day DESC", ["10", "20", "30"]),
+        ("SELECT -n AS day FROM d0 ORDER BY d0.day + 0", ["-30", "-20", "-10"]),
+        ("SELECT n AS day FROM d0 ORDER BY day, d0.day", ["10", "20", "30"]),
+        ("SELECT sum(n) AS day FROM d0 GROUP BY d0.day ORDER BY d0.day DESC", ["10", "20", "30"]),
+        ("SELECT sum(n) AS \"day\" FROM d0 GROUP BY day ORDER BY D0.Day", ["30", "20", "10"]),
+        ("SELECT day FROM (SELECT n AS day FROM d0 ORDER BY d0.day LIMIT 3) s", ["30", "20", "10"]),
+        ("SELECT d0.day AS day FROM d0 ORDER BY d0.day", ["1", "2", "3"]),
+    ] {
+        let sql = sql.replacen("FROM d0", from, 1);
+        assert_eq!(world.rows(&sql).await, expected.map(|v| [v]), "{sql}");
+    }
+    let inner = format!(
+        "SELECT max(day) FROM (SELECT n AS day, d0.day AS other {from} ORDER BY d0.day LIMIT 2) s"
+    );
+    assert_eq!(world.value(&inner).await, "30");
+}
