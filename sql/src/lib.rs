@@ -26,6 +26,7 @@ mod plan;
 mod provider;
 pub mod pull;
 mod session;
+mod single;
 mod state;
 mod statement;
 mod zone;

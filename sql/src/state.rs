@@ -84,6 +84,7 @@ fn build(
         .with_type_planner(Arc::new(Types::default()))
         .with_table_factories(std::collections::HashMap::default())
         .with_analyzer_rule(Arc::new(Bytea::Constants))
+        .with_analyzer_rule(Arc::new(crate::single::OneRow))
         .with_analyzer_rule(Arc::new(crate::arithmetic::CheckedArithmetic))
         .with_analyzer_rule(Arc::new(crate::zone::SessionZone))
         .with_optimizer_rule(Arc::new(crate::lossy::LossyConditions))

@@ -131,3 +131,31 @@ async fn a_column_to_sort_by_may_share_its_name_with_an_output() {
     );
     assert_eq!(world.value(&inner).await, "30");
 }
+
+#[tokio::test]
+async fn a_correlated_subquery_may_give_a_plain_column() {
+    let world = World::new().await;
+    let tables = "WITH a (k) AS (VALUES (1), (2), (3), (NULL)), b (k, v) AS (VALUES (1, 'x'), (2, 'y'), (4, 'z'), (4, 'w'))";
+    let rows = world
+        .rows(&format!("{tables} SELECT k, (SELECT b.v FROM b WHERE b.k = a.k) FROM a ORDER BY k"))
+        .await;
+    assert_eq!(rows, [["1", "x"], ["2", "y"], ["3", "NULL"], ["NULL", "NULL"]]);
+    let rows = world
+        .rows(&format!(
+            "{tables} SELECT k FROM a WHERE k = 3 OR (SELECT b.v = 'y' FROM b WHERE b.k = a.k) ORDER BY 1"
+        ))
+        .await;
+    assert_eq!(rows, [["2"], ["3"]]);
+    // Two rows of a key that nobody asks for are no error.
+    let filtered =
+        format!("{tables} SELECT k FROM a WHERE (SELECT b.v FROM b WHERE b.k = a.k) = 'y'");
+    assert_eq!(world.rows(&filtered).await, [["2"]]);
+    let several = format!(
+        "{tables} SELECT k, (SELECT b.v FROM b WHERE b.k = c.k) FROM (VALUES (1), (4)) AS c (k)"
+    );
+    let e = world.error(&several).await;
+    assert_eq!(e.sqlstate, "21000", "{e:?}");
+    let counted =
+        format!("{tables} SELECT (SELECT count(*) FROM b WHERE b.k = a.k) FROM a ORDER BY k");
+    assert_eq!(world.rows(&counted).await, [["1"], ["1"], ["0"], ["0"]]);
+}

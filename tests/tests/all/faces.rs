@@ -36,6 +36,8 @@ fn psql_by_hand() -> Result<()> {
         ("\\d events", &["amount", "bigint", "timestamp with time zone"]),
         ("\\d by_kind_hour", &["bucket", "people"]),
         ("\\conninfo", &["otus"]),
+        ("\\dT", &[]),
+        ("\\dTS", &["bigint", "timestamp with time zone"]),
     ] {
         let said = psql.query(command).with_context(|| command.to_owned())?;
         for word in words {
