@@ -37,8 +37,9 @@ impl Session {
     ) -> SqlResult<Outcome> {
         let frame = self.frame()?;
         let (schema, stream) = frame.start(query.clone(), params).await?;
+        let snapshot = Some(Arc::clone(&frame.snapshot));
         let stream = frame.guard.watch(stream);
-        Ok(Outcome::Rows { schema, stream, tag: RowTag::Select, suspended: false })
+        Ok(Outcome::Rows { schema, stream, tag: RowTag::Select, snapshot })
     }
 
     pub(super) async fn run_explain(
@@ -57,7 +58,7 @@ impl Session {
         let (_, stream) = frame.on_threads(work).await?;
         let (schema, stream) = frame.guard.run(plan::explain_lines(stream)).await?;
         let stream = frame.guard.watch(stream);
-        Ok(Outcome::Rows { schema, stream, tag: RowTag::Explain, suspended: false })
+        Ok(Outcome::Rows { schema, stream, tag: RowTag::Explain, snapshot: None })
     }
 
     /// Runs a plan that was built over [`Session::pinned_state`]'s state, as pull does.
