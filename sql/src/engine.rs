@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use datafusion::execution::SessionState;
-use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::disk_manager::DiskManagerBuilder;
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use otus_engine::dataset::Dataset;
@@ -21,6 +21,7 @@ use crate::catalog::PgTables;
 use crate::error::{SqlError, SqlResult};
 use crate::plan::SearchPath;
 use crate::session::{Session, SessionOptions};
+use crate::spill::Spill;
 use crate::state;
 
 /// Stack of a query thread, bytes: plans are walked by recursion.
@@ -208,13 +209,9 @@ impl Drop for SqlEngine {
 fn runtime_env(config: &SqlConfig) -> SqlResult<RuntimeEnv> {
     let top = std::num::NonZeroUsize::MIN.saturating_add(2);
     let pool = TrackConsumersPool::new(FairSpillPool::new(config.memory_bytes), top);
-    let mode = match &config.spill_dir {
-        Some(dir) => DiskManagerMode::Directories(vec![dir.clone()]),
-        None => DiskManagerMode::OsTmpDirectory,
-    };
-    let disk = DiskManagerBuilder::default()
-        .with_mode(mode)
-        .with_max_temp_directory_size(config.spill_bytes);
+    let folder = config.spill_dir.clone().unwrap_or_else(std::env::temp_dir);
+    let spill = Spill::new(folder, config.spill_bytes);
+    let disk = DiskManagerBuilder::default().with_temp_file_factory(Arc::new(spill));
     RuntimeEnvBuilder::new()
         .with_memory_pool(Arc::new(pool))
         .with_disk_manager_builder(disk)

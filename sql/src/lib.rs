@@ -24,6 +24,7 @@ mod plan;
 mod provider;
 pub mod pull;
 mod session;
+mod spill;
 mod state;
 mod statement;
 mod zone;

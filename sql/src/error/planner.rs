@@ -35,10 +35,7 @@ pub(crate) fn of_planner(e: &DataFusionError) -> SqlError {
         DataFusionError::ObjectStore(inner) => {
             SqlError::new(sqlstate::IO, format!("the store cannot be read: {inner}"))
         }
-        DataFusionError::IoError(inner) if inner.kind() == std::io::ErrorKind::StorageFull => {
-            SqlError::new(sqlstate::DISK_FULL, "no space left on device for spilled rows")
-        }
-        DataFusionError::IoError(inner) => SqlError::new(sqlstate::IO, inner.to_string()),
+        DataFusionError::IoError(inner) => io(inner),
         DataFusionError::SQL(inner, _) => match inner.as_ref() {
             ParserError::RecursionLimitExceeded => {
                 SqlError::new(sqlstate::TOO_COMPLEX, "statement is nested too deeply")
@@ -54,6 +51,16 @@ pub(crate) fn of_planner(e: &DataFusionError) -> SqlError {
         DataFusionError::Execution(m) => execution(m),
         DataFusionError::ExecutionJoin(inner) if inner.is_cancelled() => SqlError::canceled(),
         other => SqlError::internal(first_line(&other.to_string())),
+    }
+}
+
+fn io(e: &std::io::Error) -> SqlError {
+    if e.kind() == std::io::ErrorKind::StorageFull {
+        return SqlError::new(sqlstate::DISK_FULL, "no space left on device for spilled rows");
+    }
+    match e.get_ref().and_then(|inner| inner.downcast_ref::<SqlError>()) {
+        Some(inner) => inner.clone(),
+        None => SqlError::new(sqlstate::IO, e.to_string()),
     }
 }
 
@@ -81,6 +88,7 @@ fn arrow(e: &ArrowError) -> SqlError {
         ArrowError::ParseError(m) => cast(m),
         ArrowError::ComputeError(m) | ArrowError::InvalidArgumentError(m) => execution(m),
         ArrowError::ExternalError(inner) => external(inner.as_ref()),
+        ArrowError::IoError(_, inner) => io(inner),
         ArrowError::MemoryError(m) => SqlError::new(sqlstate::OUT_OF_MEMORY, m.clone()),
         other => SqlError::internal(first_line(&other.to_string())),
     }
