@@ -307,9 +307,12 @@ fn exhausted(m: &str) -> SqlError {
         return SqlError::new(sqlstate::DISK_FULL, "the space for spilled rows is used up")
             .with_detail(first_line(m));
     }
+    let (what, _) = m.split_once(" with top memory consumers").unwrap_or((m, ""));
     SqlError::new(sqlstate::OUT_OF_MEMORY, "out of memory for queries")
-        .with_detail(first_line(m))
-        .with_hint("narrow the query, or raise the memory of queries in the configuration")
+        .with_detail(first_line(what))
+        .with_hint(
+            "narrow the query, or raise `memory` in the section [query] of the configuration",
+        )
 }
 
 fn first_line(m: &str) -> String {
