@@ -157,7 +157,8 @@ impl OtusBuilder {
         let ingest = Ingest::start(Arc::clone(&dataset), compiler, ingest_config).await?;
         dataset.set_reading(Arc::new(IngestReports(Arc::downgrade(&ingest))));
         let mut work = work;
-        work.tasks.push(work.runtime.spawn(tend(Arc::clone(&ingest), stopped)));
+        work.tasks.push(work.runtime.spawn(tend(Arc::clone(&ingest), stopped.clone())));
+        work.tasks.push(work.runtime.spawn(crate::memory::trim(Arc::clone(&sql), stopped)));
         let work = Mutex::new(Some(work));
         let inner = Inner { config, dataset, ingest, sql, changes, stop, work };
         Ok(Otus { inner: Arc::new(inner) })

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
 
 use datafusion::execution::SessionState;
 use datafusion::execution::disk_manager::DiskManagerBuilder;
@@ -13,7 +14,7 @@ use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use otus_engine::dataset::Dataset;
 use otus_engine::snapshot::Snapshot;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
@@ -29,6 +30,9 @@ pub(crate) const STACK_BYTES: usize = 16 << 20;
 
 /// Query threads beyond the partitions of a plan.
 const SPARE_THREADS: usize = 4;
+
+/// How long a free query thread waits for the others, see [`SqlEngine::on_free_threads`].
+const MEET: Duration = Duration::from_millis(20);
 
 /// Settings of the query engine.
 #[derive(Debug, Clone)]
@@ -53,7 +57,7 @@ pub struct SqlConfig {
     /// Time zone of a new session.
     pub timezone: String,
     /// Longest time of a statement of a new session, if bounded.
-    pub statement_timeout: Option<std::time::Duration>,
+    pub statement_timeout: Option<Duration>,
 }
 
 impl Default for SqlConfig {
@@ -181,6 +185,25 @@ impl SqlEngine {
             }
         }
         e
+    }
+
+    /// Calls `work` on each query thread that is free, once.
+    pub async fn on_free_threads(&self, work: fn()) {
+        let count = self.config.threads.saturating_add(SPARE_THREADS);
+        let met = Arc::new((Mutex::new(0_usize), Condvar::new()));
+        let calls = (0..count).map(|_| {
+            let met = Arc::clone(&met);
+            self.handle.spawn(async move {
+                work();
+                // Holds its thread until the others are here, lest one thread make all calls.
+                let (here, all) = &*met;
+                let mut here = here.lock();
+                *here += 1;
+                all.notify_all();
+                while *here < count && !all.wait_for(&mut here, MEET).timed_out() {}
+            })
+        });
+        futures::future::join_all(calls).await;
     }
 
     /// Runs a piece of work on the query threads.
