@@ -46,7 +46,7 @@ fn by_length(expr: &Expr, schema: &DFSchema) -> Option<Expr> {
     let long = |e: &Expr| Box::new(length().call(vec![e.clone()]));
     match expr {
         Expr::BinaryExpr(BinaryExpr { left, op, right })
-            if op.is_comparison_operator() && is_span(left) && is_span(right) =>
+            if op.supports_propagation() && is_span(left) && is_span(right) =>
         {
             Some(Expr::BinaryExpr(BinaryExpr::new(long(left), *op, long(right))))
         }
