@@ -149,15 +149,19 @@ impl Broker {
         let process = Process::start(java.arg("server.properties"), &output)?;
         self.process = Some(process);
         let client: BaseConsumer = self.client().create()?;
-        until("Kafka", WAIT + WAIT, || {
+        let ended = until("Kafka", WAIT + WAIT, || {
             if let Some(process) = &mut self.process
                 && let Some(status) = process.ended()?
             {
-                bail!("the broker ended with {status}: {}", process.tail(20));
+                return Ok(Some(format!("{status}: {}", process.tail(20))));
             }
             client.fetch_metadata(None, Duration::from_secs(5))?;
-            Ok(())
-        })
+            Ok(None)
+        })?;
+        match ended {
+            Some(words) => bail!("the broker ended with {words}"),
+            None => Ok(()),
+        }
     }
 
     /// Stops the process as an operator would (`SIGTERM`).

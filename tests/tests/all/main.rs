@@ -2,6 +2,7 @@
 
 mod arrows;
 mod bad_records;
+mod demo;
 mod disk_full;
 mod exactly_once;
 mod faces;
@@ -10,6 +11,7 @@ mod kafka_append;
 mod kafka_faults;
 mod kafka_secured;
 mod operator;
+mod power_cut;
 mod pull_page;
 mod retention;
 mod robust;
