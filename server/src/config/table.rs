@@ -113,6 +113,10 @@ fn check_key(tables: &Section<'_>, name: &str) {
         tables.report_key(name, Severity::Error, message, hint);
     } else if let Some((message, hint)) = names::stumbling_block(name) {
         tables.report_key(name, Severity::Warning, message, &hint);
+    } else if name.starts_with("pg_") {
+        let message = format!("{name:?} is like the name of a system table, which SQL finds first");
+        let hint = format!("in SQL write it with its schema, as in public.{name}");
+        tables.report_key(name, Severity::Warning, message, &hint);
     }
 }
 

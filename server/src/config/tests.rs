@@ -425,6 +425,19 @@ fn names_that_make_people_stumble_are_warned_of() {
     );
 }
 
+#[test]
+fn a_table_like_a_system_table_is_warned_of() {
+    let text = "[tables.pg_class]\ntopic = \"t\"\ntime = \"at\"\n[tables.pg_class.columns]\nat = \"timestamptz\"\n";
+    let shown: Vec<_> = read(text).unwrap().warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        shown,
+        [
+            "1:9: warning: tables.pg_class: \"pg_class\" is like the name of a system table, which SQL \
+          finds first\n    hint: in SQL write it with its schema, as in public.pg_class"
+        ]
+    );
+}
+
 /// What the storage could not hold is found here, not at the start.
 #[test]
 fn a_dimension_named_like_a_state_is_refused() {
