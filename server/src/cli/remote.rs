@@ -87,3 +87,21 @@ fn client() -> Result<reqwest::Client> {
         .build()
         .map_err(|e| Error::internal("no HTTP client can be made").with_source(e))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_told_as_other_errors_are() {
+        let told = |body: &str| {
+            let refusal = Answer { is_success: false, body: body.into() }.refusal();
+            (refusal.to_string(), refusal.hint().map(str::to_string))
+        };
+        assert_eq!(
+            told(r#"{"error":{"code":"invalid","message":"offset 9 is outside t/0","hint":"h"}}"#),
+            ("offset 9 is outside t/0".into(), Some("h".into()))
+        );
+        assert_eq!(told("no JSON"), ("no JSON".into(), None));
+    }
+}
