@@ -173,7 +173,8 @@ impl OtusBuilder {
         let ingest_config = ingest_config(&config, &storage);
         let ingest = Ingest::start(Arc::clone(&dataset), compiler, ingest_config).await?;
         dataset.set_reading(Arc::new(IngestReports(Arc::downgrade(&ingest))));
-        work.spawn(tend(Arc::clone(&ingest), stopped));
+        work.spawn(tend(Arc::clone(&ingest), stopped.clone()));
+        work.spawn(crate::memory::trim(Arc::clone(&sql), stopped));
         let work = Mutex::new(Some(work));
         let inner = Inner { config, dataset, ingest, sql, changes, stop, work };
         Ok(Otus { inner: Arc::new(inner) })

@@ -40,13 +40,19 @@ fn is_float(t: &DataType) -> bool {
     matches!(t, DataType::Float32 | DataType::Float64)
 }
 
+fn compares(op: Operator) -> bool {
+    use Operator as O;
+    let ordered = matches!(op, O::Lt | O::LtEq | O::Gt | O::GtEq);
+    ordered || matches!(op, O::Eq | O::NotEq | O::IsDistinctFrom | O::IsNotDistinctFrom)
+}
+
 /// Spans are compared by their length, not first by their months, then by their days.
 fn by_length(expr: &Expr, schema: &DFSchema) -> Option<Expr> {
     let is_span = |e: &Expr| matches!(e.get_type(schema), Ok(DataType::Interval(_)));
     let long = |e: &Expr| Box::new(length().call(vec![e.clone()]));
     match expr {
         Expr::BinaryExpr(BinaryExpr { left, op, right })
-            if op.is_comparison_operator() && is_span(left) && is_span(right) =>
+            if compares(*op) && is_span(left) && is_span(right) =>
         {
             Some(Expr::BinaryExpr(BinaryExpr::new(long(left), *op, long(right))))
         }

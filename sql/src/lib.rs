@@ -27,6 +27,7 @@ mod provider;
 pub mod pull;
 mod session;
 mod single;
+mod spill;
 mod state;
 mod statement;
 mod zone;

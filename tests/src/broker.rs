@@ -299,6 +299,26 @@ impl Broker {
         }
     }
 
+    /// Joins the only group there is under the name that its member has, "alone", and goes away.
+    pub fn put_out_the_only_member(&self, topic: &str) -> Result<()> {
+        let client: BaseConsumer = self.client().create()?;
+        let groups = client.fetch_group_list(None, Duration::from_secs(10))?;
+        let group = groups.groups().first().context("there is no group")?.name().to_owned();
+        let member: BaseConsumer = self
+            .client()
+            .set("group.id", &group)
+            .set("group.instance.id", "alone")
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("session.timeout.ms", "6000")
+            .create()?;
+        member.subscribe(&[topic])?;
+        until("a place in the group", WAIT, || {
+            drop(member.poll(Duration::from_millis(100)));
+            anyhow::ensure!(member.assignment()?.count() > 0, "none yet");
+            Ok(())
+        })
+    }
+
     /// A producer with these further properties.
     pub fn producer(&self, properties: &[(&str, &str)]) -> Result<Records> {
         let mut config = self.client();

@@ -4,6 +4,7 @@ mod arithmetic;
 mod catalog;
 mod conditions;
 mod grouping;
+mod memory;
 mod postgres;
 mod queries;
 mod sessions;

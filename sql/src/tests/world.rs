@@ -103,8 +103,12 @@ fn rows(schema: &SchemaRef, from: i64, to: i64) -> RecordBatch {
 
 impl World {
     pub(crate) async fn new() -> Self {
-        let config = StorageConfig { url: "memory:".into(), options: Default::default() };
-        let storage = Storage::open(&config, Access::ReadWrite, "test").await.unwrap();
+        Self::with(SqlConfig { threads: 2, ..SqlConfig::default() }).await
+    }
+
+    pub(crate) async fn with(config: SqlConfig) -> Self {
+        let memory = StorageConfig { url: "memory:".into(), options: Default::default() };
+        let storage = Storage::open(&memory, Access::ReadWrite, "test").await.unwrap();
         let clock = Arc::new(ManualClock::new(BASE_US + 30 * 86_400_000_000));
         let options = DatasetOptions {
             member: "one".into(),
@@ -119,7 +123,6 @@ impl World {
         let identity = LogIdentity::default();
         let start = StartPosition { table, tp: tp(), epoch, offset: 0, identity };
         dataset.start_positions(vec![start]).await.unwrap();
-        let config = SqlConfig { threads: 2, ..SqlConfig::default() };
         let engine = SqlEngine::new(Arc::clone(&dataset), config).unwrap();
         let session = engine.session(SessionOptions { user: "ann".into(), ..Default::default() });
         Self { dataset, engine, session, clock, epoch, end: 0.into() }
