@@ -2,7 +2,8 @@
 
     every_type.py lines            the JSON lines to produce
     every_type.py answers          the values as DuckDB casts them from the text in the lines
-    every_type.py files LIST       the values in the live Parquet files that LIST names
+    every_type.py files LIST S3    the values in the live Parquet files that LIST names; S3 is the endpoint of their
+                                   store, empty for a folder
 """
 
 import base64
@@ -10,6 +11,7 @@ import json
 import sys
 
 import duckdb
+import stored
 
 # Texts as they stand in a line; None leaves the field out, "null" writes a null.
 TIMES = [
@@ -134,9 +136,8 @@ def answers():
         ]
 
 
-def files(listing):
-    with open(listing, encoding="utf-8") as file:
-        paths = [e["url"].removeprefix("file://") for e in json.load(file) if e["kind"] == "raw"]
+def files(listing, endpoint):
+    paths = [entry["local"] for entry in stored.files(listing, endpoint) if entry["kind"] == "raw"]
     con = duckdb.connect()
     con.execute("set timezone = 'UTC'")
     times = "moment seconds millis micros nanos".split()
@@ -159,4 +160,4 @@ if what == "lines":
 elif what == "answers":
     print(json.dumps(list(answers())))
 else:
-    print(json.dumps(list(files(sys.argv[2]))))
+    print(json.dumps(list(files(*sys.argv[2:]))))

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::broker::Broker;
 use crate::leash;
+use crate::objects::Objects;
 use crate::paths;
 use crate::postgres::{Client, Psql};
 use crate::process::{Process, free_port, pause, until};
@@ -57,6 +58,17 @@ impl Setup {
     pub fn storage(mut self, section: String) -> Self {
         self.storage = Some(section);
         self
+    }
+
+    /// Puts the dataset into a store of objects below `prefix` instead of the folder, and the embedded log beside
+    /// the configuration. With `None` everything stays in the folder.
+    #[must_use]
+    pub fn on(self, objects: Option<&Objects>, prefix: &str) -> Self {
+        let log = "\n[local_log]\nfolder = \"log\"\n";
+        match objects {
+            Some(objects) => self.storage(objects.storage_section(prefix) + log),
+            None => self,
+        }
     }
 
     /// Uses this folder for configuration and data, as another server did before.

@@ -24,7 +24,10 @@ pub fn run(
     arguments: &[&str],
 ) -> Result<serde_json::Value> {
     let path = paths::checkout().join("tests/python").join(script);
-    let output = Command::new(python).arg(&path).args(arguments).output()?;
+    let mut command = Command::new(python);
+    // A script may import another: nothing is to be left in the checkout.
+    command.arg("-B").arg(&path).args(arguments);
+    let output = command.output()?;
     let text = String::from_utf8_lossy(&output.stdout);
     anyhow::ensure!(
         output.status.success(),

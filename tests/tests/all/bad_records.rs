@@ -4,6 +4,7 @@
 use anyhow::{Context, Result};
 use otus_tests::broker::{Broker, Record};
 use otus_tests::need;
+use otus_tests::objects::Objects;
 use otus_tests::otus::{PATIENCE, Setup, get};
 use otus_tests::process::until;
 
@@ -77,7 +78,15 @@ fn cases() -> Vec<(&'static str, Option<Vec<u8>>, End)> {
 
 #[test]
 fn each_kind_ends_as_designed() -> Result<()> {
-    let broker = need!(Broker::shared());
+    each_kind(need!(Broker::shared()), None)
+}
+
+#[test]
+fn each_kind_ends_as_designed_on_s3() -> Result<()> {
+    each_kind(need!(Broker::shared()), Some(need!(Objects::shared())))
+}
+
+fn each_kind(broker: &Broker, objects: Option<&Objects>) -> Result<()> {
     let topic = broker.topic("bad", 1, &[])?;
     let records = broker.producer(&[])?;
     let cases = cases();
@@ -91,7 +100,8 @@ fn each_kind_ends_as_designed() -> Result<()> {
         records.send(&topic, &record)?;
     }
     records.flush()?;
-    let mut otus = Setup::tables(TABLE.replace("TOPIC", &topic)).kafka(broker).start()?;
+    let setup = Setup::tables(TABLE.replace("TOPIC", &topic)).kafka(broker);
+    let mut otus = setup.on(objects, &topic).start()?;
     let count = |end: fn(&End) -> bool| -> i64 {
         i64::try_from(cases.iter().filter(|(_, _, e)| end(e)).count()).unwrap_or(0)
     };
@@ -187,7 +197,15 @@ fn a_mostly_rejected_topic_is_not_ready() -> Result<()> {
 /// Undeclared and retyped fields are listed, with type, count and first place.
 #[test]
 fn undeclared_fields_are_listed() -> Result<()> {
-    let broker = need!(Broker::shared());
+    undeclared_fields(need!(Broker::shared()), None)
+}
+
+#[test]
+fn undeclared_fields_are_listed_on_s3() -> Result<()> {
+    undeclared_fields(need!(Broker::shared()), Some(need!(Objects::shared())))
+}
+
+fn undeclared_fields(broker: &Broker, objects: Option<&Objects>) -> Result<()> {
     let topic = broker.topic("fields", 1, &[])?;
     let records = broker.producer(&[])?;
     for extra in [r#""new":1"#, r#""new":"x""#, r#""number":"5""#, r#""deep":{"a":[1]}"#] {
@@ -195,7 +213,8 @@ fn undeclared_fields_are_listed() -> Result<()> {
         records.value(&topic, 0, value.as_bytes())?;
     }
     records.flush()?;
-    let otus = Setup::tables(TABLE.replace("TOPIC", &topic)).kafka(broker).start()?;
+    let setup = Setup::tables(TABLE.replace("TOPIC", &topic)).kafka(broker);
+    let otus = setup.on(objects, &topic).start()?;
     otus.wait_number("select count(*) from readings", 4)?;
     otus.flush()?;
     let found =

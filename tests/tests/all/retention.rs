@@ -3,6 +3,8 @@
 
 use anyhow::Result;
 use otus_engine::clock::{Clock, SystemClock};
+use otus_tests::need;
+use otus_tests::objects::Objects;
 use otus_tests::otus::{Otus, Setup};
 
 const HOUR_US: i64 = 3_600_000_000;
@@ -77,24 +79,33 @@ fn lay_down(otus: &Otus, now_us: i64, events: &[(i64, i64)]) -> Result<()> {
 
 #[test]
 fn each_granularity_leaves_when_it_is_declared_to() -> Result<()> {
+    each_granularity(None)
+}
+
+#[test]
+fn each_granularity_leaves_when_it_is_declared_to_on_s3() -> Result<()> {
+    each_granularity(Some(need!(Objects::shared())))
+}
+
+fn each_granularity(objects: Option<&Objects>) -> Result<()> {
     // The whole test lies within one UTC day, on which horizons depend.
     let mut now_us = SystemClock.now_us();
     if now_us.rem_euclid(DAY_US) > DAY_US - HOUR_US / 4 {
         otus_tests::otus::wait_between(std::time::Duration::from_secs(20 * 60));
         now_us = SystemClock.now_us();
     }
-    let mut otus = Setup::tables(section("")).start()?;
-    // Day by day, so that there are raw files of old days alone.
+    let mut otus = Setup::tables(section("")).on(objects, "retention").start()?;
+    // By days, so that there are raw files of old days alone; of some at once where each file takes its time.
     let ages: Vec<(i64, i64)> = (0..EVENTS).rev().map(|i| (i, i)).collect();
-    for day in ages.chunks(24) {
-        lay_down(&otus, now_us, day)?;
+    for days in ages.chunks(if objects.is_some() { 4 * 24 } else { 24 }) {
+        lay_down(&otus, now_us, days)?;
     }
     anyhow::ensure!(raw(&otus)? == since(now_us, i64::MIN), "before");
     let folder = otus.folder().to_owned();
     otus.stop()?;
 
     let retention = "retention = { raw = \"1d\", minute = \"3d\", hour = \"8d\" }";
-    let setup = Setup::tables(section(retention)).folder(&folder);
+    let setup = Setup::tables(section(retention)).folder(&folder).on(objects, "retention");
     let mut otus = setup.clone().prepare()?;
     let said = otus.run(&["check"])?;
     for part in ["retention", "raw rows after 1 day", "minute after 3 days", "lets stored data go"]

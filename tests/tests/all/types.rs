@@ -3,6 +3,7 @@
 
 use anyhow::{Context, Result};
 use otus_tests::broker::Broker;
+use otus_tests::objects::Objects;
 use otus_tests::otus::{Otus, Setup};
 use otus_tests::{need, python};
 
@@ -55,7 +56,15 @@ fn table(otus: &Otus) -> Result<Vec<Vec<Option<String>>>> {
 
 #[test]
 fn all_types_as_an_independent_engine_reads_them() -> Result<()> {
-    let broker = need!(Broker::shared());
+    all_types(need!(Broker::shared()), None)
+}
+
+#[test]
+fn all_types_as_an_independent_engine_reads_them_on_s3() -> Result<()> {
+    all_types(need!(Broker::shared()), Some(need!(Objects::shared())))
+}
+
+fn all_types(broker: &Broker, objects: Option<&Objects>) -> Result<()> {
     let interpreter = need!(python::interpreter());
     let made = python::run(&interpreter, "every_type.py", &["lines"])?;
     let lines = made.as_array().context("lines")?;
@@ -65,7 +74,8 @@ fn all_types_as_an_independent_engine_reads_them() -> Result<()> {
         records.value(&topic, 0, line.as_str().context("a line")?.as_bytes())?;
     }
     records.flush()?;
-    let mut otus = Setup::tables(TABLE.replace("TOPIC", &topic)).kafka(broker).start()?;
+    let setup = Setup::tables(TABLE.replace("TOPIC", &topic)).kafka(broker);
+    let mut otus = setup.on(objects, &topic).start()?;
     let count = i64::try_from(lines.len())?;
     let outcome = otus.wait_number("select count(*) from everything", count);
     outcome.with_context(|| format!("{:?}", otus.rows("select reason from otus.rejected")))?;
@@ -83,7 +93,8 @@ fn all_types_as_an_independent_engine_reads_them() -> Result<()> {
     let list = otus.folder().join("files.json");
     std::fs::write(&list, listed)?;
     let list = list.display().to_string();
-    let read = python::run(&interpreter, "every_type.py", &["files", &list])?;
+    let endpoint = objects.map(Objects::endpoint).unwrap_or_default();
+    let read = python::run(&interpreter, "every_type.py", &["files", &list, &endpoint])?;
     anyhow::ensure!(read.as_array() == Some(wanted), "DuckDB reads from the files {read}");
     Ok(())
 }

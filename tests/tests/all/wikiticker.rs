@@ -16,6 +16,16 @@ const ROWS: i64 = 39_244;
 /// Rows of the finished views; minute and hour equal the known answers.
 const VIEW_ROWS: [(&str, i64); 3] = [("minute", 24_084), ("hour", 6_064), ("day", 1_313)];
 
+/// The table, and a rollup that has one row for the whole day.
+fn tables(source: &str) -> String {
+    const WHOLE: &str = r#"
+[tables.wikipedia.rollups.everything]
+granularity = ["month"]
+measures    = ["edits", "editors"]
+"#;
+    wiki::table_section(source) + WHOLE
+}
+
 /// Produces the file by line number into four partitions.
 pub(crate) fn produce(broker: &Broker, topic: &str, lines: &[String]) -> Result<()> {
     let records = broker.producer(&[("compression.type", "zstd")])?;
@@ -165,11 +175,17 @@ fn check_side(psql: &Psql, side: &Side<'_>, answers: &Value) -> Result<()> {
         check(psql, &by_hour, &wanted.join("\n"))?;
     }
     if !side.editors.is_empty() {
-        let editors = format!("select {} from {from}", side.editors);
-        let found: f64 = psql.query(&editors)?.parse()?;
-        let exact = answers["distinct"]["user"].as_f64().context("distinct user")?;
-        anyhow::ensure!((found - exact).abs() <= exact * 0.02, "{editors} gave {found}");
+        let found = psql.query(&format!("select {} from {from}", side.editors))?;
+        check_editors(found.parse().ok(), answers, from)?;
     }
+    Ok(())
+}
+
+/// Fails unless the number is within 2% of the distinct editors of the whole day.
+fn check_editors(found: Option<f64>, answers: &Value, from: &str) -> Result<()> {
+    let exact = answers["distinct"]["user"].as_f64().context("distinct user")?;
+    let near = found.is_some_and(|found| (found - exact).abs() <= exact * 0.02);
+    anyhow::ensure!(near, "editors from {from}: {found:?} instead of {exact}");
     Ok(())
 }
 
@@ -196,14 +212,22 @@ pub(crate) fn check_everything(otus: &Otus, psql: &Psql) -> Result<()> {
         check_side(psql, &view(&name, granularity != "day"), &answers)?;
     }
     check_editors_by_channel(psql)?;
+    // One state of the whole day, merged from those of chunks and files.
+    let whole = psql.query("select edits, editors from everything_month")?;
+    let (edits, editors) = whole.split_once('|').context("no row of everything_month")?;
+    anyhow::ensure!(edits == ROWS.to_string(), "everything_month has {edits} edits");
+    check_editors(editors.parse().ok(), &answers, "everything_month")?;
     let (status, pulled) = otus.pull(&serde_json::json!({"pattern": {"metrics": {"wikipedia": {
         "$with": [{"from": "2015-09-12", "to": "2015-09-13"}],
-        "$get": [{"edits": "?", "added": "?", "delta": "?"}]}}}}))?;
+        "$get": [{"edits": "?", "added": "?", "delta": "?", "editors": "?"}]}}}}))?;
     anyhow::ensure!(status == 200, "pull: {status} {pulled}");
     let row = &pulled["data"]["metrics"]["wikipedia"][0];
     anyhow::ensure!(row["edits"] == ROWS, "pull gave {pulled}");
     anyhow::ensure!(row["added"].to_string().trim_matches('"') == "9385573", "pull gave {pulled}");
-    Ok(())
+    // The states of all the day's rows become one answer.
+    let by = &pulled["meta"]["metrics"]["wikipedia"]["rollup"];
+    anyhow::ensure!(by == "edits_day", "pull read from {by}");
+    check_editors(row["editors"].as_f64(), &answers, "pull")
 }
 
 /// Raw and rollup files of one flush came in one commit: by the system table, and by the log itself.
@@ -308,7 +332,7 @@ fn known_answers_from_kafka() -> Result<()> {
     let lines = wiki::lines(&given!(wiki::file()))?;
     let topic = broker.topic("wikiticker", PARTITIONS, &[])?;
     produce(broker, &topic, &lines)?;
-    let tables = wiki::table_section(&format!("topic = \"{topic}\""));
+    let tables = tables(&format!("topic = \"{topic}\""));
     whole_day(Setup::tables(tables).kafka(broker), "", &python)
 }
 
@@ -321,7 +345,7 @@ fn known_answers_on_s3() -> Result<()> {
     let lines = wiki::lines(&given!(wiki::file()))?;
     let topic = broker.topic("wikiticker-s3", PARTITIONS, &[])?;
     produce(broker, &topic, &lines)?;
-    let tables = wiki::table_section(&format!("topic = \"{topic}\""));
+    let tables = tables(&format!("topic = \"{topic}\""));
     let setup = Setup::tables(tables).kafka(broker).storage(objects.storage_section("wikiticker"));
     whole_day(setup, &objects.endpoint(), &python)
 }
@@ -330,7 +354,7 @@ fn known_answers_on_s3() -> Result<()> {
 fn known_answers_from_the_file() -> Result<()> {
     need!(Psql::new(0));
     let path = given!(wiki::file());
-    let tables = wiki::table_section(&format!("file = \"{}\"", path.display()));
+    let tables = tables(&format!("file = \"{}\"", path.display()));
     let otus = Setup::tables(tables).start()?;
     wait_rows(&otus)?;
     let psql = otus.psql().map_err(anyhow::Error::msg)?;
