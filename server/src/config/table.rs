@@ -30,7 +30,6 @@ pub(super) struct PlacedTable<'a> {
 }
 
 /// Reads one table's section; `None` if it is too broken to go on with.
-#[expect(clippy::too_many_lines, reason = "one section, read key by key")]
 pub(super) fn table<'a>(
     tables: &Section<'a>,
     name: &str,
