@@ -241,13 +241,7 @@ impl Values {
             DataType::Interval(_) => {
                 Self::cast(field, array, &DataType::Interval(IntervalUnit::MonthDayNano))?
             }
-            // A difference of times: in Postgres days and a time of less than a day.
-            DataType::Duration(_) => {
-                let spans = cast(array, &DataType::Interval(IntervalUnit::MonthDayNano))?;
-                let spans: IntervalMonthDayNanoArray =
-                    spans.as_primitive::<types::IntervalMonthDayNanoType>().unary(time::with_days);
-                Self::new(field, &(Arc::new(spans) as ArrayRef))?
-            }
+            DataType::Duration(_) => Self::difference(field, array)?,
             DataType::LargeList(item)
             | DataType::FixedSizeList(item, _)
             | DataType::ListView(item)
@@ -258,6 +252,14 @@ impl Values {
             DataType::RunEndEncoded(_, value) => Self::cast(field, array, value.data_type())?,
             DataType::Map(..) | DataType::Union(..) => Self::shown(array)?,
         })
+    }
+
+    /// A difference of times: in Postgres days, and a time of less than a day.
+    fn difference(field: &Field, array: &ArrayRef) -> Result<Self, WireError> {
+        let spans = cast(array, &DataType::Interval(IntervalUnit::MonthDayNano))?;
+        let spans: IntervalMonthDayNanoArray =
+            spans.as_primitive::<types::IntervalMonthDayNanoType>().unary(time::with_days);
+        Self::new(field, &(Arc::new(spans) as ArrayRef))
     }
 
     /// Casts and tries again. A value that does not fit is an error, never a null.
