@@ -195,18 +195,23 @@ impl Otus {
     /// Waits until `/healthz` answers; fails at once if the process ends.
     pub fn wait_alive(&mut self) -> Result<()> {
         let url = self.url("/healthz");
-        until("otus serve", PATIENCE, || {
+        let ended = until("otus serve", PATIENCE, || {
+            // What ended is not waited for any longer.
             if let Some(status) = self.ended()? {
-                bail!("otus ended with {status}:\n{}", self.tail());
+                return Ok(Some(status));
             }
             let (status, body) = get(&url)?;
             anyhow::ensure!(status == 200, "/healthz: {status} {body}");
-            Ok(())
+            Ok(None)
         })
         .map_err(|e| match self.process.is_some() {
             true => e.context(format!("its last words:\n{}", self.tail())),
             false => e,
-        })
+        })?;
+        match ended {
+            Some(status) => bail!("otus ended with {status}:\n{}", self.tail()),
+            None => Ok(()),
+        }
     }
 
     /// Waits until `/readyz` answers 200: the end offsets seen at start have been reached.
