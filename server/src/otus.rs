@@ -310,8 +310,14 @@ impl Otus {
         let work = self.inner.work.lock().take();
         if let Some(mut work) = work {
             let ended = futures::future::join_all(std::mem::take(&mut work.tasks));
-            if tokio::time::timeout(Duration::from_secs(2), ended).await.is_err() {
-                tracing::debug!("maintenance is stopped in its course");
+            let ended = async {
+                ended.await;
+                self.inner.dataset.give_up_lease().await
+            };
+            match tokio::time::timeout(Duration::from_secs(2), ended).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "the lease runs out by itself"),
+                Err(_) => tracing::debug!("maintenance is stopped in its course"),
             }
         }
         is_flushed

@@ -82,6 +82,9 @@ fn build(
     if let Some(analyzer) = builder.analyzer() {
         analyzer.rules.insert(0, Arc::new(Bytea::Written));
     }
+    if let Some(planners) = builder.expr_planners() {
+        planners.insert(0, Arc::new(function::DistinctElements));
+    }
     let mut state = builder
         .with_physical_optimizer_rules(rules)
         .with_type_planner(Arc::new(Types::default()))

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::DFSchema;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::Transformed;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::expr::{Cast, ScalarFunction};
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, cast, lit};
@@ -26,6 +26,21 @@ pub(crate) struct SessionZone;
 enum Zone {
     Utc,
     Named(String),
+}
+
+impl Zone {
+    fn of(config: &ConfigOptions) -> Self {
+        match config.execution.time_zone.as_deref() {
+            None | Some("UTC" | "+00:00" | "") => Self::Utc,
+            Some(name) => Self::Named(name.to_string()),
+        }
+    }
+}
+
+/// A lone expression in the zone of a session.
+pub(crate) fn in_zone(expr: Expr, schema: &DFSchema, config: &ConfigOptions) -> DfResult<Expr> {
+    let zone = Zone::of(config);
+    Ok(expr.transform_up(|expr| rewrite(expr, schema, &zone))?.data)
 }
 
 /// The granularity that a unit of `date_trunc` names, if it has one.
@@ -73,10 +88,7 @@ impl AnalyzerRule for SessionZone {
     }
 
     fn analyze(&self, plan: LogicalPlan, config: &ConfigOptions) -> DfResult<LogicalPlan> {
-        let zone = match config.execution.time_zone.as_deref() {
-            None | Some("UTC" | "+00:00" | "") => Zone::Utc,
-            Some(name) => Zone::Named(name.to_string()),
-        };
+        let zone = Zone::of(config);
         map_expressions(plan, &|expr, schema| rewrite(expr, schema, &zone))
     }
 }

@@ -112,6 +112,18 @@ impl Dataset {
         Ok(())
     }
 
+    /// Gives up the maintainer's lease, if this process holds it, so that another need not wait until it runs
+    /// out: to be called when no maintenance runs any more.
+    pub async fn give_up_lease(&self) -> Result<()> {
+        let now_us = self.options.clock.now_us();
+        let held = self.snapshot().manifest().lease.clone();
+        let member = self.options.member.clone();
+        if held.is_some_and(|(holder, until)| holder == member && until > now_us) {
+            self.commit(vec![Op::Lease { member, until_us: now_us, now_us }]).await?;
+        }
+        Ok(())
+    }
+
     /// Moves horizons to where the declared retentions ask, then removes files that lie before them.
     async fn expire(&self) -> Result<u64> {
         let now_us = self.options.clock.now_us();

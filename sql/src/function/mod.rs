@@ -25,7 +25,7 @@ use datafusion::logical_expr::{ScalarFunctionArgs, ScalarUDF};
 pub(crate) use arithmetic::{Checked, whole};
 pub(crate) use bucket::{bucket, floor};
 pub(crate) use bytea::Bytea;
-pub(crate) use operator::Operators;
+pub(crate) use operator::{DistinctElements, Operators};
 pub(crate) use part::{exact_part, length};
 pub(crate) use session::SessionFacts;
 pub use time_zone::instant_from_text;

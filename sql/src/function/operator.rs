@@ -11,10 +11,13 @@ use arrow::datatypes::{
 };
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::Result as DfResult;
-use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
+use datafusion::functions_nested::expr_fn::array_element;
+use datafusion::logical_expr::planner::{
+    ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr,
+};
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ExprSchemable, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    Volatility, cast as cast_to,
+    ColumnarValue, Expr, ExprSchemable, GetFieldAccess, ScalarFunctionArgs, ScalarUDF,
+    ScalarUDFImpl, Signature, Volatility, cast as cast_to,
 };
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
@@ -63,6 +66,28 @@ impl ExprPlanner for Operators {
             _ => return Ok(PlannerResult::Original(expr)),
         };
         Ok(PlannerResult::Planned(planned))
+    }
+}
+
+/// Plans `(array_agg(DISTINCT x))[n]`, to be asked before the planner's own, which forgets the `DISTINCT`.
+#[derive(Debug)]
+pub(crate) struct DistinctElements;
+
+impl ExprPlanner for DistinctElements {
+    fn plan_field_access(
+        &self,
+        access: RawFieldAccessExpr,
+        _: &DFSchema,
+    ) -> DfResult<PlannerResult<RawFieldAccessExpr>> {
+        let is_distinct = |e: &Expr| matches!(e, Expr::AggregateFunction(a) if a.params.distinct);
+        match access {
+            RawFieldAccessExpr { expr, field_access: GetFieldAccess::ListIndex { key } }
+                if is_distinct(&expr) =>
+            {
+                Ok(PlannerResult::Planned(array_element(expr, *key)))
+            }
+            other => Ok(PlannerResult::Original(other)),
+        }
     }
 }
 

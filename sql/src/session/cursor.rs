@@ -23,6 +23,7 @@ use super::{Frame, Prepared, Session, tagged};
 use crate::error::{SqlError, SqlResult, sqlstate};
 use crate::outcome::{Outcome, RowTag};
 use crate::statement::{FetchCount, Plannable, Statement};
+use crate::zone::in_zone;
 
 /// Most cursors of a session.
 const CURSORS_MAX: usize = 100;
@@ -245,6 +246,7 @@ fn constant(frame: &Frame, expr: &ast::Expr, data_type: &DataType) -> SqlResult<
         frame.state.create_logical_expr_from_sql_expr(aliased, &schema).map_err(SqlError::from)?;
     let planned = frame.bounds.around(planned, &schema).map_err(SqlError::from)?.data;
     let cast = datafusion::logical_expr::cast(planned, data_type.clone());
+    let cast = in_zone(cast, &schema, frame.state.config_options()).map_err(SqlError::from)?;
     crate::compile::constant(&frame.state, cast)
 }
 
