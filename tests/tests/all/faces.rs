@@ -366,7 +366,7 @@ fn long_work_shows_progress_to_those_who_watch() -> Result<()> {
     let plain = otus.run(&["inspect", "--verify"])?;
     anyhow::ensure!(!terminal::has_controls(&plain) && plain.contains("sound"), "{plain:?}");
     let json = otus.run(&["inspect", "--verify", "--format", "json"])?;
-    let audits: Value = serde_json::from_str(&json).with_context(|| json.clone())?;
+    let audits: serde_json::Value = serde_json::from_str(&json).with_context(|| json.clone())?;
     anyhow::ensure!(audits[0]["table"] == "public.events" && audits[0]["sound"] == true, "{json}");
     Ok(())
 }
