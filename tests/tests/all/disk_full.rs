@@ -229,8 +229,12 @@ fn a_roomy_disk_does_not_pause() -> Result<()> {
     records.flush()?;
     let otus = hurried(&topic, broker).limit("disk_reserve", "\"24MiB\"").start()?;
     audit(&otus, 2_000)?;
-    let partitions = otus.partitions()?;
-    let running = partitions.iter().filter(|p| p["state"] == "running").count();
-    anyhow::ensure!(running == 4, "{partitions:?}");
+    // The group may give partitions anew at any time: they are opened then, and run.
+    until("every partition runs", PATIENCE, || {
+        let partitions = otus.partitions()?;
+        let running = partitions.iter().filter(|p| p["state"] == "running").count();
+        anyhow::ensure!(running == 4, "{partitions:?}");
+        Ok(())
+    })?;
     Ok(())
 }

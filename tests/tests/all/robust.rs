@@ -155,7 +155,8 @@ fn memory_of_wide_values_stays_near_its_bound() -> Result<()> {
             Err(e) => e.code().map(|code| code.code().to_owned()).context("not the server's")?,
         };
         let peak = kib(&otus, "VmHWM")?.saturating_sub(base);
-        anyhow::ensure!(peak < 3 * QUERY_KIB, "{} MiB after {sql}: {found}", peak >> 10);
+        // Of all so far: what the allocator keeps of earlier statements counts.
+        anyhow::ensure!(peak < 4 * QUERY_KIB, "{} MiB after {sql}: {found}", peak >> 10);
         Ok(found)
     };
     for (sql, wanted) in [
