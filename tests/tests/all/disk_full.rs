@@ -104,7 +104,12 @@ fn reading_pauses_before_the_disk_is_full() -> Result<()> {
         let story = || -> Result<()> {
             let reason = otus.wait_state("paused")?;
             anyhow::ensure!(reason.contains("disk"), "the reason does not name the disk: {reason}");
-            Ok(())
+            // Space that is freed lets it go on for a while: more comes than that.
+            let enough = (made.load(Ordering::SeqCst) + 30_000).min(120_000);
+            until("more records", PATIENCE, || {
+                anyhow::ensure!(made.load(Ordering::SeqCst) >= enough, "not yet");
+                Ok(())
+            })
         };
         let story = story();
         stop.store(true, Ordering::SeqCst);
