@@ -1,11 +1,11 @@
-//! How the rules of our own change the expressions of a plan after types are coerced.
+//! How the rules of our own change the expressions of a plan.
 
 use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::logical_expr::{Expr, LogicalPlan, Operator};
 
 /// Changes every expression of a plan from the leaves up; `change` is told the columns it stands over.
 /// Columns keep their names.
@@ -33,4 +33,11 @@ pub(crate) fn map_expressions(
         .map_data(LogicalPlan::recompute_schema)
     })?;
     Ok(done.data)
+}
+
+/// Whether an operator puts two values in an order, or finds them equal.
+pub(crate) fn compares(op: Operator) -> bool {
+    use Operator as O;
+    let ordered = matches!(op, O::Lt | O::LtEq | O::Gt | O::GtEq);
+    ordered || matches!(op, O::Eq | O::NotEq | O::IsDistinctFrom | O::IsNotDistinctFrom)
 }

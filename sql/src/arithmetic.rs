@@ -10,7 +10,7 @@ use datafusion::logical_expr::expr::{Cast, ScalarFunction};
 use datafusion::logical_expr::{Between, BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator};
 use datafusion::optimizer::AnalyzerRule;
 
-use crate::analyze::map_expressions;
+use crate::analyze::{compares, map_expressions};
 use crate::function::{Checked, exact_part, length, whole};
 
 /// Runs after types are coerced.
@@ -38,12 +38,6 @@ fn is_integer(t: &DataType) -> bool {
 
 fn is_float(t: &DataType) -> bool {
     matches!(t, DataType::Float32 | DataType::Float64)
-}
-
-fn compares(op: Operator) -> bool {
-    use Operator as O;
-    let ordered = matches!(op, O::Lt | O::LtEq | O::Gt | O::GtEq);
-    ordered || matches!(op, O::Eq | O::NotEq | O::IsDistinctFrom | O::IsNotDistinctFrom)
 }
 
 /// Spans are compared by their length, not first by their months, then by their days.

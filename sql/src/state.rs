@@ -81,6 +81,7 @@ fn build(
     let mut builder = SessionStateBuilder::new_from_existing(state);
     if let Some(analyzer) = builder.analyzer() {
         analyzer.rules.insert(0, Arc::new(Bytea::Written));
+        analyzer.rules.insert(1, Arc::new(crate::zone::ComparedInstants));
     }
     if let Some(planners) = builder.expr_planners() {
         planners.insert(0, Arc::new(function::DistinctElements));

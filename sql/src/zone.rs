@@ -15,7 +15,7 @@ use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Ope
 use datafusion::optimizer::AnalyzerRule;
 use otus_engine::time::Granularity;
 
-use crate::analyze::map_expressions;
+use crate::analyze::{compares, map_expressions};
 use crate::function::{bucket, floor, instant_of_text, shift, shown, timezone, with_full_seconds};
 
 /// Runs after types are coerced.
@@ -90,6 +90,52 @@ impl AnalyzerRule for SessionZone {
     fn analyze(&self, plan: LogicalPlan, config: &ConfigOptions) -> DfResult<LogicalPlan> {
         let zone = Zone::of(config);
         map_expressions(plan, &|expr, schema| rewrite(expr, schema, &zone))
+    }
+}
+
+/// Before types are coerced: a date or a local time that is compared with an instant becomes one, as in
+/// Postgres. The planner would make the instant local, so that an hour which comes twice is compared wrongly
+/// and files are not pruned by the column.
+#[derive(Debug)]
+pub(crate) struct ComparedInstants;
+
+impl AnalyzerRule for ComparedInstants {
+    fn name(&self) -> &'static str {
+        "compared_instants"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> DfResult<LogicalPlan> {
+        map_expressions(plan, &as_instants)
+    }
+}
+
+fn as_instants(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
+    let is_instant = |e: &Expr| matches!(e.get_type(schema), Ok(DataType::Timestamp(_, Some(_))));
+    let is_local = |e: &Expr| {
+        matches!(e.get_type(schema), Ok(DataType::Timestamp(_, None) | DataType::Date32))
+    };
+    let become_one = |e: &mut Expr| {
+        if is_local(e) {
+            *e = cast(std::mem::take(e), instant("UTC"));
+        }
+    };
+    match expr {
+        Expr::BinaryExpr(mut binary) if compares(binary.op) => {
+            let is_mixed = is_instant(&binary.left) && is_local(&binary.right)
+                || is_local(&binary.left) && is_instant(&binary.right);
+            if is_mixed {
+                become_one(&mut binary.left);
+                become_one(&mut binary.right);
+            }
+            Ok(Transformed::new_transformed(Expr::BinaryExpr(binary), is_mixed))
+        }
+        Expr::Between(mut between) if is_instant(&between.expr) => {
+            let is_mixed = is_local(&between.low) || is_local(&between.high);
+            become_one(&mut between.low);
+            become_one(&mut between.high);
+            Ok(Transformed::new_transformed(Expr::Between(between), is_mixed))
+        }
+        other => Ok(Transformed::no(other)),
     }
 }
 
@@ -174,10 +220,7 @@ fn rewrite(expr: Expr, schema: &DFSchema, zone: &Zone) -> DfResult<Transformed<E
         Zone::Utc => "UTC",
         Zone::Named(name) => name.as_str(),
     };
-    // An offset is a zone of the cast itself.
-    let is_known = chrono_tz::Tz::from_str(name).is_ok();
     if let Expr::Cast(Cast { expr: inner, field }) = &expr
-        && is_known
         && let Some(converted) = converted(inner, field.data_type(), schema, name)
     {
         return Ok(Transformed::yes(converted));
@@ -204,25 +247,10 @@ fn rewrite(expr: Expr, schema: &DFSchema, zone: &Zone) -> DfResult<Transformed<E
                 (true, false) => Transformed::yes(call),
             })
         }
-        Expr::BinaryExpr(binary) if is_known => Ok(match moved(&binary, schema, zone) {
+        Expr::BinaryExpr(binary) => Ok(match moved(&binary, schema, zone) {
             Some(moved) => Transformed::yes(moved),
             None => Transformed::no(Expr::BinaryExpr(binary)),
         }),
-        Expr::Cast(Cast { expr, field }) => {
-            let Ok(from) = expr.get_type(schema) else {
-                return Ok(Transformed::no(Expr::Cast(Cast { expr, field })));
-            };
-            let to = field.data_type();
-            let plain = |t: &DataType| matches!(t, DataType::Timestamp(_, None));
-            let reads = is_utc(to) && (is_text(&from) || plain(&from) || from == DataType::Date32);
-            let shows = is_utc(&from) && (is_text(to) || plain(to) || *to == DataType::Date32);
-            if is_known || !(reads || shows) {
-                let same = Expr::Cast(Cast { expr, field });
-                return Ok(if changed { Transformed::yes(same) } else { Transformed::no(same) });
-            }
-            let inner = cast(*expr, instant(zone));
-            Ok(Transformed::yes(Expr::Cast(Cast { expr: Box::new(inner), field })))
-        }
-        other => Ok(Transformed::no(other)),
+        other => Ok(if changed { Transformed::yes(other) } else { Transformed::no(other) }),
     }
 }
