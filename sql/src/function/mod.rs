@@ -17,10 +17,11 @@ mod zoned;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
+use arrow::array::{Array, ArrayRef};
+use datafusion::common::ScalarValue;
 use datafusion::error::Result as DfResult;
 use datafusion::execution::{FunctionRegistry, SessionState};
-use datafusion::logical_expr::{ScalarFunctionArgs, ScalarUDF};
+use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF};
 
 pub(crate) use arithmetic::{Checked, whole};
 pub(crate) use bucket::{bucket, floor};
@@ -41,6 +42,14 @@ fn argument(args: &ScalarFunctionArgs, index: usize) -> DfResult<ArrayRef> {
         Some(value) => value.to_array(args.number_rows),
         None => datafusion::common::internal_err!("a function lacks its argument {}", index + 1),
     }
+}
+
+/// The answer of a function: one value if all its arguments are, and there is one.
+fn answer(args: &ScalarFunctionArgs, array: ArrayRef) -> DfResult<ColumnarValue> {
+    if args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_))) && array.len() == 1 {
+        return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&array, 0)?));
+    }
+    Ok(ColumnarValue::Array(array))
 }
 
 /// The function that was perhaps meant by a name that stands for none.

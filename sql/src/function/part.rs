@@ -16,7 +16,7 @@ use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 
-use super::argument;
+use super::{answer, argument};
 
 /// Microseconds of a second and of a minute.
 const SECOND_US: i64 = 1_000_000;
@@ -72,10 +72,7 @@ impl ScalarUDFImpl for Length {
         let spans = spans.as_primitive::<IntervalMonthDayNanoType>();
         let lengths: Decimal128Array = spans.iter().map(|span| span.map(of)).collect();
         let lengths: ArrayRef = Arc::new(lengths.with_data_type(self.return_type(&[])?));
-        if matches!(args.args.first(), Some(ColumnarValue::Scalar(_))) {
-            return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&lengths, 0)?));
-        }
-        Ok(ColumnarValue::Array(lengths))
+        answer(&args, lengths)
     }
 }
 
@@ -107,11 +104,7 @@ impl ScalarUDFImpl for Part {
         };
         let is_epoch = unit.try_as_str().flatten() == Some("epoch");
         let values = argument(&args, 1)?;
-        let parts: ArrayRef = Arc::new(parts(&values, is_epoch)?);
-        if matches!(args.args.get(1), Some(ColumnarValue::Scalar(_))) {
-            return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&parts, 0)?));
-        }
-        Ok(ColumnarValue::Array(parts))
+        answer(&args, Arc::new(parts(&values, is_epoch)?))
     }
 }
 

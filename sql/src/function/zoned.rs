@@ -4,7 +4,7 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, StringViewArray, TimestampMicrosecondArray};
+use arrow::array::{AsArray, StringViewArray, TimestampMicrosecondArray};
 use arrow::compute::cast;
 use arrow::datatypes::{
     DataType, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit,
@@ -12,14 +12,13 @@ use arrow::datatypes::{
 };
 use chrono::{DateTime, Days, Months, NaiveDateTime, Timelike, Utc};
 use chrono_tz::Tz;
-use datafusion::common::ScalarValue;
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 
-use super::argument;
 use super::time_zone::{instant, instant_us, local, local_us, zone_named};
+use super::{answer, argument};
 use crate::error::{SqlError, SqlResult, sqlstate};
 
 /// `otus_shown(time, zone)`: `2026-11-22 06:13:01.628+00`; a time without zone has no offset.
@@ -51,14 +50,6 @@ fn out_of_range() -> SqlError {
 
 fn utc(us: i64) -> SqlResult<NaiveDateTime> {
     DateTime::<Utc>::from_timestamp_micros(us).map(|t| t.naive_utc()).ok_or_else(out_of_range)
-}
-
-/// One value if all arguments are.
-fn answer(args: &ScalarFunctionArgs, array: ArrayRef) -> DfResult<ColumnarValue> {
-    if args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_))) && array.len() == 1 {
-        return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&array, 0)?));
-    }
-    Ok(ColumnarValue::Array(array))
 }
 
 impl ScalarUDFImpl for Shown {
