@@ -13,6 +13,7 @@ mod aggregate;
 mod analyze;
 mod arithmetic;
 mod bounded;
+pub mod calendar;
 mod catalog;
 mod compile;
 mod engine;
