@@ -110,7 +110,7 @@ impl ScalarUDFImpl for Bucket {
 }
 
 /// The zone of this name, whatever its case.
-fn zone_named(name: &str) -> DfResult<Tz> {
+pub(crate) fn zone_named(name: &str) -> DfResult<Tz> {
     let known = || chrono_tz::TZ_VARIANTS.iter().find(|z| z.name().eq_ignore_ascii_case(name));
     Tz::from_str(name).ok().or_else(|| known().copied()).ok_or_else(|| {
         DataFusionError::from(
@@ -143,7 +143,7 @@ fn truncate(time: &ArrayRef, granularity: Granularity, zone: Option<Tz>) -> DfRe
 }
 
 /// The start of the bucket that holds each time, of the type of `time`.
-fn stepped(time: &ArrayRef, step: &Step) -> DfResult<ArrayRef> {
+pub(super) fn stepped(time: &ArrayRef, step: &Step) -> DfResult<ArrayRef> {
     // Neighbours mostly share a bucket.
     let last: Cell<Option<(i64, i64)>> = Cell::new(None);
     floored(time, |us| match last.get() {

@@ -4,10 +4,13 @@
 mod arithmetic;
 mod bucket;
 mod constant;
+mod date_trunc;
 mod format_type;
 mod operator;
 mod postgres;
+mod series;
 mod session;
+mod time_bucket;
 mod time_zone;
 mod to_char;
 
@@ -20,9 +23,13 @@ use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::logical_expr::ScalarFunctionArgs;
 
 pub(crate) use arithmetic::{Checked, whole};
-pub(crate) use bucket::{bucket, floor};
+pub(crate) use bucket::{bucket, floor, zone_named};
+pub(crate) use date_trunc::unit_granularity;
 pub(crate) use operator::Operators;
 pub(crate) use session::SessionFacts;
+pub(crate) use time_bucket::{
+    TIME_BUCKET, argument_types as bucket_types, buckets, is_text, literal, lowered, time_bucket,
+};
 pub(crate) use time_zone::TIMEZONE;
 
 use crate::aggregate;
@@ -46,13 +53,25 @@ pub(crate) fn near<'a>(state: &'a SessionState, name: &str) -> Option<&'a str> {
 
 /// Registers what does not depend on a session.
 pub(crate) fn register(state: &mut SessionState) -> DfResult<()> {
-    for udf in [floor(), bucket(), aggregate::average(), aggregate::divide()] {
+    let ours = [
+        floor(),
+        bucket(),
+        time_bucket(),
+        date_trunc::date_trunc(),
+        aggregate::average(),
+        aggregate::divide(),
+    ];
+    for udf in ours {
         state.register_udf(Arc::new(udf))?;
     }
     state.register_udf(Arc::new(operator::type_of()))?;
     let own = [format_type::format_type(), to_char::to_char(), time_zone::timezone()];
-    for udf in own.into_iter().chain(arithmetic::all()).chain(postgres::all()) {
+    let all = own.into_iter().chain(arithmetic::all()).chain(postgres::all());
+    for udf in all.chain(series::lists()) {
         state.register_udf(Arc::new(udf))?;
+    }
+    for table in series::tables() {
+        state.register_udtf(table.name(), Arc::clone(table.function()));
     }
     aggregate::register(state)
 }

@@ -6,6 +6,7 @@ mod command;
 mod copy;
 mod depth;
 mod rewrite;
+mod series;
 mod tokens;
 
 use std::fmt;
@@ -221,6 +222,7 @@ pub(crate) fn query(sql: &str, tokens: &mut Tokens) -> SqlResult<Plannable> {
     operators_as_functions(&mut *query);
     let names = name_outputs(&mut query);
     rewrite::local_times(&mut query);
+    series::rows_of_functions(&mut query);
     Ok(Plannable { query: Arc::from(query), names, catalog_text, message: tokens.message() })
 }
 

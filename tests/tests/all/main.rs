@@ -2,6 +2,7 @@
 
 mod arrows;
 mod bad_records;
+mod buckets;
 mod disk_full;
 mod exactly_once;
 mod faces;
