@@ -3,6 +3,7 @@
 
 mod adapter;
 mod average;
+mod kept;
 mod sum;
 mod udaf;
 
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use datafusion::error::Result as DfResult;
 use datafusion::execution::FunctionRegistry;
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::AggregateUDF;
+use datafusion::logical_expr::{AggregateUDF, Expr, lit};
 use otus_engine::expr::AggregateFunction;
 
 pub(crate) use average::{AVERAGE, DIVIDE, average, divide};
@@ -33,10 +34,24 @@ pub(crate) fn register(state: &mut SessionState) -> DfResult<()> {
     for kind in Kind::ALL {
         list.push(AggregateUDF::from(StateUdaf::merging(kind)));
     }
+    for kind in Kind::STATES {
+        list.push(AggregateUDF::from(StateUdaf::state(kind)));
+        list.push(AggregateUDF::from(StateUdaf::kept(kind)));
+    }
+    list.push(AggregateUDF::from(StateUdaf::kept(Kind::ApproxSet)));
     for udaf in list {
         state.register_udaf(Arc::new(udaf))?;
     }
     Ok(())
+}
+
+/// The constant that `function` takes behind its value or states, if any.
+pub(crate) fn parameter(function: AggregateFunction) -> Option<Expr> {
+    match function {
+        AggregateFunction::ApproxQuantile { p } => Some(lit(p)),
+        AggregateFunction::TopK { k } => Some(lit(i64::from(k))),
+        _ => None,
+    }
 }
 
 /// The function that merges the states of `function`.

@@ -10,6 +10,7 @@ mod operator;
 mod postgres;
 mod series;
 mod session;
+mod sets;
 mod time_bucket;
 mod time_zone;
 mod to_char;
@@ -18,9 +19,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
+use arrow::datatypes::{Field, FieldRef};
 use datafusion::error::Result as DfResult;
 use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::logical_expr::ScalarFunctionArgs;
+use otus_engine::types::PG_TYPE_KEY;
 
 pub(crate) use arithmetic::{Checked, whole};
 pub(crate) use bucket::{bucket, floor, zone_named};
@@ -67,13 +70,19 @@ pub(crate) fn register(state: &mut SessionState) -> DfResult<()> {
     state.register_udf(Arc::new(operator::type_of()))?;
     let own = [format_type::format_type(), to_char::to_char(), time_zone::timezone()];
     let all = own.into_iter().chain(arithmetic::all()).chain(postgres::all());
-    for udf in all.chain(series::lists()) {
+    for udf in all.chain(sets::all()).chain(series::lists()) {
         state.register_udf(Arc::new(udf))?;
     }
     for table in series::tables() {
         state.register_udtf(table.name(), Arc::clone(table.function()));
     }
     aggregate::register(state)
+}
+
+/// A field of type jsonb: its text, marked.
+pub(crate) fn json_field(field: Field) -> FieldRef {
+    let mark = [(PG_TYPE_KEY.to_string(), "jsonb".to_string())];
+    Arc::new(field.with_metadata(mark.into()))
 }
 
 /// Registers `pg_table_is_visible` for one statement that asks for it.
