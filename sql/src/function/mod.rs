@@ -6,6 +6,7 @@ mod bucket;
 mod constant;
 mod date_trunc;
 mod format_type;
+mod json;
 mod operator;
 mod postgres;
 mod series;
@@ -70,12 +71,13 @@ pub(crate) fn register(state: &mut SessionState) -> DfResult<()> {
     state.register_udf(Arc::new(operator::type_of()))?;
     let own = [format_type::format_type(), to_char::to_char(), time_zone::timezone()];
     let all = own.into_iter().chain(arithmetic::all()).chain(postgres::all());
-    for udf in all.chain(sets::all()).chain(series::lists()) {
+    for udf in all.chain(sets::all()).chain(json::all()).chain(series::lists()) {
         state.register_udf(Arc::new(udf))?;
     }
     for table in series::tables() {
         state.register_udtf(table.name(), Arc::clone(table.function()));
     }
+    state.register_expr_planner(Arc::new(json::Operators))?;
     aggregate::register(state)
 }
 
