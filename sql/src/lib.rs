@@ -19,6 +19,7 @@ mod compile;
 mod engine;
 pub mod error;
 mod function;
+mod gapfill;
 mod late;
 pub mod outcome;
 mod plan;

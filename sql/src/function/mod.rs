@@ -36,8 +36,8 @@ pub(crate) use time_bucket::{
 };
 pub(crate) use time_zone::TIMEZONE;
 
-use crate::aggregate;
 use crate::error::{SqlError, SqlResult};
+use crate::{aggregate, gapfill};
 
 /// An argument as an array of as many values as there are rows.
 fn argument(args: &ScalarFunctionArgs, index: usize) -> DfResult<ArrayRef> {
@@ -71,7 +71,9 @@ pub(crate) fn register(state: &mut SessionState) -> DfResult<()> {
     state.register_udf(Arc::new(operator::type_of()))?;
     let own = [format_type::format_type(), to_char::to_char(), time_zone::timezone()];
     let all = own.into_iter().chain(arithmetic::all()).chain(postgres::all());
-    for udf in all.chain(sets::all()).chain(json::all()).chain(series::lists()) {
+    for udf in
+        all.chain(sets::all()).chain(json::all()).chain(gapfill::all()).chain(series::lists())
+    {
         state.register_udf(Arc::new(udf))?;
     }
     for table in series::tables() {

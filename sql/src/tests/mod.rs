@@ -2,6 +2,7 @@
 
 mod arithmetic;
 mod catalog;
+mod functions;
 mod queries;
 mod sessions;
 pub(crate) mod world;
