@@ -6,6 +6,7 @@ mod buckets;
 mod disk_full;
 mod exactly_once;
 mod faces;
+mod functions;
 mod golden;
 mod kafka_append;
 mod kafka_faults;
