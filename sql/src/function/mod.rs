@@ -70,7 +70,7 @@ pub(crate) fn register(state: &mut SessionState) -> DfResult<()> {
     }
     state.register_udf(Arc::new(operator::type_of()))?;
     let own = [format_type::format_type(), to_char::to_char(), time_zone::timezone()];
-    let all = own.into_iter().chain(arithmetic::all()).chain(postgres::all());
+    let all = own.into_iter().chain(postgres::all());
     for udf in
         all.chain(sets::all()).chain(json::all()).chain(gapfill::all()).chain(series::lists())
     {

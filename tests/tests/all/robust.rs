@@ -13,7 +13,6 @@ use serde_json::{Value, json};
 
 const EVENTS: u64 = 2_000;
 const QUERY: &str = "\n[query]\nmemory = \"256MiB\"\n";
-const QUERY_KIB: u64 = 256 << 10;
 
 fn served(setup: Setup) -> Result<Otus> {
     let otus = setup.start()?;
@@ -122,49 +121,6 @@ fn a_value_has_a_bound() -> Result<()> {
     let wanted = ["40000000", "007", "a1b", "a--a", "ab", "10", "safe", "t", "100000"];
     anyhow::ensure!(found == wanted, "{found:?}");
     Ok(())
-}
-
-/// A figure of `/proc/<pid>/status`, KiB.
-fn kib(otus: &Otus, name: &str) -> Result<u64> {
-    let pid = otus.id().context("not started")?;
-    let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix(name)).context("no such figure")?;
-    Ok(line.trim_matches([':', ' ', '\t']).trim_end_matches(" kB").parse()?)
-}
-
-#[test]
-fn memory_of_wide_values_stays_near_its_bound() -> Result<()> {
-    let otus = server()?;
-    let client = otus.connect()?;
-    client.rows("select kind, count(*) from events group by kind order by kind")?;
-    let base = kib(&otus, "VmHWM")?;
-    for sql in [
-        "select repeat('x', 1000000000)",
-        "select count(*), max(w) from (select length(lpad('x', 1000000) || g) as w \
-         from generate_series(1, 2000) g(g))",
-        "select length(v) from (select lpad('x', 1000000) || g as v from generate_series(1, 1000) g(g) \
-         order by v desc limit 900)",
-        "select string_agg(repeat(kind, 100000), ',') from events",
-        "select count(*) from (select distinct repeat(kind, 50000) || id as v from events)",
-    ] {
-        let outcome = match client.rows(sql) {
-            Ok(rows) => format!("{} rows", rows.len()),
-            Err(_) => {
-                let (state, message) = client.failure(sql)?;
-                let bounds = ["53200", "54000"];
-                anyhow::ensure!(bounds.contains(&state.as_str()), "{sql}: {state} {message}");
-                message
-            }
-        };
-        let peak = kib(&otus, "VmHWM")? - base;
-        anyhow::ensure!(peak < 2 * QUERY_KIB, "{} MiB after {sql}: {outcome}", peak >> 10);
-    }
-    until("memory is given back", Duration::from_secs(20), || {
-        let kept = kib(&otus, "VmRSS")?.saturating_sub(base);
-        anyhow::ensure!(kept < QUERY_KIB / 2, "{} MiB are kept", kept >> 10);
-        client.rows("select 1")?;
-        Ok(())
-    })
 }
 
 /// The fields of an error that a client sees.
