@@ -54,6 +54,13 @@ pub enum AggregateFunction {
         /// The quantile, 0 to 1.
         p: f64,
     },
+    /// `approx_set(x)`: theta sketch, lg k = 12
+    ApproxSet,
+    /// `top_k(x, k)`: frequent items
+    TopK {
+        /// How many values at most, 1 to [`crate::state::TOP_K_MAX`].
+        k: u32,
+    },
 }
 
 /// One aggregate over raw rows, with its arguments compiled.

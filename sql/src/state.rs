@@ -4,13 +4,19 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
+use async_trait::async_trait;
+use datafusion::catalog::Session;
 use datafusion::common::config::{ConfigNonZeroUsize, Dialect};
 use datafusion::error::Result as DfResult;
+use datafusion::execution::context::QueryPlanner;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{FunctionRegistry, SessionState};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::logical_expr::planner::TypePlanner;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::sqlparser::ast;
 use datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
@@ -21,6 +27,7 @@ use crate::catalog::PATH_SCHEMA;
 use crate::engine::SqlConfig;
 use crate::error::{SqlError, SqlResult};
 use crate::function::{self, Bytea};
+use crate::gapfill::{GapFillPlanner, GapFillRule};
 use crate::late::FailLate;
 
 /// The state of a new session, without a catalogue.
@@ -93,11 +100,30 @@ fn build(
         .with_analyzer_rule(Arc::new(Bytea::Constants))
         .with_analyzer_rule(Arc::new(crate::single::OneRow))
         .with_analyzer_rule(Arc::new(crate::arithmetic::CheckedArithmetic))
+        .with_analyzer_rule(Arc::new(GapFillRule))
         .with_analyzer_rule(Arc::new(crate::zone::SessionZone))
         .with_optimizer_rule(Arc::new(crate::lossy::LossyConditions))
+        .with_query_planner(Arc::new(Planner))
         .build();
     function::register(&mut state).map_err(SqlError::from)?;
     Ok(state)
+}
+
+/// Makes plans physical, our own nodes included.
+#[derive(Debug)]
+struct Planner;
+
+#[async_trait]
+impl QueryPlanner for Planner {
+    async fn create_physical_plan(
+        &self,
+        plan: &LogicalPlan,
+        session: &dyn Session,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(GapFillPlanner)])
+            .create_physical_plan(plan, session)
+            .await
+    }
 }
 
 /// Types that DataFusion does not know or reads otherwise: uuid and json are text here, times count in

@@ -13,16 +13,19 @@ use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::expr::{Cast, ScalarFunction};
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, cast, lit};
 use datafusion::optimizer::AnalyzerRule;
-use otus_engine::time::Granularity;
 
 use crate::analyze::{compares, map_expressions};
-use crate::function::{bucket, floor, instant_of_text, shift, shown, timezone, with_full_seconds};
+use crate::function::{
+    TIME_BUCKET, bucket, floor, instant_of_text, lowered, shift, shown, timezone, unit_granularity,
+    with_full_seconds, zone_named,
+};
 
 /// Runs after types are coerced.
 #[derive(Debug)]
 pub(crate) struct SessionZone;
 
-/// The zone of a session.
+/// The zone of a session, or of a call.
+#[derive(Debug, Clone)]
 enum Zone {
     Utc,
     Named(String),
@@ -35,6 +38,12 @@ impl Zone {
             Some(name) => Self::Named(name.to_string()),
         }
     }
+
+    /// A zone of the database, by the name that it has there.
+    fn named(name: &str) -> Option<Self> {
+        let zone = zone_named(name).ok()?;
+        Some(if zone == chrono_tz::Tz::UTC { Self::Utc } else { Self::Named(zone.name().into()) })
+    }
 }
 
 /// A lone expression in the zone of a session.
@@ -43,22 +52,18 @@ pub(crate) fn in_zone(expr: Expr, schema: &DFSchema, config: &ConfigOptions) -> 
     Ok(expr.transform_up(|expr| rewrite(expr, schema, &zone))?.data)
 }
 
-/// The granularity that a unit of `date_trunc` names, if it has one.
-fn granularity(unit: &Expr) -> Option<Granularity> {
-    let Expr::Literal(value, _) = unit else { return None };
-    let name = value.try_as_str()??.to_ascii_lowercase();
-    let name = name.strip_suffix('s').unwrap_or(&name);
-    let known = Granularity::from_str(name).ok()?;
-    (!matches!(known, Granularity::FiveMinute | Granularity::FifteenMinute)).then_some(known)
-}
-
 /// `date_trunc` by our bucket functions, where they fit.
 fn truncated(args: &[Expr], schema: &DFSchema, zone: &Zone) -> Option<Expr> {
-    let [unit, time] = args else { return None };
-    let granularity = granularity(unit)?;
+    let (unit, time, zone) = match args {
+        [unit, time] => (unit, time, zone.clone()),
+        [unit, time, Expr::Literal(zone, _)] => (unit, time, Zone::named(zone.try_as_str()??)?),
+        _ => return None,
+    };
+    let Expr::Literal(unit, _) = unit else { return None };
+    let granularity = unit_granularity(unit.try_as_str()??)?;
     let time_type = time.get_type(schema).ok()?;
     let name = lit(granularity.name());
-    match (&time_type, zone) {
+    match (&time_type, &zone) {
         (DataType::Timestamp(TimeUnit::Microsecond, None), _) => {
             Some(floor().call(vec![name, time.clone()]))
         }
@@ -213,6 +218,12 @@ fn rewrite(expr: Expr, schema: &DFSchema, zone: &Zone) -> DfResult<Transformed<E
     {
         return Ok(Transformed::yes(bucket));
     }
+    if let Expr::ScalarFunction(ScalarFunction { func, args }) = &expr
+        && func.name() == TIME_BUCKET
+        && let Some(bucket) = lowered(args, schema)?
+    {
+        return Ok(Transformed::yes(bucket));
+    }
     let whole = with_seconds(&expr);
     let changed = whole.is_some();
     let expr = whole.unwrap_or(expr);
@@ -230,7 +241,7 @@ fn rewrite(expr: Expr, schema: &DFSchema, zone: &Zone) -> DfResult<Transformed<E
     };
     match expr {
         Expr::ScalarFunction(ScalarFunction { func, mut args })
-            if matches!(func.name(), "date_trunc" | "date_part" | "to_char") =>
+            if matches!(func.name(), "date_trunc" | "date_part" | "to_char") && args.len() == 2 =>
         {
             let mut moved = false;
             for arg in &mut args {

@@ -89,6 +89,19 @@ impl Client {
         Ok(rows_of(&messages))
     }
 
+    /// The names of the columns of a statement, and its rows.
+    pub fn titled(&self, sql: &str) -> Result<(Vec<String>, Rows)> {
+        let messages =
+            self.runtime.block_on(self.client.simple_query(sql)).with_context(|| sql.to_owned())?;
+        let names = messages.iter().find_map(|message| match message {
+            SimpleQueryMessage::RowDescription(columns) => {
+                Some(columns.iter().map(|column| column.name().to_owned()).collect())
+            }
+            _ => None,
+        });
+        Ok((names.with_context(|| format!("no columns from {sql}"))?, rows_of(&messages)))
+    }
+
     /// The one row of a statement, as integers.
     pub fn numbers(&self, sql: &str) -> Result<Vec<i64>> {
         let rows = self.rows(sql)?;

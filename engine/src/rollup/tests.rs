@@ -34,7 +34,7 @@ fn raw(rng: &mut Rng, rows: usize) -> RecordBatch {
 
 /// Every function over every column that it takes; some with a filter on the boolean column.
 fn all_calls(schema: &SchemaRef) -> Vec<AggregateCall> {
-    let functions: [AggregateFunction; 10] = [
+    let functions: [AggregateFunction; 12] = [
         Count,
         Sum,
         Min,
@@ -45,6 +45,8 @@ fn all_calls(schema: &SchemaRef) -> Vec<AggregateCall> {
         Last,
         ApproxDistinct,
         ApproxQuantile { p: 0.5 },
+        ApproxSet,
+        TopK { k: 5 },
     ];
     let mut calls = vec![call(schema, "p0", CountAll, &[], None)];
     for field in schema.fields() {

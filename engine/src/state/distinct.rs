@@ -1,32 +1,17 @@
 //! `approx_distinct(x)`: an Apache HLL sketch (lg k = 12, 8 bits a register, 1.6% standard error), readable
 //! by the other DataSketches libraries. Small groups stay lists of hashes. The finish is always the
 //! composite estimate, since the plain one depends on the order of merging.
-//!
-//! Values hash as in the other libraries: integers of any width as 64 bits, text as its UTF-8 bytes, floats
-//! as canonical doubles; decimals as their 128-bit unscaled value.
 
+use std::hash::Hash;
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, BinaryViewArray, BooleanArray, Int64Array, PrimitiveArray, StringViewArray,
-};
-use arrow::buffer::BooleanBuffer;
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type};
-use datasketches::hash::value::{canonical_float, raw_bytes};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array};
 use datasketches::hll::{Coupon, HllSketch, HllType};
 
+use super::hashed::{Sink, hash_each};
 use super::hll::{LG_K, Merged, failed};
-use super::{
-    EmitTo, StateAccumulator, column, downcast, for_each_image, heap_bytes, images, selection,
-    try_for_each,
-};
+use super::{EmitTo, StateAccumulator, column, for_each_image, heap_bytes, images};
 use crate::error::Result;
-
-/// Whether values of this type can be counted.
-pub(super) fn is_supported(data_type: &DataType) -> bool {
-    !data_type.is_nested() && !matches!(data_type, DataType::Null | DataType::Interval(_))
-}
 
 /// A sketch per group.
 #[derive(Debug, Default)]
@@ -102,31 +87,14 @@ impl Slot {
 }
 
 impl DistinctState {
-    fn add_all(
-        &mut self,
-        groups: &[usize],
-        selected: Option<&BooleanBuffer>,
-        coupon: impl Fn(usize) -> Coupon,
-    ) -> Result<()> {
-        try_for_each(groups, selected, |row, group| self.slots[group].add(coupon(row)))
-    }
-
     fn resize(&mut self, total_groups: usize) {
         self.slots.resize_with(total_groups, Slot::default);
     }
 }
 
-/// The type under which equal values hash equally.
-fn hashed_type(data_type: &DataType) -> DataType {
-    match data_type {
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8View,
-        DataType::Binary
-        | DataType::LargeBinary
-        | DataType::FixedSizeBinary(_)
-        | DataType::BinaryView => DataType::BinaryView,
-        DataType::Float16 | DataType::Float32 | DataType::Float64 => DataType::Float64,
-        DataType::Decimal128(p, s) => DataType::Decimal128(*p, *s),
-        _ => DataType::Int64,
+impl Sink for DistinctState {
+    fn add(&mut self, group: usize, value: impl Hash) -> Result<()> {
+        self.slots[group].add(Coupon::from_value(value))
     }
 }
 
@@ -139,42 +107,7 @@ impl StateAccumulator for DistinctState {
         total_groups: usize,
     ) -> Result<()> {
         self.resize(total_groups);
-        let array = column(args, 0)?;
-        // Dates are 32-bit days: the kernels reach 64 bits by way of 32.
-        let array = match array.data_type() {
-            DataType::Date32 => cast(array, &DataType::Int32)?,
-            _ => Arc::clone(array),
-        };
-        let wanted = hashed_type(array.data_type());
-        let array = if *array.data_type() == wanted { array } else { cast(&array, &wanted)? };
-        let selected = selection(array.nulls(), filter);
-        let selected = selected.as_ref();
-        match &wanted {
-            DataType::Utf8View => {
-                let text: &StringViewArray = downcast(array.as_ref())?;
-                let hash = |row| Coupon::from_value(raw_bytes::from_str(text.value(row)));
-                self.add_all(groups, selected, hash)
-            }
-            DataType::BinaryView => {
-                let bytes: &BinaryViewArray = downcast(array.as_ref())?;
-                let hash = |row| Coupon::from_value(raw_bytes::from_slice(bytes.value(row)));
-                self.add_all(groups, selected, hash)
-            }
-            DataType::Float64 => {
-                let values = downcast::<PrimitiveArray<Float64Type>>(array.as_ref())?.values();
-                let hash = |row: usize| Coupon::from_value(canonical_float::from_f64(values[row]));
-                self.add_all(groups, selected, hash)
-            }
-            DataType::Decimal128(_, _) => {
-                let values = downcast::<PrimitiveArray<Decimal128Type>>(array.as_ref())?.values();
-                let hash = |row: usize| Coupon::from_value(values[row]);
-                self.add_all(groups, selected, hash)
-            }
-            _ => {
-                let values = downcast::<PrimitiveArray<Int64Type>>(array.as_ref())?.values();
-                self.add_all(groups, selected, |row: usize| Coupon::from_value(values[row]))
-            }
-        }
+        hash_each(column(args, 0)?, groups, filter, self)
     }
 
     fn merge(

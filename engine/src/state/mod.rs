@@ -16,6 +16,8 @@ use arrow::compute::cast;
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Field, TimeUnit};
 
 pub use crate::order::EmitTo;
+pub use items::TOP_K_MAX;
+pub use theta::{SetOperation, combine_sets, count_set, empty_set};
 
 use crate::error::{Error, Result};
 use crate::expr::AggregateFunction;
@@ -24,14 +26,19 @@ mod count;
 mod distinct;
 mod extreme;
 mod first_last;
+mod hashed;
 mod hll;
+mod items;
 mod moments;
 mod quantile;
 mod sum;
+mod theta;
 mod values;
 
 #[cfg(test)]
 pub(crate) mod samples;
+#[cfg(test)]
+mod sketch_tests;
 #[cfg(test)]
 mod tests;
 
@@ -101,6 +108,14 @@ impl AggregateFunction {
                 self.output_type(arg_types)?;
                 vec![field("kll", DataType::BinaryView, true)]
             }
+            Self::ApproxSet => {
+                self.output_type(arg_types)?;
+                vec![field("theta", DataType::BinaryView, true)]
+            }
+            Self::TopK { .. } => {
+                self.output_type(arg_types)?;
+                vec![field("items", DataType::BinaryView, true)]
+            }
         })
     }
 
@@ -127,7 +142,7 @@ impl AggregateFunction {
             }
             Self::ApproxDistinct => {
                 let value = self.argument(arg_types, 0)?;
-                self.require(distinct::is_supported(value), value).map(|()| DataType::Int64)
+                self.require(hashed::is_supported(value), value).map(|()| DataType::Int64)
             }
             Self::ApproxQuantile { p } => {
                 if !(0.0..=1.0).contains(p) {
@@ -135,6 +150,18 @@ impl AggregateFunction {
                 }
                 let value = self.argument(arg_types, 0)?;
                 self.require(value.is_numeric(), value).map(|()| DataType::Float64)
+            }
+            Self::ApproxSet => {
+                let value = self.argument(arg_types, 0)?;
+                self.require(hashed::is_supported(value), value).map(|()| DataType::BinaryView)
+            }
+            Self::TopK { k } => {
+                if !(1..=TOP_K_MAX).contains(k) {
+                    let message = format!("k {k} of top_k() is not between 1 and {TOP_K_MAX}");
+                    return Err(Error::invalid(message));
+                }
+                let value = self.argument(arg_types, 0)?;
+                self.require(items::is_supported(value), value).map(|()| DataType::Utf8View)
             }
         }
     }
@@ -156,6 +183,8 @@ impl AggregateFunction {
             }
             Self::ApproxDistinct => Ok(Box::new(distinct::DistinctState::default())),
             Self::ApproxQuantile { p } => Ok(Box::new(quantile::QuantileState::new(*p))),
+            Self::ApproxSet => Ok(Box::new(theta::ThetaState::default())),
+            Self::TopK { k } => Ok(Box::new(items::ItemsState::new(*k))),
         }
     }
 
@@ -174,6 +203,8 @@ impl AggregateFunction {
             Self::Last => "last",
             Self::ApproxDistinct => "approx_distinct",
             Self::ApproxQuantile { .. } => "approx_quantile",
+            Self::ApproxSet => "approx_set",
+            Self::TopK { .. } => "top_k",
         }
     }
 

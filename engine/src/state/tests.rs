@@ -13,7 +13,7 @@ use super::{EmitTo, StateAccumulator};
 use crate::error::ErrorKind;
 use crate::expr::AggregateFunction::{self, *};
 
-const FUNCTIONS: [AggregateFunction; 13] = [
+const FUNCTIONS: [AggregateFunction; 15] = [
     CountAll,
     Count,
     Sum,
@@ -27,6 +27,8 @@ const FUNCTIONS: [AggregateFunction; 13] = [
     Last,
     ApproxDistinct,
     ApproxQuantile { p: 0.5 },
+    ApproxSet,
+    TopK { k: 10 },
 ];
 
 fn args(function: AggregateFunction, value: &ArrayRef, time: &ArrayRef) -> Vec<ArrayRef> {
@@ -205,6 +207,8 @@ fn every_function_takes_the_types_it_should() {
     assert_eq!(taken(VarPop), 7);
     assert_eq!(taken(ApproxDistinct), 13);
     assert_eq!(taken(ApproxQuantile { p: 0.9 }), 7);
+    assert_eq!(taken(ApproxSet), 13);
+    assert_eq!(taken(TopK { k: 3 }), 12);
     let e = Sum.output_type(&[DataType::Utf8View]).unwrap_err();
     assert_eq!(e.to_string(), "sum() does not take values of type Utf8View");
     assert_eq!(
@@ -214,7 +218,7 @@ fn every_function_takes_the_types_it_should() {
     assert!(First.output_type(&[DataType::Int64]).is_err());
 }
 
-fn one_group(function: AggregateFunction, array: ArrayRef) -> Box<dyn StateAccumulator> {
+pub(super) fn one_group(function: AggregateFunction, array: ArrayRef) -> Box<dyn StateAccumulator> {
     let mut accumulator = function.accumulator(&[array.data_type().clone()]).unwrap();
     let groups = vec![0; array.len()];
     accumulator.update(&[array], &groups, None, 1).unwrap();
@@ -291,7 +295,7 @@ fn filtered_rows_do_not_count() {
     let mut rng = Rng(11);
     let value = column(&mut rng, &DataType::Utf8View, 200, 10);
     let keep: BooleanArray = (0..200).map(|i| Some(i % 3 == 0)).collect();
-    for function in [CountAll, Count, Min, Max, ApproxDistinct] {
+    for function in [CountAll, Count, Min, Max, ApproxDistinct, ApproxSet, TopK { k: 9 }] {
         let args = args(function, &value, &value);
         let mut with = function.accumulator(&types(&args)).unwrap();
         with.update(&args, &[0; 200], Some(&keep), 1).unwrap();
@@ -409,7 +413,7 @@ fn quantiles_keep_their_rank_error() {
 #[test]
 fn damaged_sketches_are_corrupt() {
     let bad: ArrayRef = Arc::new(BinaryViewArray::from_iter_values([b"nonsense".as_slice()]));
-    for function in [ApproxDistinct, ApproxQuantile { p: 0.5 }] {
+    for function in [ApproxDistinct, ApproxQuantile { p: 0.5 }, ApproxSet, TopK { k: 1 }] {
         let mut accumulator = function.accumulator(&[DataType::Int64]).unwrap();
         let e = accumulator.merge(&[Arc::clone(&bad)], &[0], None, 1).unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Corrupt);

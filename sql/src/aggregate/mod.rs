@@ -4,6 +4,7 @@
 mod adapter;
 mod average;
 mod counted;
+mod kept;
 mod sum;
 mod udaf;
 
@@ -14,7 +15,7 @@ use datafusion::execution::FunctionRegistry;
 use datafusion::execution::SessionState;
 use datafusion::functions_aggregate::array_agg::array_agg_udaf;
 use datafusion::functions_aggregate::string_agg::string_agg_udaf;
-use datafusion::logical_expr::AggregateUDF;
+use datafusion::logical_expr::{AggregateUDF, Expr, lit};
 use otus_engine::expr::AggregateFunction;
 
 pub(crate) use average::{AVERAGE, DIVIDE, average, divide};
@@ -39,10 +40,24 @@ pub(crate) fn register(state: &mut SessionState) -> DfResult<()> {
     for kind in Kind::ALL {
         list.push(AggregateUDF::from(StateUdaf::merging(kind)));
     }
+    for kind in Kind::STATES {
+        list.push(AggregateUDF::from(StateUdaf::state(kind)));
+        list.push(AggregateUDF::from(StateUdaf::kept(kind)));
+    }
+    list.push(AggregateUDF::from(StateUdaf::kept(Kind::ApproxSet)));
     for udaf in list {
         state.register_udaf(Arc::new(udaf))?;
     }
     Ok(())
+}
+
+/// The constant that `function` takes behind its value or states, if any.
+pub(crate) fn parameter(function: AggregateFunction) -> Option<Expr> {
+    match function {
+        AggregateFunction::ApproxQuantile { p } => Some(lit(p)),
+        AggregateFunction::TopK { k } => Some(lit(i64::from(k))),
+        _ => None,
+    }
 }
 
 /// The function that merges the states of `function`.

@@ -10,12 +10,14 @@ use datafusion::logical_expr::{
 use datafusion::physical_expr::expressions::{CastExpr, Literal};
 use datafusion::physical_plan::PhysicalExpr;
 use otus_engine::expr::AggregateFunction;
-use otus_engine::state::StateAccumulator;
+use otus_engine::state::{StateAccumulator, TOP_K_MAX, empty_set};
 use std::sync::Arc;
 
 use super::MERGE_PREFIX;
 use super::adapter::{Groups, Single};
+use super::kept::{GivesState, KeptStates};
 use crate::error::{SqlError, sqlstate};
+use crate::function::json_field;
 
 /// The functions, without parameters: those come with the arguments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -32,10 +34,12 @@ pub(crate) enum Kind {
     Last,
     ApproxDistinct,
     ApproxQuantile,
+    ApproxSet,
+    TopK,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Count,
         Self::Sum,
         Self::Min,
@@ -48,10 +52,12 @@ impl Kind {
         Self::Last,
         Self::ApproxDistinct,
         Self::ApproxQuantile,
+        Self::ApproxSet,
+        Self::TopK,
     ];
 
     /// Those that SQL on raw rows takes from here; the others are DataFusion's own or have their own file.
-    pub(crate) const SQL: [Self; 8] = [
+    pub(crate) const SQL: [Self; 10] = [
         Self::VarPop,
         Self::VarSamp,
         Self::StddevPop,
@@ -60,7 +66,12 @@ impl Kind {
         Self::Last,
         Self::ApproxDistinct,
         Self::ApproxQuantile,
+        Self::ApproxSet,
+        Self::TopK,
     ];
+
+    /// Those whose state users may keep. That of a set is the set.
+    pub(crate) const STATES: [Self; 3] = [Self::ApproxDistinct, Self::ApproxQuantile, Self::TopK];
 
     pub(crate) fn of(function: AggregateFunction) -> Self {
         match function {
@@ -76,10 +87,13 @@ impl Kind {
             AggregateFunction::Last => Self::Last,
             AggregateFunction::ApproxDistinct => Self::ApproxDistinct,
             AggregateFunction::ApproxQuantile { .. } => Self::ApproxQuantile,
+            AggregateFunction::ApproxSet => Self::ApproxSet,
+            AggregateFunction::TopK { .. } => Self::TopK,
         }
     }
 
-    fn function(self, p: f64) -> AggregateFunction {
+    /// The function, with any parameter: neither types nor states depend on it.
+    fn function(self) -> AggregateFunction {
         match self {
             Self::Count => AggregateFunction::CountAll,
             Self::Sum => AggregateFunction::Sum,
@@ -92,12 +106,27 @@ impl Kind {
             Self::First => AggregateFunction::First,
             Self::Last => AggregateFunction::Last,
             Self::ApproxDistinct => AggregateFunction::ApproxDistinct,
-            Self::ApproxQuantile => AggregateFunction::ApproxQuantile { p },
+            Self::ApproxQuantile => AggregateFunction::ApproxQuantile { p: 0.5 },
+            Self::ApproxSet => AggregateFunction::ApproxSet,
+            Self::TopK => AggregateFunction::TopK { k: 1 },
         }
     }
 
+    /// The function with the parameter that stands behind its value or state.
+    fn with_parameter(self, args: &[Arc<dyn PhysicalExpr>]) -> DfResult<AggregateFunction> {
+        Ok(match self {
+            Self::ApproxQuantile => AggregateFunction::ApproxQuantile { p: quantile(args.get(1))? },
+            Self::TopK => AggregateFunction::TopK { k: top(args.get(1))? },
+            kind => kind.function(),
+        })
+    }
+
+    fn has_parameter(self) -> bool {
+        matches!(self, Self::ApproxQuantile | Self::TopK)
+    }
+
     fn name(self) -> &'static str {
-        self.function(0.5).sql_name()
+        self.function().sql_name()
     }
 
     fn aliases(self) -> &'static [&'static str] {
@@ -119,80 +148,144 @@ impl Kind {
     }
 }
 
+/// What goes in and what comes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Form {
+    /// Values give the finished value.
+    Raw,
+    /// State columns of a rollup give the finished value.
+    Merging,
+    /// Values give their state, as bytes.
+    State,
+    /// States as bytes, which a user may have kept anywhere, give the finished value.
+    Kept,
+}
+
 /// An aggregate function of SQL over raw values, or over states of the same function.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct StateUdaf {
     kind: Kind,
-    merges: bool,
+    form: Form,
     name: String,
     aliases: Vec<String>,
     signature: Signature,
 }
 
 impl StateUdaf {
-    /// The function over raw values.
-    pub(crate) fn raw(kind: Kind) -> Self {
-        Self {
-            kind,
-            merges: false,
-            name: kind.name().to_string(),
-            aliases: kind.aliases().iter().map(|a| (*a).to_string()).collect(),
-            signature: Signature::user_defined(Volatility::Immutable),
-        }
+    fn new(kind: Kind, form: Form, name: String) -> Self {
+        let signature = Signature::user_defined(Volatility::Immutable);
+        Self { kind, form, name, aliases: Vec::new(), signature }
     }
 
-    /// The function over states.
+    /// The function over raw values.
+    pub(crate) fn raw(kind: Kind) -> Self {
+        let aliases = kind.aliases().iter().map(|a| (*a).to_string()).collect();
+        Self { aliases, ..Self::new(kind, Form::Raw, kind.name().to_string()) }
+    }
+
+    /// The function over state columns.
     pub(crate) fn merging(kind: Kind) -> Self {
-        let name = format!("{MERGE_PREFIX}{}", kind.name());
-        Self { merges: true, name, aliases: Vec::new(), ..Self::raw(kind) }
+        Self::new(kind, Form::Merging, format!("{MERGE_PREFIX}{}", kind.name()))
+    }
+
+    /// `<function>_state(x)`: the state of raw values.
+    pub(crate) fn state(kind: Kind) -> Self {
+        Self::new(kind, Form::State, format!("{}_state", kind.name()))
+    }
+
+    /// `<function>_merge(state)`: the function over states that users kept.
+    pub(crate) fn kept(kind: Kind) -> Self {
+        Self::new(kind, Form::Kept, format!("{}_merge", kind.name()))
+    }
+
+    /// Whether the arguments are states.
+    fn merges(&self) -> bool {
+        matches!(self.form, Form::Merging | Form::Kept)
     }
 
     /// Types of the arguments that the states stem from, as far as the function's types depend on them.
     fn values(&self, types: &[DataType]) -> Vec<DataType> {
-        match (self.merges, self.kind) {
+        match (self.merges(), self.kind) {
             (true, Kind::VarPop | Kind::VarSamp | Kind::StddevPop | Kind::StddevSamp)
             | (true, Kind::ApproxQuantile) => vec![DataType::Float64],
-            (true, Kind::ApproxDistinct) => vec![DataType::Utf8View],
+            (true, Kind::ApproxDistinct | Kind::ApproxSet | Kind::TopK) => vec![DataType::Utf8View],
             _ => types.to_vec(),
         }
     }
 
     fn output(&self, types: &[DataType]) -> DfResult<DataType> {
-        self.kind
-            .function(0.5)
-            .output_type(&self.values(types))
-            .map_err(SqlError::from)
-            .map_err(into)
+        let output = self.kind.function().output_type(&self.values(types));
+        let output = output.map_err(SqlError::from).map_err(into)?;
+        Ok(if self.form == Form::State { DataType::BinaryView } else { output })
+    }
+
+    fn function(&self, args: &AccumulatorArgs) -> DfResult<AggregateFunction> {
+        match self.form {
+            Form::State => Ok(self.kind.function()),
+            _ => self.kind.with_parameter(args.exprs),
+        }
     }
 
     fn start(&self, args: &AccumulatorArgs) -> DfResult<(Box<dyn StateAccumulator>, usize)> {
         let types: Vec<_> = args.expr_fields.iter().map(|f| f.data_type().clone()).collect();
-        if args.is_distinct && !matches!(self.kind, Kind::ApproxDistinct) {
+        if args.is_distinct && !self.ignores_distinct() {
             return Err(into(SqlError::unsupported(format!(
                 "{}(DISTINCT …) is not supported",
                 self.name
             ))));
         }
-        let (p, used) = match self.kind {
-            Kind::ApproxQuantile => (quantile(args.exprs.get(1))?, 1),
-            _ => (0.5, types.len()),
-        };
-        let function = self.kind.function(p);
+        let used = if self.kind.has_parameter() { 1 } else { types.len() };
+        let function = self.function(args)?;
         let accumulator =
             function.accumulator(&self.values(&types)).map_err(|e| into(SqlError::from(e)))?;
-        Ok((accumulator, used))
+        Ok((
+            match self.form {
+                Form::State => Box::new(GivesState(accumulator)),
+                Form::Kept => Box::new(KeptStates { inner: accumulator, name: self.kind.name() }),
+                Form::Raw | Form::Merging => accumulator,
+            },
+            used,
+        ))
+    }
+
+    /// Whether values that repeat make no difference.
+    fn ignores_distinct(&self) -> bool {
+        matches!(self.kind, Kind::ApproxDistinct | Kind::ApproxSet)
+    }
+
+    /// Whether there is a value over no rows.
+    fn is_total(&self) -> bool {
+        self.form != Form::State
+            && matches!(self.kind, Kind::Count | Kind::ApproxDistinct | Kind::ApproxSet)
     }
 }
 
-/// The constant second argument of a quantile.
-fn quantile(expr: Option<&Arc<dyn PhysicalExpr>>) -> DfResult<f64> {
+/// A constant argument, as a value of this type.
+fn constant(expr: Option<&Arc<dyn PhysicalExpr>>, data_type: &DataType) -> Option<ScalarValue> {
     let mut expr = expr;
     while let Some(cast) = expr.and_then(|e| e.downcast_ref::<CastExpr>()) {
         expr = Some(cast.expr());
     }
     let literal = expr.and_then(|e| e.downcast_ref::<Literal>());
-    let value = literal.and_then(|l| l.value().cast_to(&DataType::Float64).ok());
-    match value {
+    literal.and_then(|l| l.value().cast_to(data_type).ok())
+}
+
+/// The constant second argument of `top_k`.
+fn top(expr: Option<&Arc<dyn PhysicalExpr>>) -> DfResult<u32> {
+    match constant(expr, &DataType::Int64) {
+        Some(ScalarValue::Int64(Some(k))) if (1..=i64::from(TOP_K_MAX)).contains(&k) => {
+            Ok(u32::try_from(k).unwrap_or(TOP_K_MAX))
+        }
+        _ => Err(into(SqlError::new(
+            sqlstate::INVALID_PARAMETER,
+            format!("the number of values of top_k() must be a constant between 1 and {TOP_K_MAX}"),
+        ))),
+    }
+}
+
+/// The constant second argument of a quantile.
+fn quantile(expr: Option<&Arc<dyn PhysicalExpr>>) -> DfResult<f64> {
+    match constant(expr, &DataType::Float64) {
         Some(ScalarValue::Float64(Some(p))) if (0.0..=1.0).contains(&p) => Ok(p),
         _ => Err(into(SqlError::new(
             sqlstate::INVALID_PARAMETER,
@@ -229,21 +322,23 @@ impl AggregateUDFImpl for StateUdaf {
 
     fn coerce_types(&self, types: &[DataType]) -> DfResult<Vec<DataType>> {
         let wrong = || no_such_function(&self.name, types);
-        let wanted = match (self.merges, self.kind) {
-            (true, Kind::ApproxQuantile) => 2,
-            (true, kind) => kind.states(),
-            (false, Kind::First | Kind::Last | Kind::ApproxQuantile) => 2,
-            (false, _) => 1,
+        let parameter = usize::from(self.kind.has_parameter());
+        let wanted = match (self.form, self.kind) {
+            (Form::Merging, kind) => kind.states() + parameter,
+            (Form::Raw, Kind::First | Kind::Last) => 2,
+            (Form::Raw | Form::Kept, _) => 1 + parameter,
+            (Form::State, _) => 1,
         };
         if types.len() != wanted {
             return Err(wrong());
         }
-        if self.merges {
+        if self.form == Form::Merging {
             return Ok(types.to_vec());
         }
         let mut coerced = types.to_vec();
         match (self.kind, coerced.as_mut_slice()) {
             (Kind::ApproxQuantile, [_, p]) => *p = DataType::Float64,
+            (Kind::TopK, [_, k]) => *k = DataType::Int64,
             (Kind::First | Kind::Last, [_, time]) => match time {
                 DataType::Timestamp(TimeUnit::Microsecond, _) => {}
                 DataType::Timestamp(_, zone) => {
@@ -262,6 +357,14 @@ impl AggregateUDFImpl for StateUdaf {
                 _ => {}
             }
         }
+        if self.form == Form::Kept {
+            let null = matches!(types.first(), Some(DataType::Null));
+            match coerced.first_mut() {
+                Some(DataType::BinaryView) => {}
+                Some(state) if null => *state = DataType::BinaryView,
+                _ => return Err(wrong()),
+            }
+        }
         self.output(&coerced).map_err(|_| wrong())?;
         Ok(coerced)
     }
@@ -270,11 +373,20 @@ impl AggregateUDFImpl for StateUdaf {
         self.output(types)
     }
 
+    fn return_field(&self, fields: &[FieldRef]) -> DfResult<FieldRef> {
+        let types: Vec<_> = fields.iter().map(|f| f.data_type().clone()).collect();
+        let field = Field::new(self.name(), self.output(&types)?, self.is_nullable());
+        Ok(match (self.kind, self.form) {
+            (Kind::TopK, Form::Raw | Form::Merging | Form::Kept) => json_field(field),
+            _ => Arc::new(field),
+        })
+    }
+
     fn state_fields(&self, args: StateFieldsArgs) -> DfResult<Vec<FieldRef>> {
         let types: Vec<_> = args.input_fields.iter().map(|f| f.data_type().clone()).collect();
         let fields = self
             .kind
-            .function(0.5)
+            .function()
             .state_fields(args.name, &self.values(&types))
             .map_err(|e| into(SqlError::from(e)))?;
         Ok(fields.into_iter().map(|f| Arc::new(Field::with_nullable(f, true))).collect())
@@ -283,11 +395,11 @@ impl AggregateUDFImpl for StateUdaf {
     fn accumulator(&self, args: AccumulatorArgs) -> DfResult<Box<dyn Accumulator>> {
         let (accumulator, used) = self.start(&args)?;
         let types: Vec<_> = args.expr_fields.iter().map(|f| f.data_type().clone()).collect();
-        Ok(Box::new(Single::new(accumulator, used, self.merges, &types)))
+        Ok(Box::new(Single::new(accumulator, used, self.merges(), &types)))
     }
 
     fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
-        !args.is_distinct || matches!(self.kind, Kind::ApproxDistinct)
+        !args.is_distinct || self.ignores_distinct()
     }
 
     fn create_groups_accumulator(
@@ -296,23 +408,22 @@ impl AggregateUDFImpl for StateUdaf {
     ) -> DfResult<Box<dyn GroupsAccumulator>> {
         let types: Vec<_> = args.expr_fields.iter().map(|f| f.data_type().clone()).collect();
         let (accumulator, used) = self.start(&args)?;
-        let (function, values) = match self.kind {
-            Kind::ApproxQuantile => {
-                (self.kind.function(quantile(args.exprs.get(1))?), self.values(&types))
-            }
-            kind => (kind.function(0.5), self.values(&types)),
-        };
-        Ok(Box::new(Groups::new(accumulator, used, self.merges, function, values)))
+        let function = self.function(&args)?;
+        Ok(Box::new(Groups::new(accumulator, used, self.merges(), function, self.values(&types))))
     }
 
     fn default_value(&self, data_type: &DataType) -> DfResult<ScalarValue> {
         match self.kind {
-            Kind::Count | Kind::ApproxDistinct => Ok(ScalarValue::Int64(Some(0))),
-            _ => ScalarValue::try_from(data_type),
+            _ if !self.is_total() => ScalarValue::try_from(data_type),
+            Kind::ApproxSet => {
+                let empty = empty_set().map_err(|e| into(SqlError::from(e)))?;
+                Ok(ScalarValue::BinaryView(Some(empty)))
+            }
+            _ => Ok(ScalarValue::Int64(Some(0))),
         }
     }
 
     fn is_nullable(&self) -> bool {
-        !matches!(self.kind, Kind::Count | Kind::ApproxDistinct)
+        !self.is_total()
     }
 }

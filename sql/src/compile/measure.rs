@@ -13,6 +13,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 use otus_engine::catalog::MeasureDef;
 use otus_engine::expr::{AggregateCall, AggregateFunction, CompiledMeasure, CompiledMeasures};
+use otus_engine::state::TOP_K_MAX;
 use otus_engine::{Error, Result};
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ use crate::statement;
 
 const CALL: &str = "__call";
 /// What can be kept as a state and merged.
-const AGGREGATES: [&str; 13] = [
+const AGGREGATES: [&str; 15] = [
     "count",
     "sum",
     "avg",
@@ -37,6 +38,8 @@ const AGGREGATES: [&str; 13] = [
     "last",
     "approx_distinct",
     "approx_quantile",
+    "approx_set",
+    "top_k",
 ];
 
 /// Compiles the measures of a table.
@@ -122,8 +125,12 @@ impl Work<'_> {
         let args_sql: Vec<String> = args.iter().map(ToString::to_string).collect();
         let filter_sql = filter.map(ToString::to_string);
         let mut key = format!("{}({})", function.sql_name(), args_sql.join(", "));
-        if let AggregateFunction::ApproxQuantile { p } = function {
-            key = format!("approx_quantile({}, {p})", args_sql.join(", "));
+        match function {
+            AggregateFunction::ApproxQuantile { p } => {
+                key = format!("approx_quantile({}, {p})", args_sql.join(", "));
+            }
+            AggregateFunction::TopK { k } => key = format!("top_k({}, {k})", args_sql.join(", ")),
+            _ => {}
         }
         if let Some(filter) = &filter_sql {
             key = format!("{key} FILTER (WHERE {filter})");
@@ -164,6 +171,7 @@ impl Work<'_> {
             AggregateFunction::ApproxQuantile { p } => {
                 format!("approx_quantile_{}", p.to_string().replace(['.', '-'], "_"))
             }
+            AggregateFunction::TopK { k } => format!("top_{k}"),
             other => other.sql_name().to_string(),
         };
         let plain = match args.first() {
@@ -210,7 +218,10 @@ impl Work<'_> {
             });
         let approximate = calls.iter().filter_map(of).any(|f| {
             use AggregateFunction as F;
-            matches!(f, F::ApproxDistinct | F::ApproxQuantile { .. })
+            matches!(
+                f,
+                F::ApproxDistinct | F::ApproxQuantile { .. } | F::ApproxSet | F::TopK { .. }
+            )
         });
         Ok(CompiledMeasure {
             name: name.to_string(),
@@ -335,7 +346,7 @@ impl Split<'_, '_> {
         let Some(ident) = part.as_ident() else { return Ok(None) };
         let name = ident.value.to_ascii_lowercase();
         let simple = match name.as_str() {
-            "count" | "avg" | "mean" | "first" | "last" | "approx_quantile" => None,
+            "count" | "avg" | "mean" | "first" | "last" | "approx_quantile" | "top_k" => None,
             "sum" => Some(F::Sum),
             "min" => Some(F::Min),
             "max" => Some(F::Max),
@@ -344,6 +355,7 @@ impl Split<'_, '_> {
             "stddev_pop" => Some(F::StddevPop),
             "stddev_samp" | "stddev" => Some(F::StddevSamp),
             "approx_distinct" => Some(F::ApproxDistinct),
+            "approx_set" => Some(F::ApproxSet),
             _ => return self.not_ours(&name),
         };
         let args = self.arguments(f)?;
@@ -378,6 +390,14 @@ impl Split<'_, '_> {
                 self.work.call(function, std::slice::from_ref(x), filter, self.sql)?
             }
             (None, "approx_quantile", _) => return Err(lacks("two arguments: x and p")),
+            (None, "top_k", [Some(x), Some(k)]) => {
+                let k = k.to_string().parse::<u32>().ok().filter(|k| (1..=TOP_K_MAX).contains(k));
+                let k = k.ok_or_else(|| {
+                    lacks(&format!("a number between 1 and {TOP_K_MAX} as its second argument"))
+                })?;
+                self.work.call(F::TopK { k }, std::slice::from_ref(x), filter, self.sql)?
+            }
+            (None, "top_k", _) => return Err(lacks("two arguments: x and k")),
             _ => return Err(lacks("one argument")),
         };
         Ok(Some(call_name(call)))

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, TimestampMicrosecondArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit, TimestampMicrosecondType};
-use chrono::{DateTime, Datelike, Duration, NaiveDate, NaiveDateTime, TimeZone, Utc};
 use chrono_tz::Tz;
 use datafusion::common::ScalarValue;
 use datafusion::error::{DataFusionError, Result as DfResult};
@@ -18,6 +17,8 @@ use datafusion::logical_expr::{
 };
 use otus_engine::time::Granularity;
 
+use super::zone_named;
+use crate::calendar::Step;
 use crate::error::{SqlError, sqlstate};
 
 /// `otus_floor(granularity, ts)`: start of the UTC bucket, of the type of `ts`.
@@ -96,12 +97,7 @@ impl ScalarUDFImpl for Bucket {
             None => None,
             Some(zone) => {
                 let name = constant(zone, self.name, "time zone")?;
-                Some(Tz::from_str(&name).map_err(|_| {
-                    DataFusionError::from(SqlError::new(
-                        sqlstate::INVALID_PARAMETER,
-                        format!("time zone \"{name}\" not recognized"),
-                    ))
-                })?)
+                Some(zone_named(&name)?)
             }
         };
         let scalar = matches!(time, ColumnarValue::Scalar(_));
@@ -127,74 +123,38 @@ fn constant(value: &ColumnarValue, function: &str, what: &str) -> DfResult<Strin
 }
 
 fn truncate(time: &ArrayRef, granularity: Granularity, zone: Option<Tz>) -> DfResult<ArrayRef> {
+    match zone.filter(|z| *z != Tz::UTC) {
+        None => floored(time, |us| granularity.floor_us(us)),
+        Some(zone) => stepped(time, &Step::of(granularity, zone)),
+    }
+}
+
+/// The start of the bucket that holds each time, of the type of `time`.
+pub(super) fn stepped(time: &ArrayRef, step: &Step) -> DfResult<ArrayRef> {
+    // Neighbours mostly share a bucket.
+    let last: Cell<Option<(i64, i64)>> = Cell::new(None);
+    floored(time, |us| match last.get() {
+        Some((from, to)) if (from..to).contains(&us) => from,
+        _ => {
+            let (from, to) = step.bucket(us);
+            last.set(Some((from, to)));
+            from
+        }
+    })
+}
+
+fn floored(time: &ArrayRef, floor: impl Fn(i64) -> i64) -> DfResult<ArrayRef> {
     let data_type = time.data_type().clone();
     let plain = cast(time, &DataType::Timestamp(TimeUnit::Microsecond, None))?;
     let values = plain.as_primitive::<TimestampMicrosecondType>();
-    let floored: TimestampMicrosecondArray = match zone.filter(|z| *z != Tz::UTC) {
-        None => values.unary(|us| granularity.floor_us(us)),
-        Some(zone) => {
-            // Neighbours mostly share a bucket.
-            let last: Cell<Option<(i64, i64)>> = Cell::new(None);
-            values.unary(|us| match last.get() {
-                Some((from, to)) if (from..to).contains(&us) => from,
-                _ => {
-                    let (from, to) = zoned(granularity, us, zone);
-                    last.set(Some((from, to)));
-                    from
-                }
-            })
-        }
-    };
+    let floored: TimestampMicrosecondArray = values.unary(floor);
     Ok(cast(&floored, &data_type)?)
-}
-
-/// The bucket that holds an instant, `[from, to)`. Buckets below a day follow the zone's offset at the
-/// instant; from a day on they follow its calendar.
-fn zoned(granularity: Granularity, us: i64, zone: Tz) -> (i64, i64) {
-    let Some(instant) = DateTime::<Utc>::from_timestamp_micros(us) else { return (us, us) };
-    let local = instant.with_timezone(&zone).naive_local();
-    if let Some(width) = granularity.fixed_us().filter(|w| *w < otus_engine::time::DAY_US) {
-        let local_us = local.and_utc().timestamp_micros();
-        let into = local_us.rem_euclid(width);
-        return (us - into, us - into + 1);
-    }
-    let start = day_start(granularity, local);
-    let next = Granularity::next_us(granularity, start.and_utc().timestamp_micros());
-    let next = DateTime::<Utc>::from_timestamp_micros(next).map_or(start, |t| t.naive_utc());
-    (instant_of(start, zone), instant_of(next, zone))
-}
-
-fn day_start(granularity: Granularity, local: NaiveDateTime) -> NaiveDateTime {
-    let date = local.date();
-    let first = match granularity {
-        Granularity::Week => {
-            date - Duration::days(i64::from(date.weekday().num_days_from_monday()))
-        }
-        Granularity::Month => date.with_day(1).unwrap_or(date),
-        Granularity::Quarter => {
-            NaiveDate::from_ymd_opt(date.year(), date.month0() / 3 * 3 + 1, 1).unwrap_or(date)
-        }
-        Granularity::Year => NaiveDate::from_ymd_opt(date.year(), 1, 1).unwrap_or(date),
-        _ => date,
-    };
-    first.and_hms_opt(0, 0, 0).unwrap_or(local)
-}
-
-/// The instant at which a local time begins; in a gap, the first instant after it.
-fn instant_of(local: NaiveDateTime, zone: Tz) -> i64 {
-    let mut at = local;
-    for _ in 0..48 {
-        if let Some(found) = zone.from_local_datetime(&at).earliest() {
-            return found.timestamp_micros();
-        }
-        at += Duration::minutes(30);
-    }
-    local.and_utc().timestamp_micros()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use chrono::DateTime;
 
     fn at(text: &str) -> i64 {
         DateTime::parse_from_rfc3339(text).unwrap().timestamp_micros()
@@ -203,9 +163,9 @@ mod tests {
     #[test]
     fn buckets_follow_the_calendar_of_the_zone() {
         let check = |g: Granularity, zone: &str, time: &str, expected: &str| {
-            let (from, to) = zoned(g, at(time), zone.parse().unwrap());
+            let (from, to) = Step::of(g, zone.parse().unwrap()).bucket(at(time));
             assert_eq!(from, at(expected), "{g} in {zone} of {time}");
-            assert!(from <= at(time) && (at(time) < to || g < Granularity::Day));
+            assert!(from <= at(time) && at(time) < to);
         };
         use Granularity as G;
         check(G::Day, "Europe/Berlin", "2026-03-29T12:00:00Z", "2026-03-28T23:00:00Z");

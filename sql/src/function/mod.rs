@@ -5,11 +5,16 @@ mod arithmetic;
 mod bucket;
 mod bytea;
 mod constant;
+mod date_trunc;
 mod format_type;
+mod json;
 mod operator;
 mod part;
 mod postgres;
+mod series;
 mod session;
+mod sets;
+mod time_bucket;
 mod time_zone;
 mod to_char;
 mod zoned;
@@ -18,23 +23,29 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef};
+use arrow::datatypes::{Field, FieldRef};
 use datafusion::common::ScalarValue;
 use datafusion::error::Result as DfResult;
 use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF};
+use otus_engine::types::PG_TYPE_KEY;
 
 pub(crate) use arithmetic::{Checked, whole};
 pub(crate) use bucket::{bucket, floor};
 pub(crate) use bytea::Bytea;
+pub(crate) use date_trunc::unit_granularity;
 pub(crate) use operator::{DistinctElements, Operators};
 pub(crate) use part::{exact_part, length};
 pub(crate) use session::SessionFacts;
+pub(crate) use time_bucket::{
+    TIME_BUCKET, argument_types as bucket_types, buckets, is_text, literal, lowered, time_bucket,
+};
 pub use time_zone::instant_from_text;
-pub(crate) use time_zone::{TIMEZONE, instant_of_text, timezone, with_full_seconds};
+pub(crate) use time_zone::{TIMEZONE, instant_of_text, timezone, with_full_seconds, zone_named};
 pub(crate) use zoned::{shift, shown};
 
-use crate::aggregate;
 use crate::error::{SqlError, SqlResult};
+use crate::{aggregate, gapfill};
 
 /// An argument as an array of as many values as there are rows.
 fn argument(args: &ScalarFunctionArgs, index: usize) -> DfResult<ArrayRef> {
@@ -68,15 +79,36 @@ pub(crate) fn may_fail(function: &ScalarUDF) -> bool {
 
 /// Registers what does not depend on a session.
 pub(crate) fn register(state: &mut SessionState) -> DfResult<()> {
-    for udf in [floor(), bucket(), aggregate::average(), aggregate::divide()] {
+    let ours = [
+        floor(),
+        bucket(),
+        time_bucket(),
+        date_trunc::date_trunc(),
+        aggregate::average(),
+        aggregate::divide(),
+    ];
+    for udf in ours {
         state.register_udf(Arc::new(udf))?;
     }
     state.register_udf(Arc::new(operator::type_of()))?;
     let own = [format_type::format_type(), to_char::to_char(), timezone()];
-    for udf in own.into_iter().chain(postgres::all()) {
+    let all = own.into_iter().chain(postgres::all());
+    for udf in
+        all.chain(sets::all()).chain(json::all()).chain(gapfill::all()).chain(series::lists())
+    {
         state.register_udf(Arc::new(udf))?;
     }
+    for table in series::tables() {
+        state.register_udtf(table.name(), Arc::clone(table.function()));
+    }
+    state.register_expr_planner(Arc::new(json::Operators))?;
     aggregate::register(state)
+}
+
+/// A field of type jsonb: its text, marked.
+pub(crate) fn json_field(field: Field) -> FieldRef {
+    let mark = [(PG_TYPE_KEY.to_string(), "jsonb".to_string())];
+    Arc::new(field.with_metadata(mark.into()))
 }
 
 /// Registers `pg_table_is_visible` for one statement that asks for it.

@@ -115,7 +115,7 @@ impl ScalarUDFImpl for TimeZoneOf {
 }
 
 /// A zone by its name. Offsets are refused: Postgres reads their sign the other way round.
-pub(super) fn zone_named(name: &str) -> SqlResult<Tz> {
+pub(crate) fn zone_named(name: &str) -> SqlResult<Tz> {
     let alike = || chrono_tz::TZ_VARIANTS.iter().find(|z| z.name().eq_ignore_ascii_case(name));
     Tz::from_str(name).ok().or_else(|| alike().copied()).ok_or_else(|| {
         SqlError::new(sqlstate::INVALID_PARAMETER, format!("time zone \"{name}\" not recognized"))

@@ -219,9 +219,7 @@ pub(crate) fn view(
         let Some(compiled) = table.measures.calls.get(*call) else { continue };
         let columns = schema.fields().get(rollup.plan.state_columns(*call)).unwrap_or_default();
         let mut args: Vec<Expr> = columns.iter().map(|f| plain(f.name())).collect();
-        if let otus_engine::expr::AggregateFunction::ApproxQuantile { p } = compiled.function {
-            args.push(datafusion::logical_expr::lit(p));
-        }
+        args.extend(aggregate::parameter(compiled.function));
         let name = format!("__call{call}");
         let types: Vec<_> = compiled.args.iter().map(|a| a.data_type().clone()).collect();
         let output = compiled.function.output_type(&types);

@@ -13,10 +13,10 @@ use chrono::{DateTime, Days, NaiveDate};
 use chrono_tz::Tz;
 use otus_engine::types::PG_TYPE_KEY;
 
-use super::step::offset_seconds;
 use super::text::ReadLimits;
 use super::value::Value;
 use super::{edn, json};
+use crate::calendar::offset_seconds;
 use crate::error::{SqlError, SqlResult};
 
 /// The values of a column; instants are shown in `zone`.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::metrics::{Column, Fill, MetricsQuery};
 use super::value::Value;
+use crate::gapfill::{Slot, slots};
 
 /// A row: index of its bucket, dimensions, measures.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,19 +38,20 @@ pub(super) fn fill(
     }
     let nothing = vec![Value::Nil; query.measures.len()];
     let mut filled = Vec::with_capacity(groups.len() * query.starts.len());
-    for (dims, mut buckets) in groups {
-        let mut previous = nothing.clone();
-        for bucket in 0..query.starts.len() {
-            let measures = match (buckets.remove(&bucket), query.fill) {
-                (Some(found), _) => found,
-                (None, Fill::Zero) => zero.to_vec(),
-                (None, Fill::Previous) => previous.clone(),
-                (None, _) => nothing.clone(),
+    for (dims, buckets) in groups {
+        let (places, found): (Vec<usize>, Vec<Vec<Value>>) = buckets.into_iter().unzip();
+        let known = |row: usize| found.get(row).cloned();
+        for slot in slots(&places, 0..query.starts.len()) {
+            let (bucket, measures) = match (slot, query.fill) {
+                (Slot::Row(row), _) => (places.get(row).copied(), known(row)),
+                (Slot::Gap { at, .. }, Fill::Zero) => (Some(at), Some(zero.to_vec())),
+                (Slot::Gap { at, previous, .. }, Fill::Previous) => {
+                    (Some(at), previous.and_then(known))
+                }
+                (Slot::Gap { at, .. }, _) => (Some(at), None),
             };
-            if query.fill == Fill::Previous {
-                previous.clone_from(&measures);
-            }
-            filled.push(Row { bucket, dims: dims.clone(), measures });
+            let measures = measures.unwrap_or_else(|| nothing.clone());
+            filled.push(Row { bucket: bucket.unwrap_or_default(), dims: dims.clone(), measures });
         }
     }
     Some(filled)

@@ -8,9 +8,9 @@ use super::filter::{Decoder, FieldType, Filter};
 use super::pattern::{Entry, Pattern, RowsPattern, Target};
 use super::problem::{Path, Problem, join};
 use super::query::{Interval, Moment, Page, ROWS_MAX, Reader, instant, period_of};
-use super::step::{BUCKETS_MAX, Period, Step};
 use super::table::{is_dimension, measure_index, metrics_field};
 use super::value::Value;
+use crate::calendar::{BUCKETS_MAX, Period, Step};
 
 const KEYS: [&str; 12] = [
     "granularity",

@@ -28,7 +28,6 @@ mod request;
 pub mod shape;
 mod source;
 pub mod spelling;
-pub mod step;
 pub mod table;
 pub mod text;
 mod tree;

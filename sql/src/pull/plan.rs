@@ -235,8 +235,7 @@ fn over_raw(ground: &Ground<'_>, call: &AggregateCall) -> SqlResult<Expr> {
         .collect::<SqlResult<Vec<_>>>()?;
     match call.function {
         AggregateFunction::CountAll => args.push(lit(1_i64)),
-        AggregateFunction::ApproxQuantile { p } => args.push(lit(p)),
-        _ => {}
+        function => args.extend(aggregate::parameter(function)),
     }
     let expr = function.call(args);
     match &call.filter_sql {
@@ -255,9 +254,7 @@ fn over_states(
     let fields = rollup.plan.schema().fields();
     let columns = fields.get(rollup.plan.state_columns(index)).unwrap_or_default();
     let mut args: Vec<Expr> = columns.iter().map(|field| plain(field.name())).collect();
-    if let AggregateFunction::ApproxQuantile { p } = call.function {
-        args.push(lit(p));
-    }
+    args.extend(aggregate::parameter(call.function));
     Ok(aggregate::merging(call.function).call(args))
 }
 

@@ -5,8 +5,8 @@ use chrono::{Datelike, Days, Months, NaiveDate, NaiveDateTime};
 use chrono_tz::Tz;
 
 use super::problem::{Path, Problem, join};
-use super::step::{Period, Step, instant_of, local_of};
 use super::value::{Map, Value};
+use crate::calendar::{Period, Step, instant_of, local_of};
 use otus_engine::time::Granularity;
 
 /// Rows of an answer when no limit is given.

@@ -7,6 +7,7 @@ mod copy;
 mod depth;
 mod precedence;
 mod rewrite;
+mod series;
 mod sorting;
 mod spelling;
 mod tokens;
@@ -228,6 +229,7 @@ pub(crate) fn query(sql: &str, tokens: &mut Tokens) -> SqlResult<Plannable> {
     spell_out(&mut *query);
     let names = name_outputs(&mut query);
     rewrite::local_times(&mut query);
+    series::rows_of_functions(&mut query);
     Ok(Plannable { query: Arc::from(query), names, catalog_text, message: tokens.message() })
 }
 

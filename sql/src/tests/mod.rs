@@ -3,6 +3,7 @@
 mod arithmetic;
 mod catalog;
 mod conditions;
+mod functions;
 mod grouping;
 mod memory;
 mod postgres;

@@ -2,10 +2,12 @@
 
 mod arrows;
 mod bad_records;
+mod buckets;
 mod demo;
 mod disk_full;
 mod exactly_once;
 mod faces;
+mod functions;
 mod golden;
 mod kafka_append;
 mod kafka_faults;

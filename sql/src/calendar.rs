@@ -1,13 +1,14 @@
-//! Buckets of time in a zone: the boundaries of a query's interval, one list for grouping, for filling gaps
-//! and for choosing a rollup. Days and longer follow the calendar of the zone, daylight saving included.
+//! Buckets of time in a zone: the one place that knows where a bucket begins and ends, for SQL, pull, gap
+//! filling and finished views. Buckets tile time: each instant lies in exactly one, which begins at or before
+//! it. Days and longer follow the calendar of the zone, daylight saving included.
 
 use std::fmt;
 
 use chrono::{DateTime, Datelike, Days, Months, NaiveDate, NaiveDateTime, Offset, TimeZone};
 use chrono_tz::Tz;
-use otus_engine::time::{Granularity, SECOND_US};
+use otus_engine::time::{DAY_US, Granularity, SECOND_US};
 
-/// Most buckets of one query.
+/// Most buckets of one pull query.
 pub const BUCKETS_MAX: usize = 10_000;
 
 const HOUR_US: i64 = 3_600 * SECOND_US;
@@ -15,7 +16,7 @@ const HOUR_US: i64 = 3_600 * SECOND_US;
 const PERIOD_MAX_US: i64 = 366 * 24 * HOUR_US;
 
 /// A length of time, as a granularity or an ISO 8601 period gives it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Period {
     /// Hours and shorter, microseconds.
     Time(i64),
@@ -36,6 +37,11 @@ impl Period {
             Granularity::Year => Self::Months(12),
             fine => Self::Time(fine.fixed_us().unwrap_or(SECOND_US)),
         }
+    }
+
+    /// The granularity whose buckets are those of this period, if there is one.
+    pub fn granularity(self) -> Option<Granularity> {
+        Granularity::ALL.into_iter().find(|g| Self::of(*g) == self)
     }
 
     /// `PT15M`, `PT24H`, `P1D`, `P2W`, `P3M`, `P1Y`; years with months and hours with minutes and seconds
@@ -138,10 +144,11 @@ fn iso_parts(text: &str, units: &str) -> Option<Vec<u64>> {
 }
 
 /// Buckets of one period in one zone.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Step {
     period: Period,
     zone: Tz,
+    /// Local time from which buckets are counted.
     origin: NaiveDateTime,
 }
 
@@ -152,55 +159,89 @@ impl Step {
             Some(us) => local_of(us, zone),
             None => period.default_origin(),
         };
+        Self::from_local(period, zone, origin)
+    }
+
+    /// Buckets of `period` in `zone`, counted from a local time.
+    pub fn from_local(period: Period, zone: Tz, origin: NaiveDateTime) -> Self {
         Self { period, zone, origin }
+    }
+
+    /// Buckets of a granularity in `zone`.
+    pub fn of(granularity: Granularity, zone: Tz) -> Self {
+        Self::new(Period::of(granularity), zone, None)
     }
 
     /// Start of the bucket that holds an instant.
     pub fn floor(&self, at_us: i64) -> i64 {
-        let local = local_of(at_us, self.zone);
-        let start = self.start(self.count(local));
-        let at_most = |start: i64| start.min(at_us);
-        match self.period {
-            Period::Time(micros) if micros <= HOUR_US => {
-                let offset = offset_us(at_us, self.zone);
-                let start = micros_of(start) - offset;
-                if offset_us(start, self.zone) == offset {
-                    at_most(start)
-                } else {
-                    transition(start, at_us, self.zone)
-                }
-            }
-            _ => at_most(instant_of(start, self.zone)),
-        }
+        self.bucket(at_us).0
     }
 
-    /// Start of the bucket after the one that starts at `start_us`.
-    pub fn next(&self, start_us: i64) -> i64 {
-        let local = local_of(start_us, self.zone);
-        let after = self.start(self.count(local).saturating_add(1));
-        let next = match self.period {
-            // Short buckets run on through a change of the clock.
-            Period::Time(micros) if micros <= HOUR_US => {
-                micros_of(after) - offset_us(start_us, self.zone)
+    /// Start of the bucket after the one that holds an instant.
+    pub fn next(&self, at_us: i64) -> i64 {
+        self.bucket(at_us).1
+    }
+
+    /// The bucket that holds an instant, `[from, to)`. An instant that no calendar reaches is a bucket alone.
+    pub fn bucket(&self, at_us: i64) -> (i64, i64) {
+        let alone = (at_us, at_us.saturating_add(1));
+        if DateTime::from_timestamp_micros(at_us).is_none() {
+            return alone;
+        }
+        let bucket = match self.period {
+            Period::Time(micros) if self.zone == Tz::UTC || micros <= HOUR_US => {
+                self.short(at_us, micros)
             }
-            _ => instant_of(after, self.zone),
+            _ => self.long(at_us),
         };
-        if next > start_us { next } else { start_us + SECOND_US }
+        bucket.filter(|(from, to)| (*from..*to).contains(&at_us)).unwrap_or(alone)
+    }
+
+    /// A bucket of an hour or less: counted with the zone's offset at the instant, and cut where that changes.
+    fn short(&self, at_us: i64, micros: i64) -> Option<(i64, i64)> {
+        let offset = offset_us(at_us, self.zone);
+        let past = at_us.checked_add(offset)?.checked_sub(micros_of(self.origin))?;
+        let from = at_us.checked_sub(past.rem_euclid(micros))?;
+        let to = from.checked_add(micros)?;
+        if self.zone == Tz::UTC {
+            return Some((from, to));
+        }
+        let same = |instant: i64| offset_us(instant, self.zone) == offset;
+        let from = if same(from) { from } else { transition(from, at_us, self.zone) };
+        let to = if same(to - 1) { to } else { transition(at_us, to - 1, self.zone) };
+        Some((from, to))
+    }
+
+    /// A longer bucket: it begins at the first instant of its local start.
+    fn long(&self, at_us: i64) -> Option<(i64, i64)> {
+        let mut count = self.count(local_of(at_us, self.zone));
+        let mut from = self.boundary(count)?;
+        loop {
+            // A clock set back may repeat a time before a boundary after that boundary has passed.
+            let to = self.boundary(count.checked_add(1)?)?;
+            if to > at_us {
+                return Some((from, to));
+            }
+            (count, from) = (count + 1, to);
+        }
     }
 
     /// Starts of all buckets that meet `[from, to)`; `None` if there are more than [`BUCKETS_MAX`].
     pub fn starts(&self, from_us: i64, to_us: i64) -> Option<Vec<i64>> {
+        self.starts_within(from_us, to_us, BUCKETS_MAX)
+    }
+
+    /// Starts of all buckets that meet `[from, to)`; `None` if there are more than `buckets_max`.
+    pub fn starts_within(&self, from_us: i64, to_us: i64, buckets_max: usize) -> Option<Vec<i64>> {
         let mut starts = Vec::new();
-        if from_us >= to_us {
-            return Some(starts);
-        }
-        let mut start = self.floor(from_us);
-        while start < to_us {
-            if starts.len() == BUCKETS_MAX {
+        let mut at = from_us;
+        while at < to_us {
+            if starts.len() == buckets_max {
                 return None;
             }
+            let (start, next) = self.bucket(at);
             starts.push(start);
-            start = self.next(start);
+            at = next;
         }
         Some(starts)
     }
@@ -210,19 +251,24 @@ impl Step {
         let past = local.signed_duration_since(self.origin).num_microseconds().unwrap_or(0);
         match self.period {
             Period::Time(micros) => past.div_euclid(micros),
-            Period::Days(n) => past.div_euclid(24 * HOUR_US).div_euclid(i64::from(n)),
+            Period::Days(n) => past.div_euclid(DAY_US).div_euclid(i64::from(n)),
             Period::Months(n) => {
                 let months = |t: NaiveDateTime| i64::from(t.year()) * 12 + i64::from(t.month0());
                 let count = (months(local) - months(self.origin)).div_euclid(i64::from(n));
-                if self.start(count) > local { count - 1 } else { count }
+                if self.start(count).is_some_and(|s| s > local) { count - 1 } else { count }
             }
         }
     }
 
     /// Local start of a bucket. Always from the origin: a month after January 31 and a month more is not
     /// a month after February 29.
-    fn start(&self, count: i64) -> NaiveDateTime {
-        self.period.shift(self.origin, count).unwrap_or(self.origin)
+    fn start(&self, count: i64) -> Option<NaiveDateTime> {
+        self.period.shift(self.origin, count)
+    }
+
+    /// The instant at which a bucket starts.
+    fn boundary(&self, count: i64) -> Option<i64> {
+        self.start(count).map(|local| instant_of(local, self.zone))
     }
 }
 
@@ -232,13 +278,14 @@ pub fn local_of(at_us: i64, zone: Tz) -> NaiveDateTime {
         .map_or_else(NaiveDateTime::default, |utc| utc.with_timezone(&zone).naive_local())
 }
 
-/// The instant of a local time: the earlier of two, the end of the gap if there is none.
+/// The instant of a local time: the earlier of two; if the clock skips it, the first instant after the gap.
 pub fn instant_of(local: NaiveDateTime, zone: Tz) -> i64 {
     match zone.from_local_datetime(&local).earliest() {
         Some(found) => found.timestamp_micros(),
+        // Offsets lie between -15 and +15 hours, a whole skipped day included.
         None => {
             let naive = micros_of(local);
-            naive - offset_us(naive - 24 * HOUR_US, zone)
+            transition(naive - 15 * HOUR_US, naive + 15 * HOUR_US, zone)
         }
     }
 }
@@ -269,147 +316,4 @@ fn transition(low: i64, high: i64, zone: Tz) -> i64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::text::{instant_text, parse_instant};
-    use super::*;
-
-    #[track_caller]
-    fn check(period: &str, zone: &str, from: &str, to: &str, expected: &[&str]) {
-        let zone: Tz = zone.parse().unwrap();
-        let at = |text: &str| parse_instant(text).unwrap().0;
-        let step = Step::new(Period::parse_iso(period).unwrap(), zone, None);
-        let starts = step.starts(at(from), at(to)).unwrap();
-        let shown: Vec<String> =
-            starts.iter().map(|s| instant_text(*s, offset_seconds(*s, zone))).collect();
-        assert_eq!(shown, expected);
-        for pair in starts.windows(2) {
-            assert_eq!(step.floor(pair[0]), pair[0]);
-            assert_eq!(step.floor(pair[1] - 1), pair[0]);
-        }
-    }
-
-    #[test]
-    fn hours_follow_the_zone() {
-        check(
-            "PT1H",
-            "Asia/Kolkata",
-            "2024-08-20T00:00:00Z",
-            "2024-08-20T02:00:00Z",
-            &[
-                "2024-08-20T05:00:00+05:30",
-                "2024-08-20T06:00:00+05:30",
-                "2024-08-20T07:00:00+05:30",
-            ],
-        );
-        check(
-            "PT1H",
-            "America/New_York",
-            "2024-11-03T04:30:00Z",
-            "2024-11-03T07:30:00Z",
-            &[
-                "2024-11-03T00:00:00-04:00",
-                "2024-11-03T01:00:00-04:00",
-                "2024-11-03T01:00:00-05:00",
-                "2024-11-03T02:00:00-05:00",
-            ],
-        );
-        check(
-            "PT1H",
-            "Australia/Lord_Howe",
-            "2024-04-06T13:45:00Z",
-            "2024-04-06T16:30:00Z",
-            &[
-                "2024-04-07T00:00:00+11:00",
-                "2024-04-07T01:00:00+11:00",
-                "2024-04-07T01:30:00+10:30",
-                "2024-04-07T02:00:00+10:30",
-            ],
-        );
-        check(
-            "PT6H",
-            "America/New_York",
-            "2024-11-03T04:00:00Z",
-            "2024-11-03T17:00:00Z",
-            &["2024-11-03T00:00:00-04:00", "2024-11-03T06:00:00-05:00"],
-        );
-    }
-
-    #[test]
-    fn days_and_longer_follow_the_calendar() {
-        check(
-            "P1D",
-            "Europe/Berlin",
-            "2024-03-30T12:00:00Z",
-            "2024-04-01T00:00:00Z",
-            &[
-                "2024-03-30T00:00:00+01:00",
-                "2024-03-31T00:00:00+01:00",
-                "2024-04-01T00:00:00+02:00",
-            ],
-        );
-        check(
-            "P1D",
-            "America/Sao_Paulo",
-            "2018-11-03T12:00:00Z",
-            "2018-11-05T00:00:00Z",
-            &["2018-11-03T00:00:00-03:00", "2018-11-04T01:00:00-02:00"],
-        );
-        let weeks = ["2024-08-19T00:00:00Z", "2024-08-26T00:00:00Z"];
-        check("P1W", "UTC", "2024-08-20T00:00:00Z", "2024-08-27T00:00:00Z", &weeks);
-        let quarters = ["2023-10-01T00:00:00Z", "2024-01-01T00:00:00Z", "2024-04-01T00:00:00Z"];
-        check("P3M", "UTC", "2023-12-31T23:59:59Z", "2024-04-01T00:00:01Z", &quarters);
-        check(
-            "P1Y",
-            "UTC",
-            "2024-05-05T00:00:00Z",
-            "2024-06-01T00:00:00Z",
-            &["2024-01-01T00:00:00Z"],
-        );
-    }
-
-    #[test]
-    fn granularities_agree_with_the_engine_in_utc() {
-        let from = parse_instant("2023-12-30T22:47:13.25Z").unwrap().0;
-        for granularity in Granularity::ALL {
-            let step = Step::new(Period::of(granularity), Tz::UTC, None);
-            let mut at = from;
-            for _ in 0..500 {
-                assert_eq!(step.floor(at), granularity.floor_us(at), "{granularity}");
-                assert_eq!(step.next(step.floor(at)), granularity.next_us(at), "{granularity}");
-                at += 7_919 * 61 * SECOND_US;
-            }
-        }
-    }
-
-    #[test]
-    fn periods_read() {
-        for (text, period) in [
-            ("PT15M", Some(Period::Time(900 * SECOND_US))),
-            ("PT1H30M", Some(Period::Time(5_400 * SECOND_US))),
-            ("P7D", Some(Period::Days(7))),
-            ("P2W", Some(Period::Days(14))),
-            ("P1Y6M", Some(Period::Months(18))),
-            ("P1DT1H", None),
-            ("P", None),
-            ("PT", None),
-            ("P0D", None),
-            ("P-1D", None),
-            ("PT99999999999999999999H", None),
-            ("P1M1D", None),
-            ("1D", None),
-            ("PT1.5H", None),
-        ] {
-            assert_eq!(Period::parse_iso(text), period, "{text}");
-        }
-        let step = Step::new(Period::Time(SECOND_US), Tz::UTC, None);
-        assert_eq!(step.starts(0, 20_000 * SECOND_US), None);
-        let origin = parse_instant("2024-01-31T06:00:00Z").unwrap().0;
-        let step = Step::new(Period::Months(1), Tz::UTC, Some(origin));
-        let from = parse_instant("2024-02-01T00:00:00Z").unwrap().0;
-        let to = parse_instant("2024-04-01T00:00:00Z").unwrap().0;
-        let shown: Vec<String> =
-            step.starts(from, to).unwrap().iter().map(|s| instant_text(*s, 0)).collect();
-        let expected = ["2024-01-31T06:00:00Z", "2024-02-29T06:00:00Z", "2024-03-31T06:00:00Z"];
-        assert_eq!(shown, expected);
-    }
-}
+mod tests;
