@@ -1,6 +1,7 @@
 //! Sessions over a dataset in memory.
 
 mod catalog;
+mod fuzz;
 mod queries;
 mod sessions;
 pub(crate) mod world;
