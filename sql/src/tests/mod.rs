@@ -2,5 +2,6 @@
 
 mod catalog;
 mod queries;
+mod rollups;
 mod sessions;
 pub(crate) mod world;
