@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use crate::catalog::PgTables;
 use crate::error::{SqlError, SqlResult};
 use crate::plan::SearchPath;
+use crate::rewrite::FactsCache;
 use crate::session::{Session, SessionOptions};
 use crate::state;
 
@@ -74,6 +75,7 @@ pub struct SqlEngine {
     handle: tokio::runtime::Handle,
     template: Arc<SessionState>,
     pg: PgTables,
+    facts: FactsCache,
     next_pid: AtomicI32,
 }
 
@@ -103,6 +105,7 @@ impl SqlEngine {
             threads: Mutex::new(Some(threads)),
             template: Arc::new(template),
             pg,
+            facts: FactsCache::default(),
             config,
             next_pid: AtomicI32::new(1),
         }))
@@ -146,6 +149,11 @@ impl SqlEngine {
         state.register_catalog_list(catalog);
         state.config_mut().set_extension(Arc::new(SearchPath(search_path.to_vec())));
         state
+    }
+
+    /// What is known of the declared aggregate calls.
+    pub(crate) fn facts(&self) -> &FactsCache {
+        &self.facts
     }
 
     /// Runs a piece of work on the query threads.

@@ -11,7 +11,7 @@ use otus_engine::expr::AggregateFunction;
 use otus_engine::state::StateAccumulator;
 use parking_lot::Mutex;
 
-use super::udaf::into;
+use super::udaf::{Mode, into, state_column};
 use crate::error::SqlError;
 
 fn failed(e: otus_engine::Error) -> datafusion::error::DataFusionError {
@@ -22,21 +22,21 @@ fn failed(e: otus_engine::Error) -> datafusion::error::DataFusionError {
 pub(super) struct Groups {
     inner: Box<dyn StateAccumulator>,
     used: usize,
-    merges: bool,
+    mode: Mode,
     function: AggregateFunction,
     types: Vec<DataType>,
 }
 
 impl Groups {
-    /// Drives `inner` with the first `used` arguments; `merges` = the arguments are states.
+    /// Drives `inner` with the first `used` arguments; `mode` says what the arguments and the result are.
     pub(super) fn new(
         inner: Box<dyn StateAccumulator>,
         used: usize,
-        merges: bool,
+        mode: Mode,
         function: AggregateFunction,
         types: Vec<DataType>,
     ) -> Self {
-        Self { inner, used, merges, function, types }
+        Self { inner, used, mode, function, types }
     }
 }
 
@@ -55,7 +55,7 @@ impl GroupsAccumulator for Groups {
         total: usize,
     ) -> DfResult<()> {
         let values = values.get(..self.used.min(values.len())).unwrap_or(values);
-        if self.merges {
+        if self.mode == Mode::Merge {
             self.inner.merge(values, groups, filter, total).map_err(failed)
         } else {
             self.inner.update(values, groups, filter, total).map_err(failed)
@@ -63,7 +63,10 @@ impl GroupsAccumulator for Groups {
     }
 
     fn evaluate(&mut self, emit_to: EmitTo) -> DfResult<ArrayRef> {
-        self.inner.finish(emit_to).map_err(failed)
+        match self.mode {
+            Mode::State => state_column(self.inner.state(emit_to).map_err(failed)?),
+            _ => self.inner.finish(emit_to).map_err(failed),
+        }
     }
 
     fn state(&mut self, emit_to: EmitTo) -> DfResult<Vec<ArrayRef>> {
@@ -81,7 +84,7 @@ impl GroupsAccumulator for Groups {
     ) -> DfResult<Vec<ArrayRef>> {
         let rows = values.first().map_or(0, |v| v.len());
         let inner = self.function.accumulator(&self.types).map_err(failed)?;
-        let mut each = Self::new(inner, self.used, self.merges, self.function, self.types.clone());
+        let mut each = Self::new(inner, self.used, self.mode, self.function, self.types.clone());
         let groups: Vec<usize> = (0..rows).collect();
         each.update_batch(values, &groups, filter, rows)?;
         each.state(EmitTo::All)
@@ -98,7 +101,7 @@ pub(super) struct Single {
     /// Never contended: the lock only makes the state shareable, which the planner asks for.
     inner: Mutex<Box<dyn StateAccumulator>>,
     used: usize,
-    merges: bool,
+    mode: Mode,
     zeros: Vec<usize>,
     /// Empty arguments, by which the one group comes to be.
     nothing: Vec<ArrayRef>,
@@ -110,12 +113,12 @@ impl Single {
     pub(super) fn new(
         inner: Box<dyn StateAccumulator>,
         used: usize,
-        merges: bool,
+        mode: Mode,
         types: &[DataType],
     ) -> Self {
         let nothing = types.iter().take(used).map(arrow::array::new_empty_array).collect();
         let inner = Mutex::new(inner);
-        Self { inner, used, merges, zeros: Vec::new(), nothing, touched: false }
+        Self { inner, used, mode, zeros: Vec::new(), nothing, touched: false }
     }
 
     fn add(&mut self, values: &[ArrayRef], merge: bool) -> DfResult<()> {
@@ -138,14 +141,14 @@ impl Single {
             return Ok(());
         }
         let nothing = self.nothing.clone();
-        self.add(&nothing, self.merges)
+        self.add(&nothing, self.mode == Mode::Merge)
     }
 }
 
 impl Accumulator for Single {
     fn update_batch(&mut self, values: &[ArrayRef]) -> DfResult<()> {
         let values = values.get(..self.used.min(values.len())).unwrap_or(values);
-        self.add(values, self.merges)
+        self.add(values, self.mode == Mode::Merge)
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> DfResult<()> {
@@ -154,7 +157,11 @@ impl Accumulator for Single {
 
     fn evaluate(&mut self) -> DfResult<ScalarValue> {
         self.touch()?;
-        let array = self.inner.get_mut().finish(EmitTo::All).map_err(failed)?;
+        let inner = self.inner.get_mut();
+        let array = match self.mode {
+            Mode::State => state_column(inner.state(EmitTo::All).map_err(failed)?)?,
+            _ => inner.finish(EmitTo::All).map_err(failed)?,
+        };
         ScalarValue::try_from_array(&array, 0)
     }
 

@@ -1,5 +1,6 @@
 //! Aggregate functions of SQL as thin adapters over the states of `engine`, so that raw rows and rollups
-//! give the same answer. Each has a twin `otus_merge_<name>` over state columns, used by rollup views.
+//! give the same answer. Each has a twin `otus_merge_<name>` over state columns, used by
+//! rollup views, and one `otus_state_<name>` that gives the state of raw rows.
 
 mod adapter;
 mod average;
@@ -20,6 +21,8 @@ use udaf::{Kind, StateUdaf};
 
 /// Prefix of the merging twins.
 pub(crate) const MERGE_PREFIX: &str = "otus_merge_";
+/// Prefix of the twins that give their state.
+pub(crate) const STATE_PREFIX: &str = "otus_state_";
 
 /// Puts the functions of Otus in the place of DataFusion's.
 pub(crate) fn register(state: &mut SessionState) -> DfResult<()> {
@@ -33,6 +36,9 @@ pub(crate) fn register(state: &mut SessionState) -> DfResult<()> {
     for kind in Kind::ALL {
         list.push(AggregateUDF::from(StateUdaf::merging(kind)));
     }
+    for kind in Kind::STATED {
+        list.push(AggregateUDF::from(StateUdaf::stating(kind)));
+    }
     for udaf in list {
         state.register_udaf(Arc::new(udaf))?;
     }
@@ -42,4 +48,15 @@ pub(crate) fn register(state: &mut SessionState) -> DfResult<()> {
 /// The function that merges the states of `function`.
 pub(crate) fn merging(function: AggregateFunction) -> AggregateUDF {
     AggregateUDF::from(StateUdaf::merging(Kind::of(function)))
+}
+
+/// The function from raw values to the state of `function`; none where the value itself is the state.
+pub(crate) fn stating(function: AggregateFunction) -> Option<AggregateUDF> {
+    let kind = Kind::of(function);
+    Kind::STATED.contains(&kind).then(|| AggregateUDF::from(StateUdaf::stating(kind)))
+}
+
+/// `sum`.
+pub(crate) fn sum() -> AggregateUDF {
+    AggregateUDF::from(sum::Sum::default())
 }

@@ -20,7 +20,7 @@ use datafusion::logical_expr::{
 use otus_engine::expr::AggregateFunction;
 
 use super::adapter::Groups;
-use super::udaf::{into, no_such_function};
+use super::udaf::{Mode, into, no_such_function};
 use crate::error::{SqlError, sqlstate};
 
 const DIGITS: u8 = 38;
@@ -118,7 +118,7 @@ impl AggregateUDFImpl for Sum {
         let types = vec![data_type];
         let inner =
             AggregateFunction::Sum.accumulator(&types).map_err(|e| into(SqlError::from(e)))?;
-        Ok(Box::new(Groups::new(inner, 1, false, AggregateFunction::Sum, types)))
+        Ok(Box::new(Groups::new(inner, 1, Mode::Finish, AggregateFunction::Sum, types)))
     }
 
     fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> DfResult<Box<dyn Accumulator>> {

@@ -1,6 +1,7 @@
 //! One adapter for all functions whose semantics live in the engine's states.
 
-use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
+use arrow::array::{ArrayRef, StructArray};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
 use datafusion::common::ScalarValue;
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
@@ -13,8 +14,8 @@ use otus_engine::expr::AggregateFunction;
 use otus_engine::state::StateAccumulator;
 use std::sync::Arc;
 
-use super::MERGE_PREFIX;
 use super::adapter::{Groups, Single};
+use super::{MERGE_PREFIX, STATE_PREFIX};
 use crate::error::{SqlError, sqlstate};
 
 /// The functions, without parameters: those come with the arguments.
@@ -49,6 +50,9 @@ impl Kind {
         Self::ApproxDistinct,
         Self::ApproxQuantile,
     ];
+
+    /// Those whose state is not simply their value over raw rows.
+    pub(crate) const STATED: [Self; 8] = Self::SQL;
 
     /// Those that SQL on raw rows takes from here; the others are DataFusion's own or have their own file.
     pub(crate) const SQL: [Self; 8] = [
@@ -119,11 +123,22 @@ impl Kind {
     }
 }
 
+/// What an aggregate function takes and gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Mode {
+    /// Raw values in, finished values out.
+    Finish,
+    /// States in, finished values out.
+    Merge,
+    /// Raw values in, states out.
+    State,
+}
+
 /// An aggregate function of SQL over raw values, or over states of the same function.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct StateUdaf {
     kind: Kind,
-    merges: bool,
+    mode: Mode,
     name: String,
     aliases: Vec<String>,
     signature: Signature,
@@ -134,7 +149,7 @@ impl StateUdaf {
     pub(crate) fn raw(kind: Kind) -> Self {
         Self {
             kind,
-            merges: false,
+            mode: Mode::Finish,
             name: kind.name().to_string(),
             aliases: kind.aliases().iter().map(|a| (*a).to_string()).collect(),
             signature: Signature::user_defined(Volatility::Immutable),
@@ -144,15 +159,21 @@ impl StateUdaf {
     /// The function over states.
     pub(crate) fn merging(kind: Kind) -> Self {
         let name = format!("{MERGE_PREFIX}{}", kind.name());
-        Self { merges: true, name, aliases: Vec::new(), ..Self::raw(kind) }
+        Self { mode: Mode::Merge, name, aliases: Vec::new(), ..Self::raw(kind) }
+    }
+
+    /// The function from raw values to its state: one column as it is, more as a struct.
+    pub(crate) fn stating(kind: Kind) -> Self {
+        let name = format!("{STATE_PREFIX}{}", kind.name());
+        Self { mode: Mode::State, name, aliases: Vec::new(), ..Self::raw(kind) }
     }
 
     /// Types of the arguments that the states stem from, as far as the function's types depend on them.
     fn values(&self, types: &[DataType]) -> Vec<DataType> {
-        match (self.merges, self.kind) {
-            (true, Kind::VarPop | Kind::VarSamp | Kind::StddevPop | Kind::StddevSamp)
-            | (true, Kind::ApproxQuantile) => vec![DataType::Float64],
-            (true, Kind::ApproxDistinct) => vec![DataType::Utf8View],
+        match (self.mode, self.kind) {
+            (Mode::Merge, Kind::VarPop | Kind::VarSamp | Kind::StddevPop | Kind::StddevSamp)
+            | (Mode::Merge, Kind::ApproxQuantile) => vec![DataType::Float64],
+            (Mode::Merge, Kind::ApproxDistinct) => vec![DataType::Utf8View],
             _ => types.to_vec(),
         }
     }
@@ -163,6 +184,16 @@ impl StateUdaf {
             .output_type(&self.values(types))
             .map_err(SqlError::from)
             .map_err(into)
+    }
+
+    /// Type of the state as one column.
+    fn state_type(&self, types: &[DataType]) -> DfResult<DataType> {
+        let fields = self.kind.function(0.5).state_fields("", &self.values(types));
+        let fields = fields.map_err(|e| into(SqlError::from(e)))?;
+        Ok(match fields.as_slice() {
+            [one] => one.data_type().clone(),
+            _ => DataType::Struct(state_struct(fields.iter().map(Field::data_type))),
+        })
     }
 
     fn start(&self, args: &AccumulatorArgs) -> DfResult<(Box<dyn StateAccumulator>, usize)> {
@@ -182,6 +213,22 @@ impl StateUdaf {
             function.accumulator(&self.values(&types)).map_err(|e| into(SqlError::from(e)))?;
         Ok((accumulator, used))
     }
+}
+
+/// The fields of a state of several columns: `s0`, `s1` ….
+fn state_struct<'a>(types: impl Iterator<Item = &'a DataType>) -> Fields {
+    types.enumerate().map(|(i, t)| Field::new(format!("s{i}"), t.clone(), true)).collect()
+}
+
+/// State columns as one column.
+pub(super) fn state_column(mut columns: Vec<ArrayRef>) -> DfResult<ArrayRef> {
+    if columns.len() == 1
+        && let Some(only) = columns.pop()
+    {
+        return Ok(only);
+    }
+    let fields = state_struct(columns.iter().map(|c| c.data_type()));
+    Ok(Arc::new(StructArray::try_new(fields, columns, None)?))
 }
 
 /// The constant second argument of a quantile.
@@ -229,16 +276,16 @@ impl AggregateUDFImpl for StateUdaf {
 
     fn coerce_types(&self, types: &[DataType]) -> DfResult<Vec<DataType>> {
         let wrong = || no_such_function(&self.name, types);
-        let wanted = match (self.merges, self.kind) {
-            (true, Kind::ApproxQuantile) => 2,
-            (true, kind) => kind.states(),
-            (false, Kind::First | Kind::Last | Kind::ApproxQuantile) => 2,
-            (false, _) => 1,
+        let wanted = match (self.mode, self.kind) {
+            (Mode::Merge, Kind::ApproxQuantile) => 2,
+            (Mode::Merge, kind) => kind.states(),
+            (_, Kind::First | Kind::Last | Kind::ApproxQuantile) => 2,
+            _ => 1,
         };
         if types.len() != wanted {
             return Err(wrong());
         }
-        if self.merges {
+        if self.mode == Mode::Merge {
             return Ok(types.to_vec());
         }
         let mut coerced = types.to_vec();
@@ -267,7 +314,10 @@ impl AggregateUDFImpl for StateUdaf {
     }
 
     fn return_type(&self, types: &[DataType]) -> DfResult<DataType> {
-        self.output(types)
+        match self.mode {
+            Mode::State => self.state_type(types),
+            _ => self.output(types),
+        }
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> DfResult<Vec<FieldRef>> {
@@ -283,7 +333,7 @@ impl AggregateUDFImpl for StateUdaf {
     fn accumulator(&self, args: AccumulatorArgs) -> DfResult<Box<dyn Accumulator>> {
         let (accumulator, used) = self.start(&args)?;
         let types: Vec<_> = args.expr_fields.iter().map(|f| f.data_type().clone()).collect();
-        Ok(Box::new(Single::new(accumulator, used, self.merges, &types)))
+        Ok(Box::new(Single::new(accumulator, used, self.mode, &types)))
     }
 
     fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
@@ -302,17 +352,18 @@ impl AggregateUDFImpl for StateUdaf {
             }
             kind => (kind.function(0.5), self.values(&types)),
         };
-        Ok(Box::new(Groups::new(accumulator, used, self.merges, function, values)))
+        Ok(Box::new(Groups::new(accumulator, used, self.mode, function, values)))
     }
 
     fn default_value(&self, data_type: &DataType) -> DfResult<ScalarValue> {
         match self.kind {
+            _ if self.mode == Mode::State => ScalarValue::try_from(data_type),
             Kind::Count | Kind::ApproxDistinct => Ok(ScalarValue::Int64(Some(0))),
             _ => ScalarValue::try_from(data_type),
         }
     }
 
     fn is_nullable(&self) -> bool {
-        !matches!(self.kind, Kind::Count | Kind::ApproxDistinct)
+        self.mode == Mode::State || !matches!(self.kind, Kind::Count | Kind::ApproxDistinct)
     }
 }

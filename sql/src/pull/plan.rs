@@ -12,8 +12,8 @@ use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, ScalarFunctionArgs,
-    ScalarUDF, ScalarUDFImpl, Signature, SortExpr, Volatility, cast, lit,
+    ColumnarValue, Expr, LogicalPlan, LogicalPlanBuilder, ScalarFunctionArgs, ScalarUDF,
+    ScalarUDFImpl, Signature, SortExpr, Volatility, cast, lit,
 };
 use datafusion::scalar::ScalarValue;
 use otus_engine::catalog::BUCKET_COLUMN;
@@ -29,6 +29,7 @@ use crate::aggregate;
 use crate::compile::finish_expr;
 use crate::error::{SqlError, SqlResult};
 use crate::provider::{RawTable, StatesTable};
+use crate::rewrite::over_raw;
 
 /// What a plan is built over.
 pub(super) struct Ground<'a> {
@@ -209,7 +210,7 @@ impl Calls {
         known
             .map(|(index, call)| {
                 let expr = match source {
-                    Source::Raw => over_raw(ground, call)?,
+                    Source::Raw => over_raw(ground.state, ground.table, call)?,
                     Source::Rollup(part) => over_states(ground, part, index, call)?,
                 };
                 Ok(expr.alias(format!("__call{index}")))
@@ -221,29 +222,6 @@ impl Calls {
 fn output_type(call: &AggregateCall) -> SqlResult<DataType> {
     let types: Vec<_> = call.args.iter().map(|arg| arg.data_type().clone()).collect();
     call.function.output_type(&types).map_err(SqlError::from)
-}
-
-fn over_raw(ground: &Ground<'_>, call: &AggregateCall) -> SqlResult<Expr> {
-    let name = call.function.sql_name();
-    let Some(function) = ground.state.aggregate_functions().get(name) else {
-        return Err(SqlError::internal(format!("aggregate function {name}() is not registered")));
-    };
-    let schema = ground.table.schema.as_ref();
-    let mut args = call
-        .args_sql
-        .iter()
-        .map(|sql| finish_expr(ground.state, sql, schema))
-        .collect::<SqlResult<Vec<_>>>()?;
-    match call.function {
-        AggregateFunction::CountAll => args.push(lit(1_i64)),
-        AggregateFunction::ApproxQuantile { p } => args.push(lit(p)),
-        _ => {}
-    }
-    let expr = function.call(args);
-    match &call.filter_sql {
-        Some(sql) => Ok(expr.filter(finish_expr(ground.state, sql, schema)?).build()?),
-        None => Ok(expr),
-    }
 }
 
 fn over_states(
@@ -308,7 +286,7 @@ pub(super) fn over_nothing(
 /// The index of the bucket that holds a time: buckets are given by their starts, so the zone's calendar is
 /// asked once per query, not once per row.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct BucketIndex {
+pub(crate) struct BucketIndex {
     starts: Arc<[i64]>,
     signature: Signature,
 }
@@ -317,6 +295,11 @@ impl BucketIndex {
     fn new(starts: &[i64]) -> Self {
         let signature = Signature::any(1, Volatility::Immutable);
         Self { starts: Arc::from(starts), signature }
+    }
+
+    /// Starts of the buckets, microseconds.
+    pub(crate) fn starts(&self) -> Arc<[i64]> {
+        Arc::clone(&self.starts)
     }
 
     fn index(&self, at: i64, known: usize) -> usize {

@@ -24,6 +24,7 @@ use parking_lot::Mutex;
 use crate::engine::SqlEngine;
 use crate::error::{SqlError, SqlResult, sqlstate};
 use crate::outcome::{Outcome, Report, TransactionStatus};
+use crate::rewrite::Mode;
 use crate::statement::{self, Action, Statement};
 use cursor::Cursor;
 pub use guard::CancelHandle;
@@ -79,6 +80,7 @@ struct Frame {
     snapshot: Arc<Snapshot>,
     state: Arc<SessionState>,
     guard: Guard,
+    rollups: Mode,
 }
 
 impl Session {
@@ -255,7 +257,11 @@ impl Session {
         };
         crate::function::register_session(&mut state, &Arc::new(facts))?;
         let guard = Guard::new(self.cancel.arm(), inner.settings.statement_timeout());
-        Ok(Frame { engine: Arc::clone(&self.engine), snapshot, state: Arc::new(state), guard })
+        // The moment that now() means.
+        state.mark_start_execution();
+        let rollups = Mode::named(&inner.settings.value("otus.rollups"));
+        let engine = Arc::clone(&self.engine);
+        Ok(Frame { engine, snapshot, state: Arc::new(state), guard, rollups })
     }
 }
 

@@ -10,7 +10,7 @@ use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::error::Result as DfResult;
 use datafusion::execution::RecordBatchStream;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::{SendableRecordBatchStream, execute_stream};
+use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
 use datafusion::scalar::ScalarValue;
 use futures::{Stream, StreamExt};
 use otus_engine::snapshot::Snapshot;
@@ -22,6 +22,7 @@ use super::{Frame, Session};
 use crate::error::{SqlError, SqlResult};
 use crate::outcome::{Outcome, RowTag};
 use crate::plan;
+use crate::rewrite::{self, Report};
 use crate::statement::{Explain, OutputNames, Plannable};
 
 /// Batches between the query threads and the reader.
@@ -34,7 +35,8 @@ impl Session {
         params: Vec<ScalarValue>,
     ) -> SqlResult<Outcome> {
         let frame = self.frame()?;
-        let (schema, stream) = frame.start(query.clone(), params).await?;
+        let Started { schema, stream, report } = frame.start(query.clone(), params).await?;
+        self.tell(&report);
         let stream = frame.guard.watch(stream);
         Ok(Outcome::Rows { schema, stream, tag: RowTag::Select, suspended: false })
     }
@@ -48,10 +50,9 @@ impl Session {
         let frame = self.frame()?;
         let (query, inner) = (query.clone(), frame.clone());
         let work = async move {
-            let plan = plan::explain(&inner.state, options, &query).await?;
+            let plan = plan::logical(&inner.state, &query).await?;
             let plan = plan::with_params(plan, params)?;
-            let (_, stream) = inner.open(plan, &OutputNames::default()).await?;
-            plan::explain_lines(stream).await
+            inner.explain(plan, options).await
         };
         let (schema, stream) = frame.on_threads(work).await?;
         let stream = frame.guard.watch(stream);
@@ -67,7 +68,7 @@ impl Session {
         let frame = pinned.0.clone();
         let inner = frame.clone();
         let work = async move { inner.open(plan, &OutputNames::default()).await };
-        let (schema, stream) = frame.on_threads(work).await?;
+        let Started { schema, stream, .. } = frame.on_threads(work).await?;
         Ok((schema, frame.guard.watch(stream)))
     }
 
@@ -85,8 +86,18 @@ impl Session {
         let crate::statement::Action::Query(query) = statement.action() else {
             return Err(SqlError::internal("a query was expected"));
         };
-        let (schema, stream) = pinned.0.start(query.clone(), params).await?;
+        let Started { schema, stream, .. } = pinned.0.start(query.clone(), params).await?;
         Ok((schema, pinned.0.guard.clone().watch(stream)))
+    }
+
+    /// Tells the client what a statement left out or took from elsewhere.
+    pub(super) fn tell(&self, report: &Report) {
+        let notice = |message: &String| crate::outcome::Report::Notice {
+            severity: "NOTICE",
+            sqlstate: "00000",
+            message: message.clone(),
+        };
+        self.inner.lock().reports.extend(report.notices.iter().map(notice));
     }
 
     /// Takes a snapshot for several plans of one request.
@@ -141,7 +152,7 @@ impl Frame {
         &self,
         query: Plannable,
         params: Vec<ScalarValue>,
-    ) -> SqlResult<(SchemaRef, SendableRecordBatchStream)> {
+    ) -> SqlResult<Started> {
         let inner = self.clone();
         self.on_threads(async move {
             let logical = plan::logical(&inner.state, &query).await?;
@@ -152,13 +163,8 @@ impl Frame {
     }
 
     /// Starts a plan; to be called on the query threads.
-    async fn open(
-        &self,
-        logical: LogicalPlan,
-        names: &OutputNames,
-    ) -> SqlResult<(SchemaRef, SendableRecordBatchStream)> {
-        plan::verify(&logical)?;
-        let physical = self.state.create_physical_plan(&logical).await.map_err(SqlError::from)?;
+    async fn open(&self, logical: LogicalPlan, names: &OutputNames) -> SqlResult<Started> {
+        let (_, physical, report) = self.prepared(logical).await?;
         let schema = shown_schema(&physical.schema(), names);
         let stop = Stop::default();
         let physical = stoppable(physical, &stop).map_err(SqlError::from)?;
@@ -181,8 +187,48 @@ impl Frame {
             _pin: Arc::clone(&self.snapshot),
             _stop: stop,
         };
-        Ok((schema, Box::pin(rows)))
+        Ok(Started { schema, stream: Box::pin(rows), report })
     }
+
+    /// The optimized and the physical plan, and what rollups do in it.
+    async fn prepared(
+        &self,
+        logical: LogicalPlan,
+    ) -> SqlResult<(LogicalPlan, Arc<dyn ExecutionPlan>, Report)> {
+        plan::verify(&logical)?;
+        let state = self.state.as_ref();
+        let options = state.config_options();
+        let analyzed = state.analyzer().execute_and_check(logical, options, |_, _| {})?;
+        let (rewritten, report) =
+            rewrite::apply(analyzed, state, self.rollups, self.engine.facts())?;
+        let optimized = state.optimizer().optimize(rewritten, state, |_, _| {})?;
+        let physical = state.query_planner().create_physical_plan(&optimized, state).await?;
+        Ok((optimized, physical, report))
+    }
+
+    /// The answer of EXPLAIN.
+    async fn explain(
+        &self,
+        logical: LogicalPlan,
+        options: Explain,
+    ) -> SqlResult<(SchemaRef, SendableRecordBatchStream)> {
+        let (optimized, physical, report) = self.prepared(logical).await?;
+        if options.analyze {
+            let mut stream = execute_stream(Arc::clone(&physical), self.state.task_ctx())
+                .map_err(SqlError::from)?;
+            while let Some(batch) = stream.next().await {
+                let _rows = batch.map_err(SqlError::from)?;
+            }
+        }
+        plan::explain_lines(&report, &optimized, physical.as_ref(), options)
+    }
+}
+
+/// A query that runs.
+pub(super) struct Started {
+    pub(super) schema: SchemaRef,
+    pub(super) stream: SendableRecordBatchStream,
+    pub(super) report: Report,
 }
 
 /// The planned columns under the names to show.

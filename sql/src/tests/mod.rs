@@ -3,5 +3,6 @@
 mod catalog;
 mod fuzz;
 mod queries;
+mod rollups;
 mod sessions;
 pub(crate) mod world;

@@ -1,0 +1,186 @@
+//! Rollups chosen by themselves: what is matched answers as raw rows do, and what is not is refused.
+
+use super::world::{World, rows_of};
+
+/// Whether two cells are the same answer: floats within 1e-9.
+fn same(a: &str, b: &str) -> bool {
+    a == b
+        || match (a.parse::<f64>(), b.parse::<f64>()) {
+            (Ok(x), Ok(y)) => (x - y).abs() <= 1e-9 * x.abs().max(y.abs()).max(1e-300),
+            _ => false,
+        }
+}
+
+async fn under(world: &World, mode: &str, sql: &str) -> Vec<Vec<String>> {
+    world.rows(&format!("SET otus.rollups = {mode}; {sql}")).await
+}
+
+fn assert_same(sql: &str, mut a: Vec<Vec<String>>, mut b: Vec<Vec<String>>) {
+    if !sql.contains("ORDER BY") {
+        a.sort();
+        b.sort();
+    }
+    assert_eq!(a.len(), b.len(), "{sql}\n{a:?}\n{b:?}");
+    for (x, y) in a.iter().zip(&b) {
+        assert!(
+            x.len() == y.len() && x.iter().zip(y).all(|(x, y)| same(x, y)),
+            "{sql}\n{x:?}\n{y:?}"
+        );
+    }
+}
+
+/// Answers by rollup as by raw rows, under both spellings; `parts` stand in the plan.
+async fn served(world: &World, sql: &str, parts: &[&str]) {
+    let by_rollup = under(world, "force", sql).await;
+    let plan = world.explain(sql).await;
+    assert!(plan.contains("rollup by_kind"), "{sql}\n{plan}");
+    for part in parts {
+        assert!(plan.contains(part), "{sql}: no {part:?} in\n{plan}");
+    }
+    let raw = under(world, "off", sql).await;
+    assert_same(sql, by_rollup, raw);
+}
+
+async fn refused(world: &World, sql: &str, reason: &str) {
+    let automatic = under(world, "auto", sql).await;
+    assert_same(sql, automatic, under(world, "off", sql).await);
+    world.rows("SET otus.rollups = force").await;
+    let e = world.error(sql).await;
+    assert_eq!(e.sqlstate, "0A000", "{sql}: {e:?}");
+    assert!(e.message.contains(reason), "{sql}: {}", e.message);
+}
+
+const SERVED: &[&str] = &[
+    "SELECT kind, count(*), sum(amount) FROM events GROUP BY kind",
+    "SELECT count(*) FROM events WHERE kind = 'kind number 1'",
+    "SELECT date_trunc('hour', ts) AS h, count(*), sum(user_id) FROM events GROUP BY 1 ORDER BY 1",
+    "SELECT date_trunc('day', ts), kind, min(amount), approx_distinct(user_id) FROM events GROUP BY 1, 2",
+    "SELECT kind, avg(user_id), stddev(score), var_pop(score) FROM events GROUP BY kind",
+    "SELECT kind, last(user_id, ts) FROM events GROUP BY kind",
+    "SELECT kind, count(*) FILTER (WHERE ok) FROM events GROUP BY kind",
+    "SELECT sum(amount) FILTER (WHERE kind = 'kind number 2'), count(*) FROM events WHERE ts >= '2026-03-01T02:00:00Z'",
+    "SELECT count(*) FROM events WHERE ts >= '2026-03-01T02:00:30Z' AND ts < '2026-03-01T10:11:12.5Z'",
+    "SELECT count(*) FROM events WHERE ts > '2026-03-01T02:00:30Z' AND ts <= '2026-03-01T10:11:00Z'",
+    "SELECT kind, count(*) FROM events WHERE ts BETWEEN '2026-03-01T01:00:00Z' AND '2026-03-01T09:00:00Z' GROUP BY 1",
+    "SELECT kind, sum(CASE WHEN kind = 'kind number 3' THEN amount ELSE 0 END) FROM events GROUP BY kind",
+    "SELECT sum(CASE WHEN kind LIKE '%1' THEN amount END), sum(CASE WHEN kind LIKE '%1' THEN 1 ELSE 0 END) FROM events WHERE kind IS NOT NULL",
+    "SELECT count(CASE WHEN kind LIKE '%1' THEN 1 END), count(kind), count(DISTINCT kind), min(kind), max(kind) FROM events",
+    "SELECT date_trunc('hour', ts), count(*) FROM events GROUP BY 1 HAVING count(*) > 100 ORDER BY 2 DESC, 1 LIMIT 3",
+    "SELECT kind, date_trunc('hour', ts), sum(amount) FROM events GROUP BY GROUPING SETS ((kind), (date_trunc('hour', ts)), ())",
+    "SELECT kind, grouping(kind), sum(amount) FROM events GROUP BY ROLLUP (kind)",
+    "SELECT upper(kind), count(*) FROM events GROUP BY 1",
+    "SELECT DISTINCT kind FROM events",
+    "SELECT date_bin(interval '15 minutes', ts), count(*) FROM events GROUP BY 1",
+    "SELECT extract(hour from ts), count(*) FROM events GROUP BY 1",
+    "SELECT floor(extract(epoch from ts) / 300) * 300, count(*) FROM events GROUP BY 1",
+    "SELECT to_timestamp(floor(extract(epoch from ts) / 300) * 300), count(*) FROM events GROUP BY 1",
+    "SELECT count(*) FROM events WHERE date_trunc('day', ts) = '2026-03-01'",
+    "SELECT count(*) FROM events WHERE extract(epoch from ts) >= 1772330000 AND extract(epoch from ts) < 1772340000",
+    "SELECT count(*) FROM events WHERE ts::date = '2026-03-01'",
+    "SELECT count(*) FILTER (WHERE ts >= '2026-03-01T05:00:10Z'), count(*) FILTER (WHERE ts < '2026-03-01T05:00:10Z') FROM events WHERE ts < '2026-03-01T15:00:00Z'",
+    "SELECT count(*), sum(amount) FROM events WHERE kind = 'nobody'",
+    "SELECT kind, count(*), sum(amount) FROM events WHERE kind = 'nobody' GROUP BY kind",
+    "SELECT e.kind, e.n, t.n FROM (SELECT kind, count(*) AS n FROM events GROUP BY 1) e JOIN (SELECT kind, sum(amount) AS n FROM events GROUP BY 1) t USING (kind)",
+    "WITH x AS (SELECT ts AS at, kind AS k, amount * 1 AS one, amount FROM events WHERE kind <> 'kind number 4') SELECT k, sum(amount) FROM x WHERE at >= '2026-03-01T03:00:00Z' GROUP BY k",
+    "SELECT kind, n, rank() OVER (ORDER BY n DESC, kind) FROM (SELECT kind, count(*) AS n FROM events GROUP BY 1) s",
+    "SELECT 'a', count(*) FROM events WHERE kind = 'kind number 1' UNION ALL SELECT 'b', count(*) FROM events WHERE kind = 'kind number 2'",
+    "SELECT (SELECT count(*) FROM events WHERE kind = 'kind number 1') AS one",
+    "SELECT 'x', count(*) FROM events WHERE kind = 'nobody' GROUP BY 1",
+    "SELECT approx_distinct(kind), approx_distinct(user_id) FROM events",
+    "SELECT kind, sum(coalesce(amount, 0)) FROM events GROUP BY kind",
+    "SELECT kind, bool_or(kind = 'kind number 1') FROM events GROUP BY kind",
+    "SELECT sum(events_per) FROM (SELECT date_trunc('minute', ts), count(*) AS events_per FROM events GROUP BY 1) x",
+];
+
+#[tokio::test]
+async fn what_is_matched_answers_as_raw_rows_do() {
+    let world = World::filled().await;
+    for stage in ["level 0 and hot", "compacted"] {
+        if stage == "compacted" {
+            world.dataset.flush().await.unwrap();
+            world.dataset.maintain(true).await.unwrap();
+            world.append(77);
+        }
+        for sql in SERVED {
+            served(&world, sql, &[]).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_matched_is_refused() {
+    let world = World::filled().await;
+    for (sql, reason) in [
+        ("SELECT user_id, count(*) FROM events GROUP BY 1", "column \"user_id\" is no dimension"),
+        ("SELECT count(*) FROM events WHERE ok", "column \"ok\" is no dimension"),
+        ("SELECT count(DISTINCT user_id) FROM events", "exact over dimensions only"),
+        ("SELECT sum(score) FROM events WHERE kind = 'a'", "stores no state of sum(score)"),
+        ("SELECT max(ts), kind FROM events GROUP BY kind", "stores no state of max(ts)"),
+        ("SELECT count(*) FROM events WHERE _offset > 10", "column \"_offset\" is no dimension"),
+        ("SELECT date_trunc('second', ts), count(*) FROM events GROUP BY 1", "no granularity"),
+        ("SELECT ts, count(*) FROM events GROUP BY 1", "\"ts\" is used otherwise"),
+        ("SELECT count(*) FROM (SELECT * FROM events LIMIT 10) x", "LIMIT stands below"),
+        ("SELECT count(*) FROM events a JOIN events b USING (_offset)", "a join stands below"),
+        ("SELECT kind FROM events ORDER BY ts LIMIT 1", "not aggregated"),
+        (
+            "SELECT count(*) FROM events WHERE ts >= '2026-03-01T00:00:10Z' AND ts < '2026-03-01T00:00:20Z'",
+            "no whole bucket",
+        ),
+        ("SELECT array_agg(kind ORDER BY ts) FROM events WHERE kind = 'nobody'", "clause"),
+        ("SELECT median(user_id) FROM events", "stores no state"),
+    ] {
+        refused(&world, sql, reason).await;
+    }
+}
+
+#[tokio::test]
+async fn a_zone_is_served_by_granularities_that_its_offsets_are_multiples_of() {
+    let world = World::filled().await;
+    let day = "SELECT date_trunc('day', ts), count(*) FROM events GROUP BY 1 ORDER BY 1";
+    world.rows("SET timezone = 'Asia/Kolkata'").await;
+    served(&world, day, &[]).await;
+    world.rows("SET timezone = 'Europe/Berlin'").await;
+    served(&world, day, &[]).await;
+    served(&world, "SELECT extract(hour from ts), count(*) FROM events GROUP BY 1", &[]).await;
+    served(&world, "SELECT count(*) FROM events WHERE ts::date = '2026-03-01'", &[]).await;
+    served(&world, "SELECT count(*) FROM events WHERE date_trunc('day', ts) >= '2026-03-01'", &[])
+        .await;
+}
+
+#[tokio::test]
+async fn sources_follow_the_range() {
+    let world = World::filled().await;
+    world.dataset.flush().await.unwrap();
+    world.dataset.maintain(true).await.unwrap();
+    world.append(500);
+    let sql = "SELECT sum(amount) FROM events WHERE ts >= '2026-03-01T00:30:10Z' AND ts < '2026-03-02T12:00:00Z'";
+    world.rows("SET otus.rollups = force").await;
+    let plan = world.explain(sql).await;
+    assert!(plan.contains("hour states, 2026-03-01T01:00:00Z to 2026-03-02T12:00:00Z"), "{plan}");
+    assert!(
+        plan.contains("raw rows of cut buckets, 2026-03-01T00:30:10Z to 2026-03-01T01:00:00Z"),
+        "{plan}"
+    );
+    assert!(plan.contains("raw rows of the open hot chunk"), "{plan}");
+    served(&world, sql, &[]).await;
+}
+
+#[tokio::test]
+async fn off_uses_none_and_names_and_types_stay() {
+    let world = World::filled().await;
+    let sql = "SELECT kind, count(*) AS n, avg(user_id), sum(amount) FROM events e GROUP BY kind";
+    let plan = world.explain(sql).await;
+    assert!(plan.contains("events: rollup by_kind"), "{plan}");
+    world.rows("SET otus.rollups = off").await;
+    let plan = world.explain(sql).await;
+    assert!(plan.contains("raw rows (otus.rollups is off)"), "{plan}");
+    let of = async |mode: &str| {
+        rows_of(&world.session, &format!("SET otus.rollups = {mode}")).await.unwrap();
+        let statement = world.session.parse(sql).unwrap().remove(0);
+        match world.session.execute(&statement, vec![]).await.unwrap() {
+            crate::Outcome::Rows { schema, .. } => schema,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(of("off").await, of("force").await);
+}
