@@ -15,6 +15,7 @@ mod compile;
 mod engine;
 pub mod error;
 mod function;
+mod grouping;
 pub mod outcome;
 mod plan;
 mod provider;

@@ -10,6 +10,7 @@ use datafusion::execution::SessionState;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::planner::TypePlanner;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::sqlparser::ast;
 use datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
@@ -64,7 +65,13 @@ fn build(
     let catalog = Arc::new(datafusion::catalog::MemoryCatalogProvider::new());
     let _previous = context.register_catalog(database, catalog);
     setup_pg_catalog(&context, database, EmptyContextProvider).map_err(|e| SqlError::from(*e))?;
-    let mut state = SessionStateBuilder::new_from_existing(context.state())
+    let state = context.state();
+    // First, as the rules after it look at properties.
+    let mut rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> =
+        vec![Arc::new(crate::grouping::GroupingSets)];
+    rules.extend(state.physical_optimizers().iter().cloned());
+    let mut state = SessionStateBuilder::new_from_existing(state)
+        .with_physical_optimizer_rules(rules)
         .with_type_planner(Arc::new(Types::default()))
         .with_table_factories(std::collections::HashMap::default())
         .with_analyzer_rule(Arc::new(crate::zone::SessionZone))

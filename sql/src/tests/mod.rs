@@ -2,6 +2,7 @@
 
 mod catalog;
 mod fuzz;
+mod grouping;
 mod queries;
 mod rollups;
 mod sessions;
