@@ -125,6 +125,8 @@ impl Build<'_> {
         if design.fresh || (plans.is_empty() && raw.is_empty()) {
             let provider = Arc::new(states(self.rollup.def.finest()).fresh());
             plans.push(self.from_states(provider, &design.aligned)?);
+            #[cfg(test)]
+            super::fault::doubled(&mut plans);
         }
         if !raw.is_empty() {
             plans.push(self.from_raw(united(raw)?)?);

@@ -14,6 +14,8 @@ mod calls;
 mod chain;
 mod design;
 mod facts;
+#[cfg(test)]
+mod fault;
 mod needs;
 mod offsets;
 mod range;
@@ -38,6 +40,8 @@ use chain::{chain, raw_table, resolve, tables_below};
 use design::{Design, Question, RawFacts, cut_notice};
 pub(crate) use facts::{FactsCache, over_raw};
 use facts::{Simplifier, TableFacts};
+#[cfg(test)]
+pub(crate) use fault::Fault;
 use needs::{Examiner, Needs};
 use range::Split;
 use report::Refusal;
@@ -73,6 +77,8 @@ pub(crate) fn apply(
     mode: Mode,
     facts: &FactsCache,
 ) -> SqlResult<(LogicalPlan, Report)> {
+    #[cfg(test)]
+    let _armed = fault::arm(state);
     let mut work = Work { state, mode, facts, report: Report::default(), seen: HashSet::new() };
     let done = plan.transform_down_with_subqueries(|node| work.visit(node))?;
     let report = work.report;
@@ -105,6 +111,16 @@ enum Fate {
 
 impl Work<'_> {
     fn visit(&mut self, node: LogicalPlan) -> DfResult<Transformed<LogicalPlan>> {
+        #[cfg(test)]
+        let node = match node {
+            LogicalPlan::Filter(filter)
+                if fault::has(Fault::HavingDropped)
+                    && matches!(filter.input.as_ref(), LogicalPlan::Aggregate(_)) =>
+            {
+                filter.input.as_ref().clone()
+            }
+            node => node,
+        };
         let aggregate = match &node {
             LogicalPlan::Aggregate(aggregate) => Some(aggregate.clone()),
             LogicalPlan::Distinct(Distinct::All(input)) => distinct(input)?,
@@ -396,6 +412,8 @@ impl<'a> Case<'a> {
                 _ => return Err(Refusal::new("an aggregate of a kind that is not matched")),
             }
         }
+        #[cfg(test)]
+        fault::needs(&mut matcher.needs);
         let question = Question {
             snapshot: self.snapshot(),
             table,
@@ -415,15 +433,25 @@ impl<'a> Case<'a> {
         values: Vec<Expr>,
         design: &Design,
     ) -> DfResult<LogicalPlan> {
+        #[cfg(test)]
+        let (design, rest, atoms) = fault::sources(
+            design,
+            &self.split.rest,
+            &matcher.atoms,
+            self.raw.table(),
+            matcher.rollup,
+        );
+        #[cfg(not(test))]
+        let (rest, atoms) = (&self.split.rest, &matcher.atoms);
         let build = Build {
             snapshot: self.snapshot(),
             table: self.raw.table(),
             rollup: matcher.rollup,
             facts: &self.facts,
-            design,
+            design: &design,
             conditions: &self.conditions,
-            rest: &self.split.rest,
-            atoms: &matcher.atoms,
+            rest: &rest,
+            atoms: &atoms,
             states: &matcher.states,
         };
         let rows = build.rows()?;
@@ -434,7 +462,10 @@ impl<'a> Case<'a> {
             .enumerate()
             .map(|(i, (key, _))| (key.clone(), calls::column(calls::atom_name(i))))
             .collect();
-        build::finished(rows, aggregate, &keys, matcher.named_calls(), values)
+        let calls = matcher.named_calls();
+        #[cfg(test)]
+        let (calls, values) = fault::merges(calls, values)?;
+        build::finished(rows, aggregate, &keys, calls, values)
     }
 }
 

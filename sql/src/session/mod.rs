@@ -259,6 +259,10 @@ impl Session {
         let guard = Guard::new(self.cancel.arm(), inner.settings.statement_timeout());
         // The moment that now() means.
         state.mark_start_execution();
+        #[cfg(test)]
+        state.config_mut().set_extension(Arc::new(crate::rewrite::Fault::named(
+            &inner.settings.value("fuzz.fault"),
+        )));
         let rollups = Mode::named(&inner.settings.value("otus.rollups"));
         let engine = Arc::clone(&self.engine);
         Ok(Frame { engine, snapshot, state: Arc::new(state), guard, rollups })

@@ -14,8 +14,17 @@ use super::chance::Chance;
 use super::table::{Arrival, Column, Kind, Table};
 
 /// Texts of a dimension.
-pub(super) const WORDS: [&str; 9] =
-    ["", "a", "A", "b", "grüne Eule", "O'Brien", "100%_x", "a long text, too long for a view", "zz"];
+pub(super) const WORDS: [&str; 9] = [
+    "",
+    "a",
+    "A",
+    "b",
+    "grüne Eule",
+    "O'Brien",
+    "100%_x",
+    "a long text, too long for a view",
+    "zz",
+];
 /// Integers of a dimension.
 pub(super) const BIGS: [i64; 7] = [0, 1, -1, 7, 1 << 62, -(1 << 62), i64::MAX];
 /// Ids.

@@ -13,6 +13,7 @@ mod run;
 mod table;
 mod world;
 
+use crate::rewrite::Fault;
 use run::{Tally, Verdict};
 use world::World;
 
@@ -61,7 +62,9 @@ async fn rollups_answer_as_raw_rows_do() {
         match run::compare((&world, "auto"), (&world, "off"), &query).await {
             Verdict::Same => {}
             Verdict::Failed(_) => tally.failed += 1,
-            Verdict::Different(_) => reports.push(run::report(&world, seed, query).await),
+            Verdict::Different(_) | Verdict::Broken(_) => {
+                reports.push(run::report(&world, seed, query).await)
+            }
         }
         if reports.len() == REPORTS_MAX {
             break;
@@ -75,6 +78,36 @@ async fn rollups_answer_as_raw_rows_do() {
         assert!(tally.rollup * 100 >= 60 * n, "too few by rollup: {tally:?}");
         assert!(tally.mixed * 100 >= 20 * n, "too few by rollup, edges and hot rows: {tally:?}");
     }
+}
+
+/// Each way to be wrong is noticed.
+#[tokio::test]
+async fn wrong_rewriting_is_noticed() {
+    let from = variable("OTUS_SEED").unwrap_or(SEED);
+    let mut left: Vec<Fault> = Fault::ALL.to_vec();
+    let mut found = Vec::new();
+    let mut last = None;
+    for seed in from..from + CASES {
+        let world = world_of(seed, last).await;
+        let query = grammar::query(&world.table, seed);
+        // Only what rollups answer can go wrong.
+        if run::explain(&world, &query).await.contains("events: rollup ") {
+            let mut missed = Vec::new();
+            for fault in left {
+                match run::is_noticed(&world, fault, &query).await {
+                    true => found.push((fault, seed - from + 1)),
+                    false => missed.push(fault),
+                }
+            }
+            left = missed;
+        }
+        if left.is_empty() {
+            break;
+        }
+        last = Some(world);
+    }
+    println!("noticed after so many cases: {found:?}");
+    assert!(left.is_empty(), "not noticed: {left:?}");
 }
 
 /// Rows in files, merged files and chunks are the rows that came.
@@ -97,7 +130,7 @@ async fn storage_answers_as_rows_in_memory() {
                 failed += 1;
                 println!("seed {seed}: {why}\n  {}", query.sql().0);
             }
-            Verdict::Different(what) => {
+            Verdict::Different(what) | Verdict::Broken(what) => {
                 let (sql, params) = query.sql();
                 let table = world.table.describe();
                 panic!("OTUS_SEED={seed}\n{table}{:?}\n{sql}\n{params:?}\n{what}", world.steps);

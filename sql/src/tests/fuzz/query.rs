@@ -289,7 +289,8 @@ impl Query {
     fn body(&self) -> Frag {
         let core = self.core.sql();
         let same_keys = || {
-            let each = (0..self.core.keys.len()).map(|i| format!("x.k{i} IS NOT DISTINCT FROM y.k{i}"));
+            let each =
+                (0..self.core.keys.len()).map(|i| format!("(x.k{i} IS NOT DISTINCT FROM y.k{i})"));
             let all: Vec<String> = each.collect();
             if all.is_empty() { "true".to_string() } else { all.join(" AND ") }
         };
@@ -331,7 +332,8 @@ impl Query {
                 by.push(format!("{} DESC", self.core.keys.len() + i + 1));
             }
             let exact = self.natures().into_iter().enumerate();
-            let exact = exact.filter(|(_, n)| *n == Nature::Exact).map(|(i, _)| (i + 1).to_string());
+            let exact =
+                exact.filter(|(_, n)| *n == Nature::Exact).map(|(i, _)| (i + 1).to_string());
             by.extend(exact);
             if !by.is_empty() {
                 out.push_str(&format!(" ORDER BY {}", by.join(", ")));

@@ -6,6 +6,7 @@ use futures::StreamExt;
 use super::compare::{Answer, difference};
 use super::query::Query;
 use super::world::World;
+use crate::rewrite::Fault;
 use crate::{Outcome, Session, SqlError};
 
 /// How a case ended.
@@ -17,6 +18,8 @@ pub(super) enum Verdict {
     Failed(String),
     /// Two answers; what differs.
     Different(String),
+    /// An answer and an error, or two errors.
+    Broken(String),
 }
 
 /// How many cases ended how.
@@ -99,10 +102,18 @@ pub(super) async fn compare(
         (Err(a), Err(b)) if a.sqlstate == b.sqlstate => {
             Verdict::Failed(format!("{}: {}", a.sqlstate, a.message))
         }
-        (Err(a), Err(b)) => Verdict::Different(format!("errors {a:?} and {b:?}")),
-        (Err(a), Ok(_)) => Verdict::Different(format!("with rollups: {a:?}")),
-        (Ok(_), Err(b)) => Verdict::Different(format!("without rollups: {b:?}")),
+        (Err(a), Err(b)) => Verdict::Broken(format!("errors {a:?} and {b:?}")),
+        (Err(a), Ok(_)) => Verdict::Broken(format!("with rollups: {a:?}")),
+        (Ok(_), Err(b)) => Verdict::Broken(format!("without rollups: {b:?}")),
     }
+}
+
+/// Whether the answer of a rewriting that is wrong in one way differs from that of raw rows.
+pub(super) async fn is_noticed(world: &World, fault: Fault, query: &Query) -> bool {
+    set(&world.session, "fuzz.fault", &format!("{fault:?}")).await;
+    let verdict = compare((world, "auto"), (world, "off"), query).await;
+    set(&world.session, "fuzz.fault", "none").await;
+    matches!(verdict, Verdict::Different(_))
 }
 
 /// The plan of a query as `EXPLAIN` shows it, with the parameters' values in the text.
@@ -128,7 +139,7 @@ async fn shrunk(world: &World, query: Query) -> Query {
     'again: for _ in 0..60 {
         for smaller in least.smaller() {
             let verdict = compare((world, "auto"), (world, "off"), &smaller).await;
-            if matches!(verdict, Verdict::Different(_)) {
+            if matches!(verdict, Verdict::Different(_) | Verdict::Broken(_)) {
                 least = smaller;
                 continue 'again;
             }
@@ -143,7 +154,7 @@ pub(super) async fn report(world: &World, seed: u64, query: Query) -> String {
     let (first, _) = query.sql();
     let query = shrunk(world, query).await;
     let what = match compare((world, "auto"), (world, "off"), &query).await {
-        Verdict::Different(what) => what,
+        Verdict::Different(what) | Verdict::Broken(what) => what,
         other => format!("gone when tried again: {other:?}"),
     };
     let (sql, params) = query.sql();

@@ -65,7 +65,8 @@ impl Grammar<'_> {
                 _ => (format!("count(CASE WHEN {{}} THEN 1{otherwise} END)"), nature),
             },
             Some((f @ ("sum" | "count" | "min" | "max" | "avg"), x)) => {
-                let zero = if f == "sum" && self.chance.percent(40) { " ELSE 0" } else { otherwise };
+                let zero =
+                    if f == "sum" && self.chance.percent(40) { " ELSE 0" } else { otherwise };
                 (format!("{f}(CASE WHEN {{}} THEN {x}{zero} END)"), nature)
             }
             _ => (format!("{sql} FILTER (WHERE {{}})"), nature),

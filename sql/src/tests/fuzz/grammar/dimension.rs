@@ -62,7 +62,8 @@ impl Grammar<'_> {
             5 => Frag::of("{} IS NOT NULL", &[c]),
             6 if column.kind != Kind::Bool => Frag::of("{} BETWEEN {} AND {}", &[c, a, b]),
             7 => Frag::of("{} <> {}", &[c, a]),
-            8 => Frag::of("{} IS DISTINCT FROM {}", &[c, a]),
+            // In brackets: the parser would take what follows as part of the right side.
+            8 => Frag::of("({} IS DISTINCT FROM {})", &[c, a]),
             _ => self.typical(column),
         }
     }
@@ -123,7 +124,9 @@ impl Grammar<'_> {
                 1 => format!("coalesce({c}, '-')"),
                 2 => format!("length({c})"),
                 3 => format!("{c} || '!'"),
-                4 => format!("CASE WHEN {c} = 'a' THEN 'first' WHEN {c} IS NULL THEN 'none' ELSE {c} END"),
+                4 => format!(
+                    "CASE WHEN {c} = 'a' THEN 'first' WHEN {c} IS NULL THEN 'none' ELSE {c} END"
+                ),
                 _ => format!("{c} IS NULL"),
             },
             Kind::Bool => match self.chance.below(3) {

@@ -148,7 +148,8 @@ impl Grammar<'_> {
                 core.keys.push(self.key(&column));
             }
             _ => {
-                let order = format!("ORDER BY {}, _partition, _offset LIMIT 40", self.table.time().sql);
+                let order =
+                    format!("ORDER BY {}, _partition, _offset LIMIT 40", self.table.time().sql);
                 core.source = Frag::new(format!("(SELECT * FROM events {order}) e"));
             }
         }

@@ -190,11 +190,13 @@ impl Grammar<'_> {
             }
             2 => {
                 let bound = seconds.div_euclid(width) * width;
-                let key = format!("floor(extract(epoch FROM {{}}) / {width}) * {width} {op} {bound}");
+                let key =
+                    format!("floor(extract(epoch FROM {{}}) / {width}) * {width} {op} {bound}");
                 Frag::of(&key, &[t])
             }
             3 if self.has_zone() => {
-                let key = format!("to_timestamp(floor(extract(epoch FROM {{}}) / {width}) * {width})");
+                let key =
+                    format!("to_timestamp(floor(extract(epoch FROM {{}}) / {width}) * {width})");
                 let bound = seconds.div_euclid(width) * width;
                 Frag::of(&format!("{key} {op} to_timestamp({bound})"), &[t])
             }
@@ -221,10 +223,10 @@ impl Grammar<'_> {
         let at = self.moment();
         let start = self.target.finest().floor_us(at);
         match self.chance.below(9) {
-            0 => Frag::of(&format!("date_trunc('{}', {{}}) = {{}}", self.unit()), &[
-                t,
-                self.instant(start),
-            ]),
+            0 => Frag::of(
+                &format!("date_trunc('{}', {{}}) = {{}}", self.unit()),
+                &[t, self.instant(start)],
+            ),
             1 => {
                 let other = self.target.finest().floor_us(self.moment());
                 let list = [t, self.instant(start), self.instant(other)];
@@ -234,10 +236,16 @@ impl Grammar<'_> {
             3 => Frag::of("extract(minute FROM {}) < 30", &[t]),
             4 => Frag::of("{} IS NOT NULL", &[t]),
             5 => Frag::of("{} = {}", &[t, self.instant(at)]),
-            6 => Frag::of("{}::date = {}", &[
-                t,
-                Frag::new(format!("DATE '{}'", utc(local_us(at, &self.zone)).format("%Y-%m-%d"))),
-            ]),
+            6 => Frag::of(
+                "{}::date = {}",
+                &[
+                    t,
+                    Frag::new(format!(
+                        "DATE '{}'",
+                        utc(local_us(at, &self.zone)).format("%Y-%m-%d")
+                    )),
+                ],
+            ),
             7 => Frag::of("{} <> {}", &[t, self.instant(at)]),
             _ => {
                 let (a, b) = (self.upper(at), self.moment());
