@@ -19,6 +19,7 @@ pub mod outcome;
 mod plan;
 mod provider;
 pub mod pull;
+mod queries;
 mod rewrite;
 mod session;
 mod state;

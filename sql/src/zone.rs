@@ -85,10 +85,15 @@ impl AnalyzerRule for SessionZone {
                     .merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &source)?);
             }
             let names = NamePreserver::new(&node);
-            node.map_expressions(|expr| {
+            let moved = |expr: Expr| -> DfResult<Transformed<Expr>> {
                 let name = names.save(&expr);
                 let changed = expr.transform_up(|e| rewrite(e, &schema, &zone))?;
                 Ok(changed.update_data(|e| name.restore(e)))
+            };
+            node.map_expressions(|expr| match expr {
+                // The set has no name of its own; its members have.
+                Expr::GroupingSet(_) => expr.map_children(moved),
+                expr => moved(expr),
             })?
             .map_data(LogicalPlan::recompute_schema)
         })?;
