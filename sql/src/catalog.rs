@@ -16,6 +16,7 @@ use otus_engine::snapshot::Snapshot;
 use otus_engine::time::Granularity;
 
 use crate::provider::{self, RawTable, SYSTEM_SCHEMA, SYSTEM_TABLES};
+use crate::queries::Queries;
 pub(crate) use pg::{PgTables, visible};
 
 /// Name of the schema that stands for the search path.
@@ -34,6 +35,7 @@ pub(crate) fn list(
     search_path: &[String],
     pg: PgTables,
     functions: Arc<SessionState>,
+    queries: Arc<Queries>,
 ) -> Arc<dyn CatalogProviderList> {
     let shared = Arc::new(Shared {
         snapshot,
@@ -41,6 +43,7 @@ pub(crate) fn list(
         path: search_path.to_vec(),
         pg,
         functions,
+        queries,
     });
     Arc::new(Databases(shared))
 }
@@ -53,6 +56,7 @@ struct Shared {
     pg: PgTables,
     /// State with which finishes of views are planned.
     functions: Arc<SessionState>,
+    queries: Arc<Queries>,
 }
 
 impl fmt::Debug for Shared {
@@ -133,7 +137,7 @@ impl SchemaProvider for Schema {
 impl Shared {
     fn table(&self, schema: &str, name: &str) -> DfResult<Option<Arc<dyn TableProvider>>> {
         match schema {
-            SYSTEM_SCHEMA => provider::system_table(&self.snapshot, name),
+            SYSTEM_SCHEMA => provider::system_table(&self.snapshot, name, || self.queries.list()),
             INFORMATION_SCHEMA => information::table(&self.snapshot, &self.database, name),
             _ => match find(&self.snapshot, schema, name) {
                 None => Ok(None),

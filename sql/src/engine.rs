@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use crate::catalog::PgTables;
 use crate::error::{SqlError, SqlResult};
 use crate::plan::SearchPath;
+use crate::queries::Queries;
 use crate::rewrite::FactsCache;
 use crate::session::{Session, SessionOptions};
 use crate::state;
@@ -76,6 +77,7 @@ pub struct SqlEngine {
     template: Arc<SessionState>,
     pg: PgTables,
     facts: FactsCache,
+    queries: Arc<Queries>,
     next_pid: AtomicI32,
 }
 
@@ -106,6 +108,7 @@ impl SqlEngine {
             template: Arc::new(template),
             pg,
             facts: FactsCache::default(),
+            queries: Arc::default(),
             config,
             next_pid: AtomicI32::new(1),
         }))
@@ -145,10 +148,16 @@ impl SqlEngine {
             search_path,
             self.pg.clone(),
             Arc::clone(&self.template),
+            Arc::clone(&self.queries),
         );
         state.register_catalog_list(catalog);
         state.config_mut().set_extension(Arc::new(SearchPath(search_path.to_vec())));
         state
+    }
+
+    /// The latest queries.
+    pub(crate) fn queries(&self) -> &Arc<Queries> {
+        &self.queries
     }
 
     /// What is known of the declared aggregate calls.

@@ -20,6 +20,7 @@ pub mod outcome;
 mod plan;
 mod provider;
 pub mod pull;
+mod queries;
 mod rewrite;
 mod session;
 mod state;

@@ -85,15 +85,15 @@ impl AnalyzerRule for SessionZone {
                     .merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &source)?);
             }
             let names = NamePreserver::new(&node);
-            let renamed = |expr: Expr| -> DfResult<Transformed<Expr>> {
+            let moved = |expr: Expr| -> DfResult<Transformed<Expr>> {
                 let name = names.save(&expr);
                 let changed = expr.transform_up(|e| rewrite(e, &schema, &zone))?;
                 Ok(changed.update_data(|e| name.restore(e)))
             };
             node.map_expressions(|expr| match expr {
-                // Each of its keys has a name that is used above.
-                sets @ Expr::GroupingSet(_) => sets.map_children(renamed),
-                other => renamed(other),
+                // The set has no name of its own; its members have.
+                Expr::GroupingSet(_) => expr.map_children(moved),
+                expr => moved(expr),
             })?
             .map_data(LogicalPlan::recompute_schema)
         })?;

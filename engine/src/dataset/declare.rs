@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::catalog::{RollupDef, RollupId, TableDef, TableId};
+use crate::catalog::{MeasureDef, RollupDef, RollupId, TableDef, TableId};
 use crate::error::{Error, Result};
 use crate::log::manifest::{Manifest, RollupState, TableState};
 use crate::log::op::{Op, RemoveReason};
@@ -244,13 +244,33 @@ fn keeps(old: &TableDef, new: &TableDef, rollup: &RollupState) -> bool {
     let same_type = |name: &String| {
         old.column(name).map(|c| &c.column_type) == new.column(name).map(|c| &c.column_type)
     };
-    let sql = |def: &TableDef| -> Vec<(String, String)> {
-        let stored =
-            |name: &String| rollup.def.measures.is_empty() || rollup.def.measures.contains(name);
-        let measures = def.measures.iter().filter(|m| stored(&m.name));
-        measures.map(|m| (m.name.clone(), m.sql.clone())).collect()
-    };
+    let sql = |def: &TableDef| stored_sql(def, &rollup.def);
     new.rollups.contains(&rollup.def)
         && rollup.def.dimensions.iter().all(same_type)
         && sql(old) == sql(new)
+}
+
+/// Name and text of the measures whose calls a rollup stores: those it lists, and those they are made of.
+fn stored_sql(def: &TableDef, rollup: &RollupDef) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    let mut open: Vec<&MeasureDef> = def
+        .measures
+        .iter()
+        .filter(|m| rollup.measures.is_empty() || rollup.measures.contains(&m.name))
+        .collect();
+    while let Some(measure) = open.pop() {
+        if found.insert(measure.name.clone(), measure.sql.clone()).is_some() {
+            continue;
+        }
+        let is_word = |c: char| c.is_alphanumeric() || c == '_';
+        let words: BTreeSet<&str> = measure.sql.split(|c| !is_word(c)).collect();
+        // A name with other characters stands in quotes; then the text holds it as it is.
+        let named = |m: &&MeasureDef| {
+            words.contains(m.name.as_str())
+                || (!m.name.chars().all(is_word) && measure.sql.contains(&m.name))
+                || words.iter().any(|w| w.eq_ignore_ascii_case(&m.name))
+        };
+        open.extend(def.measures.iter().filter(named));
+    }
+    found
 }

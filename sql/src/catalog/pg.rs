@@ -120,7 +120,7 @@ impl CatalogInfo for Facts {
     ) -> DfResult<Option<SchemaRef>> {
         let snapshot = self.dataset.snapshot();
         let provider = match schema {
-            SYSTEM_SCHEMA => provider::system_table(&snapshot, table)?,
+            SYSTEM_SCHEMA => provider::system_table(&snapshot, table, Vec::new)?,
             INFORMATION_SCHEMA => information::table(&snapshot, &self.database, table)?,
             _ => {
                 return Ok(match find(&snapshot, schema, table) {

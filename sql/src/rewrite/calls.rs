@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use datafusion::common::Column;
-use datafusion::logical_expr::expr::{AggregateFunction, Case};
-use datafusion::logical_expr::{Expr, ExprSchemable, Operator, binary_expr, cast, lit, not, when};
+use datafusion::logical_expr::expr::AggregateFunction;
+use datafusion::logical_expr::{Expr, ExprSchemable, Operator, binary_expr, cast, lit, when};
 use datafusion::scalar::ScalarValue;
 use otus_engine::compiled::{CompiledRollup, CompiledTable};
 use otus_engine::expr::AggregateFunction as Stored;
 
+use super::branch::{Branch, branches, two_valued, zero_for_null};
 use super::facts::TableFacts;
 use super::needs::{Examiner, Needs};
 use super::report::Refusal;
@@ -58,18 +59,13 @@ fn call_name(i: usize) -> String {
     format!("__u{i}")
 }
 
-/// A row of a CASE: the condition under which it is the one, and its value; none = null.
-struct Branch {
-    condition: Expr,
-    value: Option<Expr>,
-}
-
 impl Matcher<'_> {
     /// The column that holds an expression over dimensions and buckets.
     pub(super) fn atom(&mut self, expr: &Expr) -> Matched<Expr> {
         let mut needs = self.needs.clone();
         self.examiner.examine(expr, &mut needs)?;
         self.needs = needs;
+        let expr = &two_valued(expr);
         let place = self.atoms.iter().position(|known| known == expr).unwrap_or_else(|| {
             self.atoms.push(expr.clone());
             self.atoms.len() - 1
@@ -80,7 +76,7 @@ impl Matcher<'_> {
     /// The column of a key: each has its own, even where two keys are equal.
     pub(super) fn key(&mut self, expr: &Expr) -> Matched<()> {
         self.examiner.examine(expr, &mut self.needs)?;
-        self.atoms.push(expr.clone());
+        self.atoms.push(two_valued(expr));
         Ok(())
     }
 
@@ -179,7 +175,7 @@ impl Matcher<'_> {
             Err(refusal) => {
                 // Null values are ignored: a CASE without another value is a filter.
                 if let Some([Branch { condition, value: Some(value) }, rest @ ..]) =
-                    Self::branches(arg).as_deref()
+                    branches(arg).as_deref()
                     && rest.iter().all(|branch| branch.value.is_none())
                     && matches!(
                         name,
@@ -312,7 +308,7 @@ impl Matcher<'_> {
             Ok(found) => return Ok(found),
             Err(refusal) => refusal,
         };
-        if let Some(branches) = Self::branches(arg) {
+        if let Some(branches) = branches(arg) {
             let mut total: Option<Expr> = None;
             for Branch { condition, value } in branches {
                 let Some(value) = value else { continue };
@@ -350,7 +346,7 @@ impl Matcher<'_> {
             let any = binary_expr(self.rows(filter)?, Operator::Gt, lit(0_i64));
             return when(any, known).otherwise(null_of(&output)?).map_err(unbuilt);
         }
-        if let Some(branches) = Self::branches(arg) {
+        if let Some(branches) = branches(arg) {
             return self.sum_of_branches(branches, filter, &output);
         }
         let mut trial = Needs::default();
@@ -442,63 +438,6 @@ impl Matcher<'_> {
     fn type_of(&self, expr: &Expr) -> Matched<DataType> {
         expr.get_type(self.schema).map_err(|e| Refusal::new(SqlError::from(e).message))
     }
-
-    /// A CASE as branches that exclude one another.
-    fn branches(expr: &Expr) -> Option<Vec<Branch>> {
-        match expr {
-            Expr::Case(case) => Some(case_branches(case)),
-            Expr::Cast(outer) => {
-                let inner = Self::branches(&outer.expr)?;
-                let to = outer.field.data_type();
-                let moved = |b: Branch| Branch {
-                    condition: b.condition,
-                    value: b.value.map(|v| match v {
-                        Expr::Literal(value, m) => match value.cast_to(to) {
-                            Ok(value) => Expr::Literal(value, m),
-                            Err(_) => cast(Expr::Literal(value, m), to.clone()),
-                        },
-                        other => cast(other, to.clone()),
-                    }),
-                };
-                Some(inner.into_iter().map(moved).collect())
-            }
-            _ => None,
-        }
-    }
-}
-
-fn case_branches(case: &Case) -> Vec<Branch> {
-    let mut branches = Vec::new();
-    let mut before: Option<Expr> = None;
-    for (when, then) in &case.when_then_expr {
-        let met = match &case.expr {
-            Some(base) => base.as_ref().clone().eq(when.as_ref().clone()),
-            None => when.as_ref().clone(),
-        };
-        let condition = match &before {
-            Some(before) => before.clone().and(met.clone()),
-            None => met.clone(),
-        };
-        let value = Some(then.as_ref().clone()).filter(|v| !is_null(v));
-        branches.push(Branch { condition, value });
-        let unmet = Expr::IsNotTrue(Box::new(met));
-        before = Some(match before {
-            Some(before) => before.and(unmet),
-            None => unmet,
-        });
-    }
-    let other = case.else_expr.as_deref().filter(|v| !is_null(v)).cloned();
-    let condition = before.unwrap_or_else(|| not(lit(false)));
-    branches.push(Branch { condition, value: other });
-    branches
-}
-
-fn is_null(expr: &Expr) -> bool {
-    match expr {
-        Expr::Literal(value, _) => value.is_null(),
-        Expr::Cast(cast) => is_null(&cast.expr),
-        _ => false,
-    }
 }
 
 fn null_of(data_type: &DataType) -> Matched<Expr> {
@@ -544,30 +483,6 @@ fn sum_of(arg: Expr) -> AggregateFunction {
 
 fn unbuilt(e: datafusion::error::DataFusionError) -> Refusal {
     Refusal::new(SqlError::from(e).message)
-}
-
-/// The value and the zero of `coalesce(x, 0)`, which the simplifier may have made a CASE.
-fn zero_for_null(expr: &Expr) -> Option<(&Expr, &ScalarValue)> {
-    let (value, other) = match expr {
-        Expr::ScalarFunction(f) if f.func.name() == "coalesce" => match f.args.as_slice() {
-            [value, other] => (value, other),
-            _ => return None,
-        },
-        Expr::Case(case) => match (case.when_then_expr.as_slice(), case.else_expr.as_deref()) {
-            ([(when, then)], Some(other)) if case.expr.is_none() => match when.as_ref() {
-                Expr::IsNotNull(known) if known == then => (then.as_ref(), other),
-                _ => return None,
-            },
-            _ => return None,
-        },
-        _ => return None,
-    };
-    match other {
-        Expr::Literal(zero, _) if ScalarValue::new_zero(&zero.data_type()).ok()? == *zero => {
-            Some((value, zero))
-        }
-        _ => None,
-    }
 }
 
 /// The type of a sum, as `sum()` has it.

@@ -28,15 +28,13 @@ pub(super) struct Chain {
 
 /// Walks down from `top`, the input of an aggregate. `Ok(None)`: the aggregate does not stand over raw rows.
 pub(super) fn chain(top: &LogicalPlan) -> DfResult<Result<Option<Chain>, Refusal>> {
-    let mut conditions = Vec::new();
+    let mut filters = Vec::new();
     let mut node = top;
     let stands = |what: &str| Ok(Err(Refusal::new(format!("{what} stands below the aggregate"))));
     loop {
         node = match node {
             LogicalPlan::Filter(filter) => {
-                for part in split_conjunction(&filter.predicate) {
-                    conditions.push(resolve(part.clone(), &filter.input)?);
-                }
+                filters.push(filter);
                 &filter.input
             }
             LogicalPlan::Projection(projection) => &projection.input,
@@ -46,6 +44,12 @@ pub(super) fn chain(top: &LogicalPlan) -> DfResult<Result<Option<Chain>, Refusal
                 let Some(raw) = raw_table(scan) else { return Ok(Ok(None)) };
                 if scan.fetch.is_some() || !scan.filters.is_empty() {
                     return stands("a bounded scan");
+                }
+                let mut conditions = Vec::new();
+                for filter in filters {
+                    for part in split_conjunction(&filter.predicate) {
+                        conditions.push(resolve(part.clone(), &filter.input)?);
+                    }
                 }
                 return Ok(Ok(Some(Chain { raw, conditions })));
             }

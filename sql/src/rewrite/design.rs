@@ -21,7 +21,7 @@ const RANGES_MAX: usize = 64;
 /// Granularities that are weighed against each other.
 const LEVELS_MAX: usize = 6;
 /// What one more scan costs, in rows of states.
-const SCAN_ROWS: u64 = 4_000;
+const SCAN_ROWS: u64 = 2_000;
 /// Files up to which rows are estimated file by file.
 const FILES_MAX: usize = 256;
 
@@ -33,6 +33,8 @@ pub(super) type Range = (i64, i64);
 pub(super) struct Design {
     /// Compacted states, by granularity.
     pub(super) compacted: Vec<(Granularity, Range)>,
+    /// The coarsest granularity whose buckets are asked for.
+    pub(super) coarsest: Granularity,
     /// All times for which states answer.
     pub(super) aligned: Vec<Range>,
     /// Whether files of flushes or sealed hot chunks hold states of those times.
@@ -122,6 +124,19 @@ impl RawFacts {
     pub(super) fn rows(&self, (from, to): Range) -> u64 {
         let range = (from.max(self.horizon), to);
         self.files.within(range) + self.hot.within(range)
+    }
+
+    /// The range without ends beyond which there is no row.
+    pub(super) fn widened(&self, (from, to): Range) -> Range {
+        if from >= to {
+            return (from, to);
+        }
+        let bounds = self.bounds();
+        let whole = self.horizon == i64::MIN;
+        let none_before = whole && bounds.is_none_or(|(oldest, _)| from <= oldest);
+        let none_after = bounds.is_none_or(|(_, newest)| to > newest) && whole
+            || bounds.is_some_and(|(_, newest)| to > newest && newest >= self.horizon);
+        (if none_before { i64::MIN } else { from }, if none_after { i64::MAX } else { to })
     }
 
     fn overlaps(&self, range: Range) -> bool {
@@ -243,8 +258,16 @@ impl Question<'_> {
         if from >= to {
             return Err(Refusal::idle("the time range is empty"));
         }
-        let inside: BTreeSet<i64> =
-            self.needs.cuts.iter().copied().filter(|cut| from < *cut && *cut < to).collect();
+        // All rows lie before an instant after the newest one, and all buckets too.
+        let newest = self.raw.bounds().map(|(_, newest)| newest);
+        let end = newest.filter(|n| *n >= self.raw.horizon).map_or(i64::MAX, |n| n + 1);
+        let inside: BTreeSet<i64> = self
+            .needs
+            .cuts
+            .iter()
+            .copied()
+            .filter(|cut| from < *cut && *cut < to.min(end))
+            .collect();
         if inside.len() >= RANGES_MAX {
             return Err(Refusal::new("it compares the event time with too many instants"));
         }
@@ -298,16 +321,21 @@ impl Question<'_> {
         let edges = joined(gaps.into_iter().filter(|gap| self.raw.overlaps(*gap)));
         let any = |rows: &Rows| aligned.iter().any(|range| rows.overlaps(*range));
         let (has_fresh, has_open) = (any(fresh), any(&self.raw.open));
+        if compacted.is_empty() && !has_fresh && !has_open && !edges.is_empty() {
+            return None;
+        }
         for range in &aligned {
             cost = cost.saturating_add(fresh.within(*range) + self.raw.open.within(*range));
         }
         for edge in &edges {
             cost = cost.saturating_add(self.raw.rows(*edge));
         }
-        let scans = compacted.len() + 2 * usize::from(!edges.is_empty());
+        let scans = compacted.len() + usize::from(!edges.is_empty());
         let weight = cost.saturating_add(SCAN_ROWS * u64::try_from(scans).unwrap_or(0));
+        let coarsest = parts.iter().map(|(level, _)| level.granularity).max()?;
         let design = Design {
             compacted,
+            coarsest,
             aligned,
             fresh: has_fresh,
             open: has_open,
@@ -444,11 +472,6 @@ fn joined(ranges: impl Iterator<Item = Range>) -> Vec<Range> {
 }
 
 impl Design {
-    /// The coarsest granularity that is read.
-    pub(super) fn coarsest(&self, finest: Granularity) -> Granularity {
-        self.compacted.iter().map(|(g, _)| *g).max().unwrap_or(finest)
-    }
-
     /// One line for each source.
     pub(super) fn lines(&self, finest: Granularity) -> Vec<String> {
         let shown = |ranges: &[Range]| {

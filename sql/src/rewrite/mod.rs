@@ -9,6 +9,7 @@
 //! Runs once, after types are coerced and before the optimizer, on the statement's one snapshot. What is not
 //! known to be equal is refused.
 
+mod branch;
 mod build;
 mod calls;
 mod chain;
@@ -28,7 +29,7 @@ use datafusion::common::{DFSchema, HashSet};
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::utils::{grouping_set_to_exprlist, split_conjunction_owned};
-use datafusion::logical_expr::{Aggregate, Distinct, Expr, LogicalPlan};
+use datafusion::logical_expr::{Aggregate, Distinct, Expr, LogicalPlan, lit};
 use otus_engine::compiled::{CompiledRollup, CompiledTable};
 use otus_engine::snapshot::Snapshot;
 
@@ -79,7 +80,14 @@ pub(crate) fn apply(
 ) -> SqlResult<(LogicalPlan, Report)> {
     #[cfg(test)]
     let _armed = fault::arm(state);
-    let mut work = Work { state, mode, facts, report: Report::default(), seen: HashSet::new() };
+    let mut work = Work {
+        state,
+        mode,
+        facts,
+        report: Report::default(),
+        seen: HashSet::new(),
+        recent: HashSet::new(),
+    };
     let done = plan.transform_down_with_subqueries(|node| work.visit(node))?;
     let report = work.report;
     if mode == Mode::Force
@@ -97,8 +105,10 @@ struct Work<'a> {
     mode: Mode,
     facts: &'a FactsCache,
     report: Report,
-    /// Raw tables of which something is said already, by the address of their snapshot and definition.
+    /// Raw tables of which something is said already.
     seen: HashSet<String>,
+    /// Raw tables that are filtered to what lies above their horizon.
+    recent: HashSet<String>,
 }
 
 /// What becomes of an aggregate.
@@ -130,6 +140,10 @@ impl Work<'_> {
                 }
                 None
             }
+            LogicalPlan::Filter(_) => {
+                self.note_range(&node)?;
+                None
+            }
             _ => None,
         };
         let Some(aggregate) = aggregate else { return Ok(Transformed::no(node)) };
@@ -146,6 +160,23 @@ impl Work<'_> {
                 Ok(Transformed::no(node))
             }
         }
+    }
+
+    /// Remembers a table whose rows are asked for from its horizon on only.
+    fn note_range(&mut self, filter: &LogicalPlan) -> DfResult<()> {
+        let mut tables = Vec::new();
+        tables_below(filter, &mut tables);
+        let [raw] = tables.as_slice() else { return Ok(()) };
+        let Some(horizon) = raw.snapshot().horizon_us(raw.table().id) else { return Ok(()) };
+        let Ok(Some(found)) = chain(filter)? else { return Ok(()) };
+        let table = found.raw.table();
+        let simplifier = Simplifier::new(self.state, table)?;
+        let simple = found.conditions.into_iter().map(|c| simplifier.simplify(c));
+        let Ok(simple) = simple.collect::<DfResult<Vec<_>>>() else { return Ok(()) };
+        if range::split(&examiner(table, &[], ""), &simple).from_us >= horizon {
+            self.recent.insert(table.def.qualified_name());
+        }
+        Ok(())
     }
 
     fn notice(&mut self, notice: Option<String>) {
@@ -171,7 +202,8 @@ impl Work<'_> {
             return;
         }
         self.refused(raw, Refusal::new("its rows are not aggregated"));
-        if let Some(horizon) = raw.snapshot().horizon_us(raw.table().id) {
+        let recent = self.recent.contains(&raw.table().def.qualified_name());
+        if let Some(horizon) = raw.snapshot().horizon_us(raw.table().id).filter(|_| !recent) {
             self.notice(Some(cut_notice(raw.table(), horizon)));
         }
     }
@@ -192,7 +224,11 @@ impl Work<'_> {
         let raw = found.raw;
         let case = match Case::new(self, &raw, aggregate, found.conditions) {
             Ok(case) => case,
-            Err(e) => return Err(e),
+            Err(e) => {
+                // What cannot be folded, such as a division by zero, is left to the plan over raw rows.
+                let reason = format!("it could not be matched: {}", SqlError::from(e).message);
+                return Ok(Fate::Refused(raw, Refusal::new(reason), None));
+            }
         };
         let below = |case: &Case<'_>| {
             let horizon = case.raw_facts.horizon;
@@ -258,7 +294,7 @@ impl Work<'_> {
         let def = &matcher.rollup.def;
         let answer = Answer::Rollup {
             name: def.name.clone(),
-            view: def.view_name(design.coarsest(def.finest())),
+            view: def.view_name(design.coarsest),
             parts: design.lines(def.finest()),
         };
         let used = Use { table: table.def.name.clone(), answer };
@@ -336,6 +372,7 @@ impl<'a> Case<'a> {
         for condition in conditions {
             simple.extend(split_conjunction_owned(simplifier.simplify(condition)?));
         }
+        simple.retain(|condition| *condition != lit(true));
         let examiner = examiner(table, &[], "");
         let split = range::split(&examiner, &simple);
         Ok(Self {
@@ -420,7 +457,7 @@ impl<'a> Case<'a> {
             rollup,
             raw: &self.raw_facts,
             needs: &matcher.needs,
-            range: (self.split.from_us, self.split.to_us),
+            range: self.raw_facts.widened((self.split.from_us, self.split.to_us)),
         };
         let design = question.design()?;
         Ok((matcher, values, design))

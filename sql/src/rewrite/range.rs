@@ -3,6 +3,7 @@
 use arrow::datatypes::DataType;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 use datafusion::scalar::ScalarValue;
+use otus_engine::limits::{EVENT_TIME_MAX_US, EVENT_TIME_MIN_US};
 use otus_engine::time::{DAY_US, Granularity};
 use std::str::FromStr;
 
@@ -96,7 +97,7 @@ fn bucket(examiner: &Examiner<'_>, b: &BinaryExpr) -> Option<Hull> {
         Expr::Cast(cast) if *cast.field.data_type() == DataType::Date32 => {
             let ScalarValue::Date32(Some(days)) = bound else { return None };
             let zone = examiner.zone_of(&cast.expr)?;
-            unit_hull(op, Granularity::Day, i64::from(*days) * DAY_US, zone)
+            unit_hull(op, Granularity::Day, i64::from(*days).checked_mul(DAY_US)?, zone)
         }
         Expr::ScalarFunction(f) => {
             let at = instant_of(&Expr::Literal(bound.clone(), None))?;
@@ -117,6 +118,9 @@ fn bucket(examiner: &Examiner<'_>, b: &BinaryExpr) -> Option<Hull> {
 
 /// Times whose bucket compares so with `at`: exactly for buckets of UTC, else a range that holds them.
 fn unit_hull(op: Operator, unit: Granularity, at: i64, zone: Zone) -> Option<Hull> {
+    if !(EVENT_TIME_MIN_US..=2 * EVENT_TIME_MAX_US).contains(&at) {
+        return None;
+    }
     let floor = unit.floor_us(at);
     let next = unit.next_us(at);
     let up = if floor == at { at } else { next };

@@ -24,6 +24,7 @@ use parking_lot::Mutex;
 use crate::engine::SqlEngine;
 use crate::error::{SqlError, SqlResult, sqlstate};
 use crate::outcome::{Outcome, Report, TransactionStatus};
+use crate::queries::Asked;
 use crate::rewrite::Mode;
 use crate::statement::{self, Action, Statement};
 use cursor::Cursor;
@@ -65,6 +66,8 @@ struct Inner {
     cursors: HashMap<String, Cursor>,
     prepared: HashMap<String, Prepared>,
     reports: Vec<Report>,
+    /// Text of the statement that runs; none = a plan without text.
+    text: Option<Arc<str>>,
 }
 
 #[derive(Clone)]
@@ -81,6 +84,7 @@ struct Frame {
     state: Arc<SessionState>,
     guard: Guard,
     rollups: Mode,
+    asked: Asked,
 }
 
 impl Session {
@@ -170,7 +174,9 @@ impl Session {
 
     /// Runs a statement. Rows come as a stream; everything else is done on return.
     pub async fn execute(&self, stmt: &Statement, params: Vec<ScalarValue>) -> SqlResult<Outcome> {
+        self.inner.lock().text = Some(stmt.text().into());
         let result = self.execute_inner(stmt, params).await;
+        self.inner.lock().text = None;
         if result.is_err() {
             self.fail();
         }
@@ -265,7 +271,13 @@ impl Session {
         )));
         let rollups = Mode::named(&inner.settings.value("otus.rollups"));
         let engine = Arc::clone(&self.engine);
-        Ok(Frame { engine, snapshot, state: Arc::new(state), guard, rollups })
+        let asked = Asked {
+            queries: Arc::clone(engine.queries()),
+            clock: Arc::clone(engine.dataset().clock()),
+            user: self.user.as_str().into(),
+            text: inner.text.clone().unwrap_or_else(|| "pull".into()),
+        };
+        Ok(Frame { engine, snapshot, state: Arc::new(state), guard, rollups, asked })
     }
 }
 

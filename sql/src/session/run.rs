@@ -16,13 +16,15 @@ use futures::{Stream, StreamExt};
 use otus_engine::snapshot::Snapshot;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::stop::{Stop, stoppable};
 use super::{Frame, Session};
 use crate::error::{SqlError, SqlResult};
 use crate::outcome::{Outcome, RowTag};
 use crate::plan;
-use crate::rewrite::{self, Report};
+use crate::queries::Running;
+use crate::rewrite::{self, Mode, Report};
 use crate::statement::{Explain, OutputNames, Plannable};
 
 /// Batches between the query threads and the reader.
@@ -60,16 +62,16 @@ impl Session {
     }
 
     /// Runs a plan that was built over [`Session::pinned_state`]'s state, as pull does.
-    pub async fn run_plan(
+    pub(crate) async fn run_plan(
         &self,
         pinned: &PinnedState,
         plan: LogicalPlan,
-    ) -> SqlResult<(SchemaRef, SendableRecordBatchStream)> {
+    ) -> SqlResult<(SendableRecordBatchStream, Report)> {
         let frame = pinned.0.clone();
         let inner = frame.clone();
         let work = async move { inner.open(plan, &OutputNames::default()).await };
-        let Started { schema, stream, .. } = frame.on_threads(work).await?;
-        Ok((schema, frame.guard.watch(stream)))
+        let Started { stream, report, .. } = frame.on_threads(work).await?;
+        Ok((frame.guard.watch(stream), report))
     }
 
     /// Plans and runs one query over a pinned snapshot; several may share it and see the same rows.
@@ -164,7 +166,10 @@ impl Frame {
 
     /// Starts a plan; to be called on the query threads.
     async fn open(&self, logical: LogicalPlan, names: &OutputNames) -> SqlResult<Started> {
+        let begun = Instant::now();
         let (_, physical, report) = self.prepared(logical).await?;
+        let running =
+            Running::new(self.asked.clone(), begun, report.clone(), Arc::clone(&physical));
         let schema = shown_schema(&physical.schema(), names);
         let stop = Stop::default();
         let physical = stoppable(physical, &stop).map_err(SqlError::from)?;
@@ -186,6 +191,7 @@ impl Frame {
             schema: Arc::clone(&schema),
             _pin: Arc::clone(&self.snapshot),
             _stop: stop,
+            running,
         };
         Ok(Started { schema, stream: Box::pin(rows), report })
     }
@@ -199,11 +205,26 @@ impl Frame {
         let state = self.state.as_ref();
         let options = state.config_options();
         let analyzed = state.analyzer().execute_and_check(logical, options, |_, _| {})?;
-        let (rewritten, report) =
-            rewrite::apply(analyzed, state, self.rollups, self.engine.facts())?;
-        let optimized = state.optimizer().optimize(rewritten, state, |_, _| {})?;
+        let facts = self.engine.facts();
+        let (plan, report) = rewrite::apply(analyzed.clone(), state, self.rollups, facts)?;
+        match self.physical(plan).await {
+            Ok((optimized, physical)) => Ok((optimized, physical, report)),
+            // Raw rows always answer: a rewriting that the planner does not take must not cost the answer.
+            Err(e) if report.rollups().is_some() && self.rollups != Mode::Force => {
+                tracing::warn!(error = %e, "a plan over a rollup was not accepted");
+                let (plan, report) = rewrite::apply(analyzed, state, Mode::Off, facts)?;
+                let (optimized, physical) = self.physical(plan).await?;
+                Ok((optimized, physical, report))
+            }
+            Err(e) => Err(SqlError::from(e)),
+        }
+    }
+
+    async fn physical(&self, plan: LogicalPlan) -> DfResult<(LogicalPlan, Arc<dyn ExecutionPlan>)> {
+        let state = self.state.as_ref();
+        let optimized = state.optimizer().optimize(plan, state, |_, _| {})?;
         let physical = state.query_planner().create_physical_plan(&optimized, state).await?;
-        Ok((optimized, physical, report))
+        Ok((optimized, physical))
     }
 
     /// The answer of EXPLAIN.
@@ -261,6 +282,7 @@ struct Rows {
     schema: SchemaRef,
     _pin: Arc<Snapshot>,
     _stop: Stop,
+    running: Running,
 }
 
 impl Stream for Rows {
@@ -268,7 +290,15 @@ impl Stream for Rows {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         match futures::ready!(self.receiver.poll_recv(cx)) {
-            Some(batch) => Poll::Ready(Some(batch)),
+            Some(Ok(batch)) => {
+                self.running.count(batch.num_rows());
+                Poll::Ready(Some(Ok(batch)))
+            }
+            Some(Err(e)) => {
+                let e = SqlError::from(e);
+                self.running.fail(e.sqlstate);
+                Poll::Ready(Some(Err(e.into())))
+            }
             // The queue closes when the task ends; a panic there must not look like the end of the rows.
             None => match futures::ready!(Pin::new(&mut self.task.0).poll(cx)) {
                 Ok(()) => Poll::Ready(None),

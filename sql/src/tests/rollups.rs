@@ -1,6 +1,6 @@
 //! Rollups chosen by themselves: what is matched answers as raw rows do, and what is not is refused.
 
-use super::world::{World, rows_of};
+use super::world::{BASE_US, World, rows_of};
 
 /// Whether two cells are the same answer: floats within 1e-9.
 fn same(a: &str, b: &str) -> bool {
@@ -89,6 +89,12 @@ const SERVED: &[&str] = &[
     "SELECT approx_distinct(kind), approx_distinct(user_id) FROM events",
     "SELECT kind, sum(coalesce(amount, 0)) FROM events GROUP BY kind",
     "SELECT kind, bool_or(kind = 'kind number 1') FROM events GROUP BY kind",
+    "SELECT count(*) FROM events WHERE 1 = 1 AND kind IN ('kind number 1', 'kind number 2')",
+    "SELECT kind IS NOT TRUE FROM (SELECT kind = 'kind number 1' AS kind FROM events) x GROUP BY 1",
+    "SELECT count(*) FILTER (WHERE (kind = 'kind number 1') IS NOT TRUE) FROM events WHERE ts < '2026-03-01T09:00:00Z'",
+    "SELECT count(*) FROM events WHERE (ts >= '2026-03-01T01:00:10Z' AND ts < '2026-03-01T02:00:00Z') OR (ts >= '2026-03-01T05:30:00Z' AND ts < '2026-03-01T07:00:00Z')",
+    "SELECT count(*), avg(user_id) FROM events WHERE ts < now() - interval '1 minute'",
+    "SELECT kind, count(*) FROM events WHERE ts >= '2026-03-01' GROUP BY CUBE (kind, date_trunc('day', ts))",
     "SELECT sum(events_per) FROM (SELECT date_trunc('minute', ts), count(*) AS events_per FROM events GROUP BY 1) x",
 ];
 
@@ -183,4 +189,104 @@ async fn off_uses_none_and_names_and_types_stay() {
         }
     };
     assert_eq!(of("off").await, of("force").await);
+}
+
+#[tokio::test]
+async fn rows_from_before_a_rollup_was_declared_are_read_raw() {
+    let world = World::filled().await;
+    world
+        .declare(|def| {
+            def.rollups[0].granularities.remove(0);
+            def.rollups[0].measures = vec!["share".into(), "amount".into()];
+        })
+        .await;
+    world.append(2_000);
+    world.dataset.flush().await.unwrap();
+    world.dataset.maintain(true).await.unwrap();
+    world.append(300);
+    for sql in [
+        "SELECT kind, count(*), sum(amount), count(*) FILTER (WHERE ok) FROM events GROUP BY kind",
+        "SELECT date_trunc('hour', ts), count(*) FROM events WHERE ts >= '2026-03-01T02:30:00Z' GROUP BY 1",
+    ] {
+        served(&world, sql, &["from before the rollup was declared"]).await;
+    }
+    // A measure that is stored by way of another one: its states are of another call now.
+    world
+        .declare(|def| {
+            def.rollups[0].granularities.remove(0);
+            def.rollups[0].measures = vec!["share".into(), "amount".into()];
+            def.measures.iter_mut().find(|m| m.name == "good").unwrap().sql =
+                "count(*) FILTER (WHERE NOT ok)".into();
+        })
+        .await;
+    world.append(100);
+    let sql = "SELECT kind, count(*) FILTER (WHERE NOT ok) FROM events GROUP BY kind";
+    served(&world, sql, &["from before the rollup was declared"]).await;
+}
+
+#[tokio::test]
+async fn below_the_horizon_a_rollup_answers_and_raw_rows_are_cut() {
+    let world = World::filled().await;
+    world.append(3_000);
+    world.dataset.flush().await.unwrap();
+    world.dataset.maintain(true).await.unwrap();
+    let by_kind = "SELECT kind, count(*) FROM events GROUP BY kind";
+    let before = under(&world, "auto", by_kind).await;
+    let table = world.dataset.snapshot().table("public", "events").unwrap().id;
+    world.dataset.advance_horizon(table, BASE_US + 86_400_000_000).await.unwrap();
+    let notices = || {
+        let reports = world.session.take_reports();
+        let texts = reports.into_iter().filter_map(|r| match r {
+            crate::Report::Notice { message, severity: "NOTICE", .. } => Some(message),
+            _ => None,
+        });
+        texts.collect::<Vec<_>>().join("; ")
+    };
+    notices();
+    assert_same(by_kind, under(&world, "auto", by_kind).await, before);
+    assert!(notices().contains("rollup \"by_kind\" answers for them"));
+    for (sql, expected) in [
+        ("SELECT count(*) FROM events WHERE user_id >= 0", "1880"),
+        (
+            "SELECT count(*) FROM events WHERE ts >= '2026-03-01T00:00:10Z' AND kind IS NULL OR user_id >= 0",
+            "1880",
+        ),
+    ] {
+        assert_eq!(world.value(sql).await, expected, "{sql}");
+        assert!(notices().contains("the answer begins there"), "{sql}");
+    }
+    for sql in [
+        "SELECT count(*) FROM events WHERE ts >= '2026-03-02T00:00:00Z' AND user_id >= 0",
+        "SELECT kind, count(*) FROM events WHERE ts >= '2026-03-02T10:00:00Z' GROUP BY 1",
+        "SELECT kind FROM events WHERE ts >= '2026-03-02T10:00:00Z' LIMIT 1",
+    ] {
+        world.rows(sql).await;
+        assert_eq!(notices(), "", "{sql}");
+    }
+    // A bucket below the horizon that the range cuts cannot be read from anywhere.
+    let cut = "SELECT count(*) FROM events WHERE ts >= '2026-03-01T10:00:10Z'";
+    assert_eq!(world.value(cut).await, "1880");
+    assert!(notices().contains("the answer begins there"));
+}
+
+#[tokio::test]
+async fn the_latest_queries_are_kept() {
+    let world = World::filled().await;
+    world.rows("SELECT kind, count(*) FROM events GROUP BY kind").await;
+    world.rows("SELECT user_id, count(*) FROM events GROUP BY user_id").await;
+    world.error("SELECT 1 / (count(*) - count(*)) FROM events").await;
+    let rows = world
+        .rows("SELECT \"user\", query, rows, rollup, raw_reason, sqlstate FROM otus.queries ORDER BY started_at, query")
+        .await;
+    let find = |text: &str| {
+        rows.iter().find(|r| r[1].contains(text)).unwrap_or_else(|| panic!("{text}: {rows:?}"))
+    };
+    let by_kind = find("GROUP BY kind");
+    assert_eq!(
+        (by_kind[0].as_str(), by_kind[2].as_str(), by_kind[3].as_str()),
+        ("ann", "6", "by_kind")
+    );
+    let by_user = find("GROUP BY user_id");
+    assert!(by_user[4].contains("\"user_id\" is no dimension"), "{by_user:?}");
+    assert_eq!(find("1 / (")[5], "22012");
 }

@@ -183,6 +183,13 @@ impl World {
         self.clock.now_us();
     }
 
+    /// Declares the table otherwise.
+    pub(crate) async fn declare(&self, change: impl FnOnce(&mut TableDef)) {
+        let mut def = definition();
+        change(&mut def);
+        self.dataset.apply_tables(&[def], true).await.unwrap();
+    }
+
     pub(crate) async fn rows(&self, sql: &str) -> Vec<Vec<String>> {
         rows_of(&self.session, sql).await.unwrap_or_else(|e| panic!("{sql}\n{e:?}"))
     }
