@@ -16,6 +16,7 @@ mod engine;
 pub mod error;
 mod function;
 mod grouping;
+mod lossy;
 pub mod outcome;
 mod plan;
 mod provider;

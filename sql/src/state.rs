@@ -75,6 +75,7 @@ fn build(
         .with_type_planner(Arc::new(Types::default()))
         .with_table_factories(std::collections::HashMap::default())
         .with_analyzer_rule(Arc::new(crate::zone::SessionZone))
+        .with_optimizer_rule(Arc::new(crate::lossy::LossyConditions))
         .build();
     function::register(&mut state).map_err(SqlError::from)?;
     Ok(state)

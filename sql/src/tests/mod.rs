@@ -1,6 +1,7 @@
 //! Sessions over a dataset in memory.
 
 mod catalog;
+mod conditions;
 mod fuzz;
 mod grouping;
 mod queries;

@@ -1,0 +1,140 @@
+//! Conditions over expressions that lose something, such as `ts::date >= DATE '2026-03-01'`. From the bounds
+//! of such an expression the planner infers bounds of its column as if nothing were lost: a time within one
+//! day becomes a constant, by which rows need no sorting. Here such expressions are made opaque to it.
+
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, DFSchemaRef};
+use datafusion::error::{DataFusionError, Result as DfResult};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ExprSchemable, Filter, LogicalPlan, Operator, ReturnFieldArgs,
+    ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
+
+use crate::error::SqlError;
+
+/// Name of the function that gives its argument.
+const OPAQUE: &str = "otus_opaque";
+
+/// Makes lossy expressions in conditions opaque. To run after all rules that know them.
+#[derive(Debug)]
+pub(crate) struct LossyConditions;
+
+impl OptimizerRule for LossyConditions {
+    fn name(&self) -> &'static str {
+        "lossy_conditions"
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        Some(ApplyOrder::TopDown)
+    }
+
+    fn rewrite(
+        &self,
+        plan: LogicalPlan,
+        _config: &dyn OptimizerConfig,
+    ) -> DfResult<Transformed<LogicalPlan>> {
+        let LogicalPlan::Filter(Filter { predicate, input, .. }) = plan else {
+            return Ok(Transformed::no(plan));
+        };
+        let schema: DFSchemaRef = Arc::clone(input.schema());
+        let changed = opaque(predicate, &schema)?;
+        let was_changed = changed.transformed;
+        let filter = Filter::try_new(changed.data, input)?;
+        Ok(Transformed::new_transformed(LogicalPlan::Filter(filter), was_changed))
+    }
+}
+
+fn opaque(condition: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
+    condition.transform_down(|expr| {
+        if matches!(&expr, Expr::ScalarFunction(f) if f.func.name() == OPAQUE) {
+            return Ok(Transformed::new(expr, false, TreeNodeRecursion::Jump));
+        }
+        if !is_lossy(&expr, schema) {
+            return Ok(Transformed::no(expr));
+        }
+        let call = ScalarUDF::from(Opaque::default()).call(vec![expr]);
+        Ok(Transformed::new(call, true, TreeNodeRecursion::Jump))
+    })
+}
+
+/// Whether two values of a column can give the same value of the expression.
+fn is_lossy(expr: &Expr, schema: &DFSchema) -> bool {
+    match expr {
+        Expr::Cast(cast) if !cast.expr.column_refs().is_empty() => {
+            match cast.expr.get_type(schema) {
+                Ok(from) => !is_exact(&from, cast.field.data_type()),
+                Err(_) => false,
+            }
+        }
+        // The quotient of integers is cut.
+        Expr::BinaryExpr(b) if b.op == Operator::Divide => {
+            !expr.column_refs().is_empty() && expr.get_type(schema).is_ok_and(|t| !t.is_floating())
+        }
+        _ => false,
+    }
+}
+
+/// Whether a cast keeps every value apart from every other.
+fn is_exact(from: &DataType, to: &DataType) -> bool {
+    use DataType::{
+        Date32, Decimal128, Float32, Float64, Int8, Int16, Int32, Int64, Timestamp, UInt8, UInt16,
+        UInt32, UInt64,
+    };
+    let bounded = |t: &DataType| t.is_numeric() || t.is_temporal();
+    match (from, to) {
+        (a, b) if a == b || !bounded(a) || !bounded(b) => true,
+        (Timestamp(a, _), Timestamp(b, _)) => b >= a,
+        (Date32, Timestamp(..)) => true,
+        (Int8 | Int16 | Int32 | UInt8 | UInt16 | UInt32, Float64) => true,
+        (Int8 | Int16 | UInt8 | UInt16, Float32) | (Float32, Float64) => true,
+        (a, Int8 | Int16 | Int32 | Int64 | UInt8 | UInt16 | UInt32 | UInt64) => a.is_integer(),
+        (a, Decimal128(_, scale)) if a.is_integer() => *scale >= 0,
+        (Decimal128(_, a), Decimal128(_, b)) => b >= a,
+        _ => false,
+    }
+}
+
+/// Gives its argument; nothing is known of it.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Opaque {
+    signature: Signature,
+}
+
+impl Default for Opaque {
+    fn default() -> Self {
+        Self { signature: Signature::any(1, Volatility::Immutable) }
+    }
+}
+
+fn lacks_argument() -> DataFusionError {
+    DataFusionError::from(SqlError::internal("an opaque expression lacks its argument"))
+}
+
+impl ScalarUDFImpl for Opaque {
+    fn name(&self) -> &'static str {
+        OPAQUE
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, types: &[DataType]) -> DfResult<DataType> {
+        types.first().cloned().ok_or_else(lacks_argument)
+    }
+
+    fn return_field_from_args(
+        &self,
+        args: ReturnFieldArgs,
+    ) -> DfResult<arrow::datatypes::FieldRef> {
+        args.arg_fields.first().cloned().ok_or_else(lacks_argument)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        args.args.into_iter().next().ok_or_else(lacks_argument)
+    }
+}
