@@ -114,7 +114,12 @@ fn check(psql: &Psql, sql: &str, theirs: &Value) -> Result<()> {
     let found = psql.query_under("force", sql)?;
     let ours: Vec<Vec<&str>> = found.lines().map(|line| line.split('|').collect()).collect();
     let theirs = theirs.as_array().context("no rows")?;
-    anyhow::ensure!(ours.len() == theirs.len(), "{sql}: {} rows, {} wanted", ours.len(), theirs.len());
+    anyhow::ensure!(
+        ours.len() == theirs.len(),
+        "{sql}: {} rows, {} wanted",
+        ours.len(),
+        theirs.len()
+    );
     for (a, b) in ours.iter().zip(theirs) {
         let b: Vec<Option<&str>> =
             b.as_array().context("no row")?.iter().map(Value::as_str).collect();
