@@ -10,12 +10,16 @@
 //! crate knows nothing of the network and never writes table data.
 
 mod aggregate;
+mod analyze;
+mod arithmetic;
+mod bounded;
 mod catalog;
 mod compile;
 mod engine;
 pub mod error;
 mod function;
 mod grouping;
+mod late;
 mod lossy;
 pub mod outcome;
 mod plan;

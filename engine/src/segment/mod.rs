@@ -85,6 +85,7 @@ impl WrittenFile {
             ranges,
             columns: self.columns,
             created_at_us,
+            commit: None,
         }
     }
 }

@@ -24,6 +24,7 @@ mod columns;
 mod computed;
 mod json;
 mod number;
+mod reason;
 mod rejects;
 mod rows;
 mod time;
@@ -54,7 +55,7 @@ pub struct Decoded {
     pub counts: ReadCounts,
     /// Undeclared and retyped fields seen.
     pub fields: Vec<FieldSeen>,
-    /// The reason of the first rejected record.
+    /// The reason of the first rejected record, with its detail.
     pub first_reason: Option<String>,
 }
 

@@ -1,5 +1,5 @@
-//! How a query runs: planned and executed on the query threads, rows handed over through a short queue.
-//! Dropping the stream drops the task, and with it every thread's share of the work.
+//! How a query runs: planned on a thread of its own, executed on the query threads, rows handed over
+//! through a short queue. Dropping the stream drops the task, and with it every thread's share of the work.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -7,8 +7,8 @@ use std::task::{Context, Poll};
 
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
-use datafusion::error::Result as DfResult;
-use datafusion::execution::RecordBatchStream;
+use datafusion::error::{DataFusionError, Result as DfResult};
+use datafusion::execution::{RecordBatchStream, SessionState};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
 use datafusion::scalar::ScalarValue;
@@ -20,7 +20,9 @@ use tokio::time::Instant;
 
 use super::stop::{Stop, stoppable};
 use super::{Frame, Session};
-use crate::error::{SqlError, SqlResult};
+use crate::bounded;
+use crate::engine::SqlEngine;
+use crate::error::{SqlError, SqlResult, sqlstate};
 use crate::outcome::{Outcome, RowTag};
 use crate::plan;
 use crate::queries::Running;
@@ -50,13 +52,16 @@ impl Session {
         params: Vec<ScalarValue>,
     ) -> SqlResult<Outcome> {
         let frame = self.frame()?;
-        let (query, inner) = (query.clone(), frame.clone());
+        let (query, inner) = (query.clone(), frame.detached());
         let work = async move {
             let plan = plan::logical(&inner.state, &query).await?;
-            let plan = plan::with_params(plan, params)?;
-            inner.explain(plan, options).await
+            inner.prepared(plan::with_params(plan, params)?).await
         };
-        let (schema, stream) = frame.on_threads(work).await?;
+        let mut ready = frame.on_threads(work).await?;
+        if options.analyze {
+            ready.physical = frame.guard.run(frame.executed(&ready)).await?;
+        }
+        let (schema, stream) = plan::explain_lines(&ready, options)?;
         let stream = frame.guard.watch(stream);
         Ok(Outcome::Rows { schema, stream, tag: RowTag::Explain, suspended: false })
     }
@@ -68,7 +73,7 @@ impl Session {
         plan: LogicalPlan,
     ) -> SqlResult<(SendableRecordBatchStream, Report)> {
         let frame = pinned.0.clone();
-        let inner = frame.clone();
+        let inner = frame.detached();
         let work = async move { inner.open(plan, &OutputNames::default()).await };
         let Started { stream, report, .. } = frame.on_threads(work).await?;
         Ok((frame.guard.watch(stream), report))
@@ -118,7 +123,7 @@ impl PinnedState {
         &self.0.snapshot
     }
     /// The planner's state: its catalogue is that of the snapshot.
-    pub fn state(&self) -> &datafusion::execution::SessionState {
+    pub fn state(&self) -> &SessionState {
         &self.0.state
     }
 }
@@ -130,16 +135,21 @@ impl std::fmt::Debug for PinnedState {
 }
 
 impl Frame {
-    /// Runs planning work on the query threads, guarded.
+    /// The same for the work itself, which must not keep its statement alive.
+    pub(super) fn detached(&self) -> Self {
+        Self { guard: self.guard.detached(), ..self.clone() }
+    }
+
+    /// Runs planning work on a thread of its own, guarded: constants are folded there, however long.
     pub(super) async fn on_threads<T: Send + 'static>(
         &self,
         work: impl Future<Output = SqlResult<T>> + Send + 'static,
     ) -> SqlResult<T> {
-        let mut task = Task(self.engine.spawn(work));
+        let mut task = Task(self.engine.plan(work));
         self.guard
             .run(async {
                 match (&mut task.0).await {
-                    Ok(result) => result,
+                    Ok(result) => result.map_err(|e| self.pin().shown(e)),
                     Err(e) if e.is_panic() => {
                         Err(SqlError::internal("planning failed unexpectedly"))
                     }
@@ -155,7 +165,7 @@ impl Frame {
         query: Plannable,
         params: Vec<ScalarValue>,
     ) -> SqlResult<Started> {
-        let inner = self.clone();
+        let inner = self.detached();
         self.on_threads(async move {
             let logical = plan::logical(&inner.state, &query).await?;
             let logical = plan::with_params(logical, params)?;
@@ -164,16 +174,20 @@ impl Frame {
         .await
     }
 
-    /// Starts a plan; to be called on the query threads.
+    fn pin(&self) -> Pinned {
+        Pinned { engine: Arc::clone(&self.engine), snapshot: Arc::clone(&self.snapshot) }
+    }
+
+    /// Starts a plan; to be called where it is planned.
     async fn open(&self, logical: LogicalPlan, names: &OutputNames) -> SqlResult<Started> {
         let begun = Instant::now();
-        let (_, physical, report) = self.prepared(logical).await?;
-        let running =
-            Running::new(self.asked.clone(), begun, report.clone(), Arc::clone(&physical));
+        let Ready { physical, state, report, .. } = self.prepared(logical).await?;
+        let asked = self.asked.clone();
+        let running = Running::new(asked, begun, report.clone(), Arc::clone(&physical));
         let schema = shown_schema(&physical.schema(), names);
         let stop = Stop::default();
         let physical = stoppable(physical, &stop).map_err(SqlError::from)?;
-        let mut stream = execute_stream(physical, self.state.task_ctx()).map_err(SqlError::from)?;
+        let mut stream = execute_stream(physical, state.task_ctx()).map_err(SqlError::from)?;
         let (sender, receiver) = mpsc::channel(QUEUE_BATCHES);
         let shown = Arc::clone(&schema);
         let task = self.engine.spawn(async move {
@@ -189,60 +203,91 @@ impl Frame {
             receiver,
             task: Task(task),
             schema: Arc::clone(&schema),
-            _pin: Arc::clone(&self.snapshot),
+            pin: self.pin(),
             _stop: stop,
             running,
         };
         Ok(Started { schema, stream: Box::pin(rows), report })
     }
 
-    /// The optimized and the physical plan, and what rollups do in it.
-    async fn prepared(
-        &self,
-        logical: LogicalPlan,
-    ) -> SqlResult<(LogicalPlan, Arc<dyn ExecutionPlan>, Report)> {
+    /// The plan as it will run, and what rollups do in it.
+    async fn prepared(&self, logical: LogicalPlan) -> SqlResult<Ready> {
         plan::verify(&logical)?;
         let state = self.state.as_ref();
         let options = state.config_options();
         let analyzed = state.analyzer().execute_and_check(logical, options, |_, _| {})?;
         let facts = self.engine.facts();
         let (plan, report) = rewrite::apply(analyzed.clone(), state, self.rollups, facts)?;
-        match self.physical(plan).await {
-            Ok((optimized, physical)) => Ok((optimized, physical, report)),
+        match self.physical(plan, report).await {
             // Raw rows always answer: a rewriting that the planner does not take must not cost the answer.
-            Err(e) if report.rollups().is_some() && self.rollups != Mode::Force => {
+            Err((e, report)) if report.rollups().is_some() && self.rollups != Mode::Force => {
                 tracing::warn!(error = %e, "a plan over a rollup was not accepted");
                 let (plan, report) = rewrite::apply(analyzed, state, Mode::Off, facts)?;
-                let (optimized, physical) = self.physical(plan).await?;
-                Ok((optimized, physical, report))
+                self.physical(plan, report).await.map_err(|(e, _)| e)
             }
-            Err(e) => Err(SqlError::from(e)),
+            done => done.map_err(|(e, _)| e),
         }
     }
 
-    async fn physical(&self, plan: LogicalPlan) -> DfResult<(LogicalPlan, Arc<dyn ExecutionPlan>)> {
-        let state = self.state.as_ref();
-        let optimized = state.optimizer().optimize(plan, state, |_, _| {})?;
-        let physical = state.query_planner().create_physical_plan(&optimized, state).await?;
-        Ok((optimized, physical))
-    }
-
-    /// The answer of EXPLAIN.
-    async fn explain(
+    async fn physical(
         &self,
-        logical: LogicalPlan,
-        options: Explain,
-    ) -> SqlResult<(SchemaRef, SendableRecordBatchStream)> {
-        let (optimized, physical, report) = self.prepared(logical).await?;
-        if options.analyze {
-            let mut stream = execute_stream(Arc::clone(&physical), self.state.task_ctx())
-                .map_err(SqlError::from)?;
-            while let Some(batch) = stream.next().await {
-                let _rows = batch.map_err(SqlError::from)?;
-            }
+        plan: LogicalPlan,
+        report: Report,
+    ) -> Result<Ready, (SqlError, Report)> {
+        let planned = async {
+            let state = self.state.as_ref();
+            let logical = state.optimizer().optimize(plan, state, |_, _| {})?;
+            let state = self.state_for(&logical)?;
+            let planner = Arc::clone(state.query_planner());
+            let physical = planner.create_physical_plan(&logical, state.as_ref()).await?;
+            Ok((logical, state, physical))
+        };
+        match planned.await {
+            Ok((logical, state, physical)) => Ok(Ready { logical, state, physical, report }),
+            Err(e) => Err((e, report)),
         }
-        plan::explain_lines(&report, &optimized, physical.as_ref(), options)
     }
+
+    /// Runs a plan for its metrics; gives the plan that has them.
+    async fn executed(&self, ready: &Ready) -> SqlResult<Arc<dyn ExecutionPlan>> {
+        let stop = Stop::default();
+        let physical = stoppable(Arc::clone(&ready.physical), &stop).map_err(SqlError::from)?;
+        let context = ready.state.task_ctx();
+        let mut stream = execute_stream(Arc::clone(&physical), context).map_err(SqlError::from)?;
+        let mut task = Task(self.engine.spawn(async move {
+            while let Some(batch) = stream.next().await {
+                let _rows = batch?;
+            }
+            Ok::<_, DataFusionError>(())
+        }));
+        match (&mut task.0).await {
+            Ok(done) => done.map_err(|e| SqlError::from(self.pin().read_error(e)))?,
+            Err(_) => return Err(SqlError::internal("the query failed unexpectedly")),
+        }
+        Ok(physical)
+    }
+
+    /// The state, with smaller batches where a plan builds wide values.
+    fn state_for(&self, plan: &LogicalPlan) -> SqlResult<Arc<SessionState>> {
+        let usual = self.state.config().batch_size();
+        let rows = bounded::batch_rows(plan, usual).map_err(SqlError::from)?;
+        if rows == usual {
+            return Ok(Arc::clone(&self.state));
+        }
+        let mut state = self.state.as_ref().clone();
+        let config = state.config().clone().with_batch_size(rows);
+        *state.config_mut() = config;
+        Ok(Arc::new(state))
+    }
+}
+
+/// A plan that can run.
+pub(crate) struct Ready {
+    pub(crate) logical: LogicalPlan,
+    pub(crate) physical: Arc<dyn ExecutionPlan>,
+    pub(crate) report: Report,
+    /// The state to run it with.
+    state: Arc<SessionState>,
 }
 
 /// A query that runs.
@@ -280,9 +325,40 @@ struct Rows {
     receiver: mpsc::Receiver<DfResult<RecordBatch>>,
     task: Task<()>,
     schema: SchemaRef,
-    _pin: Arc<Snapshot>,
+    pin: Pinned,
     _stop: Stop,
     running: Running,
+}
+
+/// The moment that a statement reads.
+#[derive(Clone)]
+pub(super) struct Pinned {
+    engine: Arc<SqlEngine>,
+    snapshot: Arc<Snapshot>,
+}
+
+impl Pinned {
+    /// An error as the client may see it: a file that was collected under an old snapshot is no damage,
+    /// and where the server keeps its files is nobody's business.
+    fn shown(&self, e: SqlError) -> SqlError {
+        self.engine.without_paths(e)
+    }
+
+    /// The same for an error in the middle of the rows.
+    fn read_error(&self, e: DataFusionError) -> DataFusionError {
+        if otus_engine::store::is_missing(&e) {
+            let now_us = self.engine.dataset().clock().now_us();
+            if let Err(old) = self.snapshot.check_age(now_us) {
+                return too_old(old).into();
+            }
+        }
+        self.shown(SqlError::from(e)).into()
+    }
+}
+
+/// A snapshot that may not be read any more.
+pub(super) fn too_old(e: otus_engine::Error) -> SqlError {
+    SqlError { sqlstate: sqlstate::SNAPSHOT_TOO_OLD, ..SqlError::from(e) }
 }
 
 impl Stream for Rows {
@@ -295,7 +371,7 @@ impl Stream for Rows {
                 Poll::Ready(Some(Ok(batch)))
             }
             Some(Err(e)) => {
-                let e = SqlError::from(e);
+                let e = SqlError::from(self.pin.read_error(e));
                 self.running.fail(e.sqlstate);
                 Poll::Ready(Some(Err(e.into())))
             }
