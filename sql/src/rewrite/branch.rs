@@ -1,8 +1,11 @@
 //! CASE and its kin inside an aggregate: as branches that exclude one another, each with a condition.
 
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use super::calls::widens;
+use arrow::datatypes::DataType;
+use datafusion::common::DFSchema;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::expr::Case;
-use datafusion::logical_expr::{Expr, cast, lit, not};
+use datafusion::logical_expr::{Expr, ExprSchemable, cast, lit, not};
 use datafusion::scalar::ScalarValue;
 
 /// A row of a CASE: the condition under which it is the one, and its value; none = null.
@@ -12,11 +15,11 @@ pub(super) struct Branch {
 }
 
 /// A CASE as branches that exclude one another.
-pub(super) fn branches(expr: &Expr) -> Option<Vec<Branch>> {
+pub(super) fn branches(expr: &Expr, schema: &DFSchema) -> Option<Vec<Branch>> {
     match expr {
-        Expr::Case(case) => Some(case_branches(case)),
+        Expr::Case(case) => case_branches(case, schema),
         Expr::Cast(outer) => {
-            let inner = branches(&outer.expr)?;
+            let inner = branches(&outer.expr, schema)?;
             let to = outer.field.data_type();
             let moved = |b: Branch| Branch {
                 condition: b.condition,
@@ -34,7 +37,14 @@ pub(super) fn branches(expr: &Expr) -> Option<Vec<Branch>> {
     }
 }
 
-fn case_branches(case: &Case) -> Vec<Branch> {
+/// Branches are computed apart, on all rows: where a CASE guards one of them against an error, as in
+/// `CASE WHEN x <> 0 THEN 1 / x END`, it has none.
+fn case_branches(case: &Case, schema: &DFSchema) -> Option<Vec<Branch>> {
+    let guarded = case.when_then_expr.iter().skip(1).map(|(when, _)| when);
+    let values = case.when_then_expr.iter().map(|(_, then)| then).chain(&case.else_expr);
+    if !guarded.chain(values).all(|expr| cannot_fail(expr, schema)) {
+        return None;
+    }
     let mut branches = Vec::new();
     let mut before: Option<Expr> = None;
     for (when, then) in &case.when_then_expr {
@@ -57,7 +67,44 @@ fn case_branches(case: &Case) -> Vec<Branch> {
     let other = case.else_expr.as_deref().filter(|v| !is_null(v)).cloned();
     let condition = before.unwrap_or_else(|| not(lit(false)));
     branches.push(Branch { condition, value: other });
-    branches
+    Some(branches)
+}
+
+/// Whether an expression has a value for every row: no division, no cast of texts, no function.
+fn cannot_fail(expr: &Expr, schema: &DFSchema) -> bool {
+    let here = match expr {
+        Expr::Literal(..)
+        | Expr::Column(_)
+        | Expr::Like(_)
+        | Expr::Not(_)
+        | Expr::IsNull(_)
+        | Expr::IsNotNull(_)
+        | Expr::IsTrue(_)
+        | Expr::IsFalse(_)
+        | Expr::IsUnknown(_)
+        | Expr::IsNotTrue(_)
+        | Expr::IsNotFalse(_)
+        | Expr::IsNotUnknown(_)
+        | Expr::Between(_)
+        | Expr::InList(_) => true,
+        Expr::BinaryExpr(b) => b.op.is_logic_operator() || b.op.supports_propagation(),
+        // Types are coerced by casts of columns and constants to wider ones.
+        Expr::Cast(c) => {
+            let to = c.field.data_type();
+            c.expr.get_type(schema).is_ok_and(|from| {
+                widens(&from, to)
+                    || (from.is_numeric()
+                        && (to.is_floating() || matches!(to, DataType::Decimal128(..))))
+            })
+        }
+        _ => false,
+    };
+    let mut all = here;
+    let _visited = expr.apply_children(|child| {
+        all &= cannot_fail(child, schema);
+        Ok(TreeNodeRecursion::Continue)
+    });
+    all
 }
 
 fn is_null(expr: &Expr) -> bool {

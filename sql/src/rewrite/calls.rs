@@ -175,7 +175,7 @@ impl Matcher<'_> {
             Err(refusal) => {
                 // Null values are ignored: a CASE without another value is a filter.
                 if let Some([Branch { condition, value: Some(value) }, rest @ ..]) =
-                    branches(arg).as_deref()
+                    branches(arg, self.schema).as_deref()
                     && rest.iter().all(|branch| branch.value.is_none())
                     && matches!(
                         name,
@@ -308,7 +308,12 @@ impl Matcher<'_> {
             Ok(found) => return Ok(found),
             Err(refusal) => refusal,
         };
-        if let Some(branches) = branches(arg) {
+        let mut trial = Needs::default();
+        if self.examiner.examine(arg, &mut trial).is_ok() {
+            let known = arg.clone().is_not_null();
+            return self.rows(Some(&and(filter, &known)));
+        }
+        if let Some(branches) = branches(arg, self.schema) {
             let mut total: Option<Expr> = None;
             for Branch { condition, value } in branches {
                 let Some(value) = value else { continue };
@@ -319,11 +324,6 @@ impl Matcher<'_> {
                 });
             }
             return Ok(total.unwrap_or_else(|| lit(0_i64)));
-        }
-        let mut trial = Needs::default();
-        if self.examiner.examine(arg, &mut trial).is_ok() {
-            let known = arg.clone().is_not_null();
-            return self.rows(Some(&and(filter, &known)));
         }
         Err(refusal)
     }
@@ -338,6 +338,10 @@ impl Matcher<'_> {
             return Ok(found);
         }
         let output = sum_type(&self.type_of(arg)?)?;
+        let mut trial = Needs::default();
+        if self.examiner.examine(arg, &mut trial).is_ok() {
+            return self.sum_of_dimensions(arg, filter, &output);
+        }
         if let Some((value, zero)) = zero_for_null(arg) {
             let sum = cast(self.sum(value, filter)?, output.clone());
             let zero = zero.cast_to(&output).map_err(|e| Refusal::new(e.to_string()))?;
@@ -346,12 +350,8 @@ impl Matcher<'_> {
             let any = binary_expr(self.rows(filter)?, Operator::Gt, lit(0_i64));
             return when(any, known).otherwise(null_of(&output)?).map_err(unbuilt);
         }
-        if let Some(branches) = branches(arg) {
+        if let Some(branches) = branches(arg, self.schema) {
             return self.sum_of_branches(branches, filter, &output);
-        }
-        let mut trial = Needs::default();
-        if self.examiner.examine(arg, &mut trial).is_ok() {
-            return self.sum_of_dimensions(arg, filter, &output);
         }
         Err(refusal)
     }
@@ -511,7 +511,7 @@ fn narrowed(expr: &Expr) -> Option<Expr> {
     fits.then(|| lit(ScalarValue::Decimal128(Some(*v), digits, *s)))
 }
 
-fn widens(from: &DataType, to: &DataType) -> bool {
+pub(super) fn widens(from: &DataType, to: &DataType) -> bool {
     use DataType::{Decimal128, Int16, Int32, Int64};
     match (from, to) {
         (Int16, Int32 | Int64) | (Int32, Int64) => true,

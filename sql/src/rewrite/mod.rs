@@ -133,7 +133,7 @@ impl Work<'_> {
         };
         let aggregate = match &node {
             LogicalPlan::Aggregate(aggregate) => Some(aggregate.clone()),
-            LogicalPlan::Distinct(Distinct::All(input)) => distinct(input)?,
+            LogicalPlan::Distinct(Distinct::All(input)) => distinct(input),
             LogicalPlan::TableScan(scan) => {
                 if let Some(raw) = raw_table(scan) {
                     self.unaggregated(&raw);
@@ -147,7 +147,7 @@ impl Work<'_> {
             _ => None,
         };
         let Some(aggregate) = aggregate else { return Ok(Transformed::no(node)) };
-        match self.fate(&aggregate)? {
+        match self.fate(&aggregate) {
             Fate::Other => Ok(Transformed::no(node)),
             Fate::Served(plan, used, notice) => {
                 self.report.uses.push(used);
@@ -168,7 +168,7 @@ impl Work<'_> {
         tables_below(filter, &mut tables);
         let [raw] = tables.as_slice() else { return Ok(()) };
         let Some(horizon) = raw.snapshot().horizon_us(raw.table().id) else { return Ok(()) };
-        let Ok(Some(found)) = chain(filter)? else { return Ok(()) };
+        let Ok(Ok(Some(found))) = chain(filter) else { return Ok(()) };
         let table = found.raw.table();
         let simplifier = Simplifier::new(self.state, table)?;
         let simple = found.conditions.into_iter().map(|c| simplifier.simplify(c));
@@ -208,17 +208,17 @@ impl Work<'_> {
         }
     }
 
-    fn fate(&mut self, aggregate: &Aggregate) -> DfResult<Fate> {
-        let found = match chain(&aggregate.input)? {
-            Ok(Some(found)) => found,
-            Ok(None) => return Ok(Fate::Other),
-            Err(refusal) => {
+    fn fate(&mut self, aggregate: &Aggregate) -> Fate {
+        let found = match chain(&aggregate.input) {
+            Ok(Ok(Some(found))) => found,
+            Ok(Ok(None)) | Err(_) => return Fate::Other,
+            Ok(Err(refusal)) => {
                 let mut tables = Vec::new();
                 tables_below(&aggregate.input, &mut tables);
                 for raw in tables {
                     self.refused(&raw, refusal.clone());
                 }
-                return Ok(Fate::Other);
+                return Fate::Other;
             }
         };
         let raw = found.raw;
@@ -227,7 +227,7 @@ impl Work<'_> {
             Err(e) => {
                 // What cannot be folded, such as a division by zero, is left to the plan over raw rows.
                 let reason = format!("it could not be matched: {}", SqlError::from(e).message);
-                return Ok(Fate::Refused(raw, Refusal::new(reason), None));
+                return Fate::Refused(raw, Refusal::new(reason), None);
             }
         };
         let below = |case: &Case<'_>| {
@@ -235,12 +235,17 @@ impl Work<'_> {
             (case.split.from_us < horizon).then(|| cut_notice(raw.table(), horizon))
         };
         match self.serve(&case, aggregate) {
-            Ok((plan, used, notice)) => Ok(Fate::Served(plan, used, notice)),
+            Ok((plan, used, notice)) => Fate::Served(plan, used, notice),
             Err(Failure::Refused(refusal)) => {
                 let notice = below(&case);
-                Ok(Fate::Refused(raw.clone(), refusal, notice))
+                Fate::Refused(raw.clone(), refusal, notice)
             }
-            Err(Failure::Failed(e)) => Err(e),
+            Err(Failure::Failed(e)) => {
+                // Raw rows answer all the same.
+                let reason = format!("its plan could not be built: {}", SqlError::from(e).message);
+                tracing::warn!(reason, "a plan over a rollup was not built");
+                Fate::Refused(raw.clone(), Refusal::new(reason), below(&case))
+            }
         }
     }
 
@@ -329,12 +334,9 @@ impl From<DataFusionError> for Failure {
 }
 
 /// `SELECT DISTINCT a, b` as the aggregate that it is.
-fn distinct(input: &Arc<LogicalPlan>) -> DfResult<Option<Aggregate>> {
+fn distinct(input: &Arc<LogicalPlan>) -> Option<Aggregate> {
     let keys: Vec<Expr> = input.schema().columns().into_iter().map(Expr::Column).collect();
-    if keys.is_empty() {
-        return Ok(None);
-    }
-    Aggregate::try_new(Arc::clone(input), keys, Vec::new()).map(Some)
+    Aggregate::try_new(Arc::clone(input), keys, Vec::new()).ok()
 }
 
 /// One aggregate over the raw rows of a table, in terms of the table's own columns.

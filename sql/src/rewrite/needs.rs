@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, TimeUnit};
 use chrono_tz::Tz;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator, Volatility};
 use datafusion::scalar::ScalarValue;
@@ -172,72 +173,62 @@ impl Examiner<'_> {
         if self.atom(expr, needs) {
             return Ok(());
         }
-        let children: Vec<&Expr> = match expr {
-            Expr::Column(c) if c.name == self.time => {
-                return Err(Refusal::new(format!(
-                    "{:?} is used otherwise than by buckets that the rollup has",
-                    self.time
-                )));
+        if let Some(reason) = self.reason_against(expr) {
+            return Err(Refusal::new(reason));
+        }
+        if matches!(expr, Expr::IsNull(e) | Expr::IsNotNull(e) if self.is_time(e)) {
+            return Ok(());
+        }
+        let mut found = Ok(());
+        let _visited = expr.apply_children(|child| {
+            found = self.examine(child, needs);
+            Ok(if found.is_ok() { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
+        });
+        found
+    }
+
+    /// Why an expression cannot be computed from states, leaving its children aside.
+    fn reason_against(&self, expr: &Expr) -> Option<String> {
+        match expr {
+            Expr::Column(c) if c.name == self.time => Some(format!(
+                "{:?} is used otherwise than by buckets that the rollup has",
+                self.time
+            )),
+            Expr::Column(c) => (!self.dimensions.contains(&c.name))
+                .then(|| format!("column {:?} is no dimension of rollup {}", c.name, self.rollup)),
+            Expr::ScalarFunction(ScalarFunction { func, .. }) => {
+                let immutable = func.signature().volatility == Volatility::Immutable;
+                (!immutable).then(|| format!("function {}() is not immutable", func.name()))
             }
-            Expr::Column(c) => {
-                return match self.dimensions.contains(&c.name) {
-                    true => Ok(()),
-                    false => Err(Refusal::new(format!(
-                        "column {:?} is no dimension of rollup {}",
-                        c.name, self.rollup
-                    ))),
-                };
-            }
-            Expr::Literal(..) => return Ok(()),
-            Expr::ScalarFunction(ScalarFunction { func, args }) => {
-                if func.signature().volatility != Volatility::Immutable {
-                    return Err(Refusal::new(format!(
-                        "function {}() is not immutable",
-                        func.name()
-                    )));
-                }
-                args.iter().collect()
-            }
-            Expr::Alias(a) => vec![a.expr.as_ref()],
-            Expr::BinaryExpr(b) => vec![b.left.as_ref(), b.right.as_ref()],
-            Expr::Like(l) | Expr::SimilarTo(l) => vec![l.expr.as_ref(), l.pattern.as_ref()],
-            Expr::IsNull(e) | Expr::IsNotNull(e) if self.is_time(e) => return Ok(()),
-            Expr::Not(e)
-            | Expr::IsNull(e)
-            | Expr::IsNotNull(e)
-            | Expr::IsTrue(e)
-            | Expr::IsFalse(e)
-            | Expr::IsUnknown(e)
-            | Expr::IsNotTrue(e)
-            | Expr::IsNotFalse(e)
-            | Expr::IsNotUnknown(e)
-            | Expr::Negative(e) => vec![e.as_ref()],
-            Expr::Between(b) => vec![b.expr.as_ref(), b.low.as_ref(), b.high.as_ref()],
-            Expr::Case(case) => {
-                let mut all: Vec<&Expr> = case.expr.as_deref().into_iter().collect();
-                for (when, then) in &case.when_then_expr {
-                    all.extend([when.as_ref(), then.as_ref()]);
-                }
-                all.extend(case.else_expr.as_deref());
-                all
-            }
-            Expr::Cast(cast) => vec![cast.expr.as_ref()],
-            Expr::TryCast(cast) => vec![cast.expr.as_ref()],
-            Expr::InList(list) => {
-                std::iter::once(list.expr.as_ref()).chain(list.list.iter()).collect()
-            }
+            Expr::Literal(..)
+            | Expr::Alias(_)
+            | Expr::BinaryExpr(_)
+            | Expr::Like(_)
+            | Expr::SimilarTo(_)
+            | Expr::Not(_)
+            | Expr::IsNull(_)
+            | Expr::IsNotNull(_)
+            | Expr::IsTrue(_)
+            | Expr::IsFalse(_)
+            | Expr::IsUnknown(_)
+            | Expr::IsNotTrue(_)
+            | Expr::IsNotFalse(_)
+            | Expr::IsNotUnknown(_)
+            | Expr::Negative(_)
+            | Expr::Between(_)
+            | Expr::Case(_)
+            | Expr::Cast(_)
+            | Expr::TryCast(_)
+            | Expr::InList(_) => None,
             Expr::ScalarSubquery(_)
             | Expr::InSubquery(_)
             | Expr::Exists(_)
-            | Expr::SetComparison(_) => {
-                return Err(Refusal::new("a subquery stands below the aggregate"));
-            }
+            | Expr::SetComparison(_) => Some("a subquery stands below the aggregate".into()),
             Expr::OuterReferenceColumn(..) => {
-                return Err(Refusal::new("a correlated subquery aggregates the rows"));
+                Some("a correlated subquery aggregates the rows".into())
             }
-            _ => return Err(Refusal::new("an expression of a kind that is not matched")),
-        };
-        children.into_iter().try_for_each(|child| self.examine(child, needs))
+            _ => Some("an expression of a kind that is not matched".into()),
+        }
     }
 
     /// Whether `expr` is one of the known uses of the event time; then its need is added.

@@ -95,6 +95,8 @@ const SERVED: &[&str] = &[
     "SELECT count(*) FROM events WHERE (ts >= '2026-03-01T01:00:10Z' AND ts < '2026-03-01T02:00:00Z') OR (ts >= '2026-03-01T05:30:00Z' AND ts < '2026-03-01T07:00:00Z')",
     "SELECT count(*), avg(user_id) FROM events WHERE ts < now() - interval '1 minute'",
     "SELECT kind, count(*) FROM events WHERE ts >= '2026-03-01' GROUP BY CUBE (kind, date_trunc('day', ts))",
+    "SELECT sum(CASE WHEN length(kind) <> 13 THEN 1 / (length(kind) - 13) ELSE 0 END), count(CASE WHEN length(kind) <> 13 THEN 1 / (length(kind) - 13) END) FROM events WHERE kind LIKE '%'",
+    "SELECT sum(CASE kind WHEN 'kind number 1' THEN amount WHEN 'kind number 2' THEN amount WHEN NULL THEN 3 ELSE 1 END) FROM events WHERE ts > '2026-03-01T01:00:00Z'",
     "SELECT sum(events_per) FROM (SELECT date_trunc('minute', ts), count(*) AS events_per FROM events GROUP BY 1) x",
 ];
 
@@ -289,4 +291,21 @@ async fn the_latest_queries_are_kept() {
     let by_user = find("GROUP BY user_id");
     assert!(by_user[4].contains("\"user_id\" is no dimension"), "{by_user:?}");
     assert_eq!(find("1 / (")[5], "22012");
+}
+
+#[tokio::test]
+async fn a_time_without_zone_is_matched_too() {
+    let naive = World::declared(|def| def.columns[0].column_type = "timestamp".parse().unwrap());
+    let world = naive.await.fill().await;
+    for zone in ["UTC", "Europe/Berlin"] {
+        world.rows(&format!("SET timezone = '{zone}'")).await;
+        for sql in [
+            "SELECT date_trunc('hour', ts), kind, count(*), sum(amount) FROM events GROUP BY 1, 2",
+            "SELECT count(*) FROM events WHERE ts >= '2026-03-01 02:00:30' AND ts < '2026-03-01 10:11:12.5'",
+            "SELECT extract(hour from ts), last(user_id, ts) FROM events WHERE ts::date = '2026-03-01' GROUP BY 1",
+            "SELECT count(*) FILTER (WHERE ts < '2026-03-01 05:00:10'), count(*) FROM events",
+        ] {
+            served(&world, sql, &[]).await;
+        }
+    }
 }
