@@ -42,17 +42,10 @@ fn is_float(t: &DataType) -> bool {
 
 fn rewrite(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
     match expr {
-        Expr::BinaryExpr(binary) => {
-            let Some(function) = Checked::of(binary.op).filter(|_| may_fail(&binary, schema))
-            else {
-                return Ok(Transformed::no(Expr::BinaryExpr(binary)));
-            };
-            let args = vec![*binary.left, *binary.right];
-            Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction::new_udf(
-                std::sync::Arc::new(function),
-                args,
-            ))))
-        }
+        Expr::BinaryExpr(binary) => Ok(match chain(binary, schema) {
+            Ok(call) => Transformed::yes(Expr::ScalarFunction(call)),
+            Err(binary) => Transformed::no(Expr::BinaryExpr(binary)),
+        }),
         Expr::Cast(Cast { expr, field }) => {
             let cuts = is_integer(field.data_type())
                 && expr.get_type(schema).is_ok_and(|from| {
@@ -68,15 +61,45 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
     }
 }
 
-/// Whether the planner's own operator would give a wrong number where Postgres gives none.
-fn may_fail(binary: &BinaryExpr, schema: &DFSchema) -> bool {
-    let (Ok(left), Ok(right)) = (binary.left.get_type(schema), binary.right.get_type(schema))
-    else {
-        return false;
+/// The checked call in place of an operator that would give a wrong number where Postgres gives none. What
+/// leans to the left, as `a + b - c` does, becomes one flat call: types and names of nested calls are made
+/// anew at every level, which made a thousand terms take minutes.
+fn chain(binary: BinaryExpr, schema: &DFSchema) -> Result<ScalarFunction, BinaryExpr> {
+    let Some(of) = may_fail(&binary, schema) else {
+        return Err(binary);
     };
-    left == right
-        && match binary.op {
-            Operator::Divide => is_float(&left),
-            _ => is_integer(&left),
-        }
+    let BinaryExpr { left, op, right } = binary;
+    let (operators, mut args) = match *left {
+        Expr::ScalarFunction(call) => match Checked::parts(&call.func) {
+            Some(checked) => (checked.then(op), call.args),
+            None => (vec![op], vec![Expr::ScalarFunction(call)]),
+        },
+        other => (vec![op], vec![other]),
+    };
+    args.push(*right);
+    Ok(ScalarFunction::new_udf(Checked::of(operators, of), args))
+}
+
+/// The type of both sides, if the planner's own operator on them may go wrong unseen.
+fn may_fail(binary: &BinaryExpr, schema: &DFSchema) -> Option<DataType> {
+    use Operator as O;
+    if !matches!(binary.op, O::Plus | O::Minus | O::Multiply | O::Divide) {
+        return None;
+    }
+    let (left, right) = (type_of(&binary.left, schema)?, type_of(&binary.right, schema)?);
+    let fails = match binary.op {
+        O::Divide => is_float(&left),
+        _ => is_integer(&left),
+    };
+    (left == right && fails).then_some(left)
+}
+
+/// A checked call knows its type; any other expression derives it from its parts.
+fn type_of(expr: &Expr, schema: &DFSchema) -> Option<DataType> {
+    if let Expr::ScalarFunction(call) = expr
+        && let Some(checked) = Checked::parts(&call.func)
+    {
+        return Some(checked.data_type().clone());
+    }
+    expr.get_type(schema).ok()
 }

@@ -18,77 +18,57 @@ use datafusion::physical_expr_common::datum::apply;
 
 use crate::error::{SqlError, sqlstate};
 
-/// An operator on two values of one type.
+/// Operators on values of one type, done from the left: `a * b - c` is one call of three arguments.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Checked {
-    operator: Operator,
+    operators: Vec<Operator>,
+    of: DataType,
     signature: Signature,
 }
 
 impl Checked {
-    /// The function for an operator, if there is one that may fail unseen.
-    pub(crate) fn of(operator: Operator) -> Option<ScalarUDF> {
-        use Operator as O;
-        let signature = Signature::any(2, Volatility::Immutable);
-        let known = matches!(operator, O::Plus | O::Minus | O::Multiply | O::Divide);
-        known.then(|| ScalarUDF::from(Self { operator, signature }))
+    /// The function of these operators, one fewer than its arguments, on values of type `of`.
+    pub(crate) fn of(operators: Vec<Operator>, of: DataType) -> Arc<ScalarUDF> {
+        let signature = Signature::any(operators.len() + 1, Volatility::Immutable);
+        Arc::new(ScalarUDF::from(Self { operators, of, signature }))
+    }
+
+    /// What is known of a function if it is one of these.
+    pub(crate) fn parts(function: &ScalarUDF) -> Option<&Self> {
+        let inner: &dyn std::any::Any = function.inner().as_ref();
+        inner.downcast_ref()
+    }
+
+    /// Its operators and one more after them.
+    pub(crate) fn then(&self, operator: Operator) -> Vec<Operator> {
+        self.operators.iter().copied().chain([operator]).collect()
+    }
+
+    /// Of the arguments and the result.
+    pub(crate) fn data_type(&self) -> &DataType {
+        &self.of
     }
 
     fn shown(&self, args: &[Expr], name: impl Fn(&Expr) -> String) -> String {
-        let sides: Vec<_> = args.iter().map(name).collect();
-        sides.join(&format!(" {} ", self.operator))
-    }
-}
-
-/// All of them, to be known by name.
-pub(super) fn all() -> Vec<ScalarUDF> {
-    use Operator as O;
-    let checked = [O::Plus, O::Minus, O::Multiply, O::Divide].into_iter().filter_map(Checked::of);
-    checked.chain([whole()]).collect()
-}
-
-impl ScalarUDFImpl for Checked {
-    fn name(&self) -> &'static str {
-        match self.operator {
-            Operator::Plus => "otus_add",
-            Operator::Minus => "otus_subtract",
-            Operator::Multiply => "otus_multiply",
-            _ => "otus_divide_by",
+        let mut args = args.iter();
+        let mut shown = args.next().map(&name).unwrap_or_default();
+        for (operator, arg) in self.operators.iter().zip(args) {
+            shown.push_str(&format!(" {operator} {}", name(arg)));
         }
+        shown
     }
 
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    // Named and shown as the operator, so that grouped expressions and plans read as they were written.
-    fn display_name(&self, args: &[Expr]) -> DfResult<String> {
-        Ok(self.shown(args, ToString::to_string))
-    }
-
-    fn schema_name(&self, args: &[Expr]) -> DfResult<String> {
-        Ok(self.shown(args, |arg| arg.schema_name().to_string()))
-    }
-
-    fn return_type(&self, types: &[DataType]) -> DfResult<DataType> {
-        let no_function = || crate::aggregate::no_such_function(self.name(), types);
-        types.first().cloned().ok_or_else(no_function)
-    }
-
-    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> DfResult<FieldRef> {
-        let types: Vec<_> = args.arg_fields.iter().map(|f| f.data_type().clone()).collect();
-        let nullable = args.arg_fields.iter().any(|f| f.is_nullable());
-        Ok(Arc::new(Field::new(self.name(), self.return_type(&types)?, nullable)))
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
-        let [left, right] = args.args.as_slice() else {
-            return datafusion::common::internal_err!("{} takes two arguments", self.name());
-        };
-        if self.operator == Operator::Divide {
-            refuse_zero(left, right, args.number_rows)?;
+    fn apply(
+        &self,
+        operator: Operator,
+        left: &ColumnarValue,
+        right: &ColumnarValue,
+        rows: usize,
+    ) -> DfResult<ColumnarValue> {
+        if operator == Operator::Divide {
+            refuse_zero(left, right, rows)?;
         }
-        let kernel = |l: &dyn Datum, r: &dyn Datum| match self.operator {
+        let kernel = |l: &dyn Datum, r: &dyn Datum| match operator {
             Operator::Plus => numeric::add(l, r),
             Operator::Minus => numeric::sub(l, r),
             Operator::Multiply => numeric::mul(l, r),
@@ -98,11 +78,51 @@ impl ScalarUDFImpl for Checked {
             DataFusionError::ArrowError(inner, _)
                 if matches!(inner.as_ref(), ArrowError::ArithmeticOverflow(_)) =>
             {
-                let name = crate::error::pg_type(&left.data_type());
+                let name = crate::error::pg_type(&self.of);
                 SqlError::new(sqlstate::OUT_OF_RANGE, format!("{name} out of range")).into()
             }
             _ => e,
         })
+    }
+}
+
+impl ScalarUDFImpl for Checked {
+    fn name(&self) -> &'static str {
+        "otus_arithmetic"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    // Named and shown as the operators, so that grouped expressions and plans read as they were written.
+    fn display_name(&self, args: &[Expr]) -> DfResult<String> {
+        Ok(self.shown(args, ToString::to_string))
+    }
+
+    fn schema_name(&self, args: &[Expr]) -> DfResult<String> {
+        Ok(self.shown(args, |arg| arg.schema_name().to_string()))
+    }
+
+    fn return_type(&self, _: &[DataType]) -> DfResult<DataType> {
+        Ok(self.of.clone())
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> DfResult<FieldRef> {
+        let nullable = args.arg_fields.iter().any(|f| f.is_nullable());
+        Ok(Arc::new(Field::new(self.name(), self.of.clone(), nullable)))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        let rows = args.number_rows;
+        let mut values = args.args.into_iter();
+        let Some(mut value) = values.next() else {
+            return datafusion::common::internal_err!("{} without arguments", self.name());
+        };
+        for (operator, right) in self.operators.iter().zip(values) {
+            value = self.apply(*operator, &value, &right, rows)?;
+        }
+        Ok(value)
     }
 }
 

@@ -51,7 +51,7 @@ pub(crate) fn register(state: &mut SessionState) -> DfResult<()> {
     }
     state.register_udf(Arc::new(operator::type_of()))?;
     let own = [format_type::format_type(), to_char::to_char(), time_zone::timezone()];
-    for udf in own.into_iter().chain(arithmetic::all()).chain(postgres::all()) {
+    for udf in own.into_iter().chain(postgres::all()) {
         state.register_udf(Arc::new(udf))?;
     }
     aggregate::register(state)

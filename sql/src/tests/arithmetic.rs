@@ -38,11 +38,27 @@ async fn numbers_that_do_not_fit_are_errors() {
         ("SELECT 2.5::numeric(3,1)::bigint", "3"),
         ("SELECT max((score * 10)::int) FROM events", "7998"),
         ("SELECT count(DISTINCT user_id + 1) FROM events", "97"),
+        ("SELECT 1 + 2 * 3 - 4", "3"),
+        ("SELECT (1 + 2) * 3 - 4", "5"),
+        ("SELECT 10 - (4 - 3) - (2 - 1) * 2", "7"),
+        ("SELECT 64::double precision / 4 / (8::double precision / 2)", "4.0"),
+        ("SELECT max(user_id * 2 + 1 - user_id) FROM events", "97"),
     ] {
         assert_eq!(world.value(sql).await, wanted, "{sql}");
     }
     let grouped = "SELECT user_id + 1, count(*) FROM events WHERE user_id < 2 GROUP BY user_id + 1 ORDER BY 1";
     assert_eq!(world.rows(grouped).await, [["1", "33"], ["2", "33"]]);
+}
+
+/// A thousand terms are promised; when each nested in the one before, planning them took minutes.
+#[tokio::test]
+async fn a_thousand_terms_are_one_calculation() {
+    let world = World::filled().await;
+    let terms: Vec<_> = (0..490).map(|n| format!("user_id * {n}")).collect();
+    let sum = format!("SELECT max({}) FROM events WHERE user_id = 1", terms.join(" + "));
+    assert_eq!(world.value(&sum).await, "119805");
+    let past = format!("SELECT max({}) FROM events", ["9223372036854775800"; 3].join(" + "));
+    assert_eq!(world.error(&past).await.sqlstate, "22003");
 }
 
 #[tokio::test]
