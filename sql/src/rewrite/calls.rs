@@ -10,9 +10,11 @@ use datafusion::logical_expr::{Expr, ExprSchemable, Operator, binary_expr, cast,
 use datafusion::scalar::ScalarValue;
 use otus_engine::compiled::{CompiledRollup, CompiledTable};
 use otus_engine::expr::AggregateFunction as Stored;
+use otus_engine::snapshot::Snapshot;
 
 use super::branch::{Branch, branches, two_valued, zero_for_null};
 use super::facts::TableFacts;
+use super::fits::Values;
 use super::needs::{Examiner, Needs};
 use super::report::Refusal;
 use crate::aggregate;
@@ -32,6 +34,7 @@ pub(super) fn column(name: impl Into<String>) -> Expr {
 /// rows: atoms (keys and conditions, computed on either side) and states.
 pub(super) struct Matcher<'a> {
     pub(super) table: &'a CompiledTable,
+    pub(super) snapshot: &'a Snapshot,
     pub(super) rollup: &'a CompiledRollup,
     pub(super) facts: &'a TableFacts,
     pub(super) examiner: Examiner<'a>,
@@ -261,6 +264,15 @@ impl Matcher<'_> {
                 )));
             }
         };
+        let form = self.facts.calls.get(call).and_then(Option::as_ref);
+        let values = Values { snapshot: self.snapshot, table: self.table };
+        if !form.is_some_and(|form| values.fit(form)) {
+            return Err(Refusal::new(format!(
+                "arithmetic in {}({}) may fail on some row, which states do not tell",
+                f.func.name(),
+                wanted.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+            )));
+        }
         let stored = self.stored_function(call).unwrap_or(Stored::CountAll);
         Ok(self.merged(call, moments(f.func.name()).unwrap_or(stored), p, upper))
     }

@@ -17,6 +17,7 @@ mod design;
 mod facts;
 #[cfg(test)]
 mod fault;
+mod fits;
 mod needs;
 mod offsets;
 mod range;
@@ -124,7 +125,8 @@ impl Work<'_> {
         #[cfg(test)]
         let node = match node {
             LogicalPlan::Filter(filter)
-                if fault::has(Fault::HavingDropped)
+                if self.mode != Mode::Off
+                    && fault::has(Fault::HavingDropped)
                     && matches!(filter.input.as_ref(), LogicalPlan::Aggregate(_)) =>
             {
                 filter.input.as_ref().clone()
@@ -426,6 +428,7 @@ impl<'a> Case<'a> {
         }
         let mut matcher = Matcher {
             table,
+            snapshot: self.snapshot(),
             rollup,
             facts: &self.facts,
             examiner: examiner(table, &def.dimensions, &def.name),

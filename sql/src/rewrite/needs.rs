@@ -16,6 +16,7 @@ use otus_engine::time::{DAY_US, Granularity, SECOND_US};
 
 use super::offsets;
 use super::report::Refusal;
+use crate::function::Checked;
 use crate::pull::BucketIndex;
 
 /// Seconds above which a quotient of an epoch may round over a boundary: the year 2096.
@@ -293,10 +294,12 @@ impl Examiner<'_> {
                 };
                 stride_of(stride, origin_us)
             }
-            ("floor", [quotient]) => {
-                let Expr::BinaryExpr(b) = quotient else { return None };
-                (b.op == Operator::Divide && self.is_epoch(&b.left)).then_some(())?;
-                epoch_stride(&b.right)
+            ("floor" | "trunc", [whole]) if self.is_epoch(whole) => {
+                Some(Need::Stride { width_us: SECOND_US, origin_us: 0, inexact: true })
+            }
+            ("floor" | "trunc", [quotient]) => {
+                let (epoch, width) = quotient_of(quotient)?;
+                (self.is_epoch(epoch)).then(|| epoch_stride(width)).flatten()
             }
             ("otus_bucket_index", [time]) => {
                 self.zone_of(time)?;
@@ -323,13 +326,16 @@ impl Examiner<'_> {
         }
     }
 
-    /// `extract(epoch from time)::bigint / 300`: no time is before 1970.
+    /// `floor(extract(epoch from time))::bigint / 300`: no time is before 1970. Without the floor, the cast
+    /// rounds half a second into the next bucket.
     fn integer_quotient(&self, b: &BinaryExpr) -> Option<Need> {
         let Expr::Cast(cast) = b.left.as_ref() else { return None };
-        let fits = b.op == Operator::Divide
-            && cast.field.data_type().is_signed_integer()
-            && self.is_epoch(&cast.expr);
-        fits.then(|| epoch_stride(&b.right)).flatten()
+        if b.op != Operator::Divide || !cast.field.data_type().is_signed_integer() {
+            return None;
+        }
+        let whole = called(&cast.expr, &["otus_whole"]).unwrap_or(&cast.expr);
+        let epoch = called(whole, &["floor", "trunc"])?;
+        self.is_epoch(epoch).then(|| epoch_stride(&b.right)).flatten()
     }
 
     /// A comparison of the event time itself with a constant.
@@ -341,6 +347,32 @@ impl Examiner<'_> {
         };
         self.zone_of(time)?;
         Bounds::new(op, instant_of(bound)?)
+    }
+}
+
+/// The argument of a call of one of these functions.
+fn called<'e>(expr: &'e Expr, names: &[&str]) -> Option<&'e Expr> {
+    match expr {
+        Expr::ScalarFunction(f) if names.contains(&f.func.name()) => match f.args.as_slice() {
+            [arg] => Some(arg),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Both sides of a division.
+fn quotient_of(expr: &Expr) -> Option<(&Expr, &Expr)> {
+    match expr {
+        Expr::BinaryExpr(b) if b.op == Operator::Divide => Some((&b.left, &b.right)),
+        Expr::ScalarFunction(f) => {
+            let checked = Checked::parts(&f.func)?;
+            match (checked.operators(), f.args.as_slice()) {
+                ([Operator::Divide], [left, right]) => Some((left, right)),
+                _ => None,
+            }
+        }
+        _ => None,
     }
 }
 

@@ -1,5 +1,7 @@
 //! Rollups chosen by themselves: what is matched answers as raw rows do, and what is not is refused.
 
+use otus_engine::catalog::MeasureDef;
+
 use super::world::{BASE_US, World, rows_of};
 
 /// Whether two cells are the same answer: floats within 1e-9.
@@ -161,10 +163,10 @@ async fn sources_follow_the_range() {
     world.dataset.flush().await.unwrap();
     world.dataset.maintain(true).await.unwrap();
     world.append(500);
-    let sql = "SELECT sum(amount) FROM events WHERE ts >= '2026-03-01T00:30:10Z' AND ts < '2026-03-02T12:00:00Z'";
+    let sql = "SELECT sum(amount) FROM events WHERE ts >= '2026-03-01T00:30:10Z' AND ts < '2026-03-01T20:00:00Z'";
     world.rows("SET otus.rollups = force").await;
     let plan = world.explain(sql).await;
-    assert!(plan.contains("hour states, 2026-03-01T01:00:00Z to 2026-03-02T12:00:00Z"), "{plan}");
+    assert!(plan.contains("hour states, 2026-03-01T01:00:00Z to 2026-03-01T20:00:00Z"), "{plan}");
     assert!(
         plan.contains("raw rows of cut buckets, 2026-03-01T00:30:10Z to 2026-03-01T01:00:00Z"),
         "{plan}"
@@ -291,6 +293,39 @@ async fn the_latest_queries_are_kept() {
     let by_user = find("GROUP BY user_id");
     assert!(by_user[4].contains("\"user_id\" is no dimension"), "{by_user:?}");
     assert_eq!(find("1 / (")[5], "22012");
+}
+
+#[tokio::test]
+async fn arithmetic_that_may_fail_is_left_to_raw_rows() {
+    let world = World::declared(|def| {
+        def.measures = vec![
+            MeasureDef::new("events", "count(*)"),
+            MeasureDef::new("more", "sum(user_id * 2 + 1)"),
+            MeasureDef::new("most", "sum(user_id * 922337203685477580)"),
+            MeasureDef::new("halves", "sum(score / 2)"),
+            MeasureDef::new("parts", "sum(1 / (score + 1))"),
+            MeasureDef::new("whole", "sum(score::bigint)"),
+        ];
+    });
+    let world = world.await.fill().await;
+    for sql in [
+        "SELECT kind, sum(user_id * 2 + 1) FROM events GROUP BY kind",
+        "SELECT kind, sum(score / 2), sum(score::bigint) FROM events GROUP BY kind",
+        "SELECT floor(extract(epoch from ts))::bigint / 300, count(*) FROM events GROUP BY 1",
+        "SELECT kind || '!', length(kind) + 1, count(*) FROM events GROUP BY 1, 2",
+        "SELECT repeat(kind, 2), count(*) FROM events GROUP BY 1",
+    ] {
+        served(&world, sql, &[]).await;
+        served(&world, sql, &[]).await;
+    }
+    refused(&world, "SELECT sum(1 / (score + 1)) FROM events WHERE kind = 'a'", "may fail").await;
+    let half = "SELECT extract(epoch from ts)::bigint / 300, count(*) FROM events GROUP BY 1";
+    refused(&world, half, "\"ts\" is used otherwise").await;
+    let wide = "SELECT kind, sum(user_id * 922337203685477580) FROM events GROUP BY kind";
+    for mode in ["auto", "off"] {
+        world.rows(&format!("SET otus.rollups = {mode}")).await;
+        assert_eq!(world.error(wide).await.sqlstate, "22003", "{mode}");
+    }
 }
 
 #[tokio::test]

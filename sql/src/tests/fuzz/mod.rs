@@ -71,7 +71,7 @@ async fn rollups_answer_as_raw_rows_do() {
         }
         last = Some(world);
     }
-    println!("{tally:?}");
+    println!("{tally:#?}");
     assert!(reports.is_empty(), "{}", reports.join("\n\n"));
     if n >= CASES {
         assert!(tally.failed * 20 <= n, "too many queries fail: {tally:?}");

@@ -1,5 +1,7 @@
 //! One case: a query answered twice over the same rows, with rollups and without; what differs, made small.
 
+use std::collections::BTreeMap;
+
 use datafusion::scalar::ScalarValue;
 use futures::StreamExt;
 
@@ -23,7 +25,7 @@ pub(super) enum Verdict {
 }
 
 /// How many cases ended how.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Tally {
     pub(super) cases: u64,
     /// The same error twice.
@@ -34,6 +36,8 @@ pub(super) struct Tally {
     pub(super) mixed: u64,
     /// Offsets from before the rollup was declared are read from raw rows.
     pub(super) uncovered: u64,
+    /// Why raw rows answer, without the names.
+    pub(super) raw: BTreeMap<String, u64>,
 }
 
 impl Tally {
@@ -47,6 +51,11 @@ impl Tally {
             rollup && says(" states") && says("of cut buckets") && says("of the open hot chunk"),
         );
         self.uncovered += u64::from(rollup && says("before the rollup was declared"));
+        let reason = plan.lines().find_map(|line| line.strip_prefix("events: raw rows ("));
+        if let Some(reason) = reason.filter(|_| !rollup) {
+            let words = reason.split(' ').filter(|w| !w.contains(['"', '_', '(', '=']));
+            *self.raw.entry(words.collect::<Vec<_>>().join(" ")).or_default() += 1;
+        }
     }
 }
 

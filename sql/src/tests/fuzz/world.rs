@@ -41,7 +41,7 @@ pub(super) struct World {
     pub(super) table: Table,
     pub(super) steps: Vec<Step>,
     pub(super) session: Session,
-    pub(super) dataset: Arc<Dataset>,
+    _dataset: Arc<Dataset>,
 }
 
 impl fmt::Debug for World {
@@ -120,7 +120,7 @@ impl World {
         let config = SqlConfig { threads: 1, ..SqlConfig::default() };
         let engine = SqlEngine::new(Arc::clone(&builder.dataset), config).unwrap();
         let session = engine.session(SessionOptions { user: "ann".into(), ..Default::default() });
-        Self { seed, table, steps, session, dataset: builder.dataset }
+        Self { seed, table, steps, session, _dataset: builder.dataset }
     }
 }
 
