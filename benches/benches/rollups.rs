@@ -1,6 +1,6 @@
 //! (f) Twenty dashboard queries over raw rows that rollups answer, at several sizes of the same thirty days of
-//! events, beside plain DataFusion of the same version on the same raw Parquet files. With rollups the time
-//! should stay flat while that of the files grows. Also what the choice itself costs.
+//! events, beside plain DataFusion of the same version, DuckDB and chDB on the same raw Parquet files. With
+//! rollups the time should stay flat while that of the files grows. Also what the choice itself costs.
 //!
 //! `OTUS_BENCH_EVENTS` lists the sizes in millions (`3,30,100`); the data are made up, one seed, in one folder.
 
@@ -28,7 +28,7 @@ use otus_engine::position::{LogIdentity, ReadCounts, TopicPartition};
 use otus_engine::store::{Access, Storage, StorageConfig};
 use otus_engine::time::Granularity;
 use otus_sql::{Outcome, Session, SessionOptions, SqlCompiler, SqlConfig, SqlEngine};
-use otus_tests::leash;
+use otus_tests::{leash, python};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
@@ -277,19 +277,35 @@ async fn plain_rows(context: &SessionContext, sql: &str) -> Result<Vec<RecordBat
     Ok(context.sql(sql).await?.collect().await?)
 }
 
+/// Paths of the live raw files.
+fn raw_files(dataset: &Dataset, folder: &Path) -> Result<Vec<String>> {
+    let snapshot = dataset.snapshot();
+    let table = snapshot.table("public", "events").context("no table")?;
+    let files = snapshot.raw_files(table.id).iter();
+    let files: Vec<_> = files.map(|file| folder.join(&file.path).display().to_string()).collect();
+    anyhow::ensure!(!files.is_empty(), "no raw files");
+    Ok(files)
+}
+
+/// DuckDB and chDB at the same queries, by their Python packages; each says if it is not installed.
+fn peers(dataset: &Dataset, folder: &Path) -> Result<Value> {
+    let interpreter = match python::interpreter() {
+        Ok(interpreter) => interpreter,
+        Err(reason) => return Ok(json!({"skipped": reason})),
+    };
+    let work = folder.join("peers.json");
+    let files = raw_files(dataset, folder)?;
+    let asked = json!({"files": files, "queries": QUERIES, "runs": sized(3, 1)});
+    std::fs::write(&work, asked.to_string())?;
+    python::run(&interpreter, "../../benches/dashboards.py", &[&work.display().to_string()])
+}
+
 /// The live raw files, as plain DataFusion reads them.
 async fn plain(dataset: &Dataset, folder: &Path) -> Result<SessionContext> {
     let config =
         SessionConfig::new().set_bool("datafusion.execution.parquet.schema_force_view_types", true);
     let context = SessionContext::new_with_config(config);
-    let snapshot = dataset.snapshot();
-    let table = snapshot.table("public", "events").context("no table")?;
-    let files: Vec<String> = snapshot
-        .raw_files(table.id)
-        .iter()
-        .map(|file| folder.join(&file.path).display().to_string())
-        .collect();
-    anyhow::ensure!(!files.is_empty(), "no raw files");
+    let files = raw_files(dataset, folder)?;
     let frame = context.read_parquet(files, ParquetReadOptions::default()).await?;
     context.register_table("events", frame.into_view())?;
     Ok(context)
@@ -357,6 +373,7 @@ async fn measure(folder: PathBuf, rows: i64) -> Result<Value> {
         "p95_ms": round(percentile(&mut all, 0.95)),
         "planning_ms_more_than_off": round(median(&mut choice)),
         "queries": queries,
+        "peers": peers(&dataset, &folder)?,
     }))
 }
 
