@@ -4,6 +4,7 @@
 
 mod adapter;
 mod average;
+mod extremes;
 mod sum;
 mod udaf;
 
@@ -16,6 +17,7 @@ use datafusion::logical_expr::AggregateUDF;
 use otus_engine::expr::AggregateFunction;
 
 pub(crate) use average::{AVERAGE, DIVIDE, average, divide};
+pub(crate) use extremes::ordered_floats;
 pub(crate) use udaf::no_such_function;
 use udaf::{Kind, StateUdaf};
 

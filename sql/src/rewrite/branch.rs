@@ -86,7 +86,9 @@ fn cannot_fail(expr: &Expr, schema: &DFSchema) -> bool {
         | Expr::IsNotFalse(_)
         | Expr::IsNotUnknown(_)
         | Expr::Between(_)
-        | Expr::InList(_) => true,
+        | Expr::InList(_)
+        | Expr::Case(_) => true,
+        Expr::ScalarFunction(f) => f.func.name() == "coalesce",
         Expr::BinaryExpr(b) => b.op.is_logic_operator() || b.op.supports_propagation(),
         // Types are coerced by casts of columns and constants to wider ones.
         Expr::Cast(c) => {

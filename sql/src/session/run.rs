@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use super::stop::{Stop, stoppable};
 use super::{Frame, Session};
+use crate::aggregate;
 use crate::bounded;
 use crate::engine::SqlEngine;
 use crate::error::{SqlError, SqlResult, sqlstate};
@@ -236,6 +237,7 @@ impl Frame {
     ) -> Result<Ready, (SqlError, Report)> {
         let planned = async {
             let state = self.state.as_ref();
+            let plan = aggregate::ordered_floats(plan)?;
             let logical = state.optimizer().optimize(plan, state, |_, _| {})?;
             let state = self.state_for(&logical)?;
             let planner = Arc::clone(state.query_planner());

@@ -123,7 +123,7 @@ impl Table {
         };
         let late_rollup = rollups.len() > 1 && chance.percent(30);
         let span_us = (width * chance.between(3, 60)).max(20 * SECOND_US);
-        let rows = 300 + chance.below(1_200);
+        let rows = 500 + chance.below(1_500);
         let arrival = *chance.of(&[
             Arrival::Sorted,
             Arrival::Late,
@@ -281,7 +281,7 @@ fn measures(chance: &mut Chance, columns: &[Column]) -> Vec<Measure> {
             &[("count(*) FILTER (WHERE ok)", Exact), ("count(*)", Exact)],
         ),
         same("twice", "sum(n * 2)", Exact),
-        same("product", "sum(amount * 3 - n)", Exact),
+        same("product", "sum(n::bigint * n - 7)", Exact),
         same("whole", "sum(cost::bigint)", Exact),
         same("min_label", "min(label)", Exact),
         same("max_kind", &format!("max({kind})"), Exact),
@@ -307,7 +307,7 @@ fn rollups(
     (0..n)
         .map(|i| {
             let start = if i == 0 || chance.percent(60) { finest } else { Granularity::Hour };
-            let wanted = chance.weighted(&[8, 34, 34, 16, 8]);
+            let wanted = chance.weighted(&[10, 40, 32, 12, 6]);
             let mut dimensions: Vec<String> = few.iter().map(|c| c.name.clone()).collect();
             chance.shuffle(&mut dimensions);
             dimensions.truncate(wanted);

@@ -29,7 +29,7 @@ pub(super) fn query(table: &Table, seed: u64) -> Query {
     let mut chance = Chance::new(seed, 4);
     let target = &table.def.rollups[chance.below(table.def.rollups.len())];
     let dimensions = target.dimensions.iter().map(|d| table.column(d).clone()).collect();
-    let zone = ZONES[chance.weighted(&[55, 20, 15, 10])].to_string();
+    let zone = ZONES[chance.weighted(&[64, 18, 10, 8])].to_string();
     Grammar { table, target, dimensions, zone, chance }.query()
 }
 

@@ -258,15 +258,27 @@ impl Grammar<'_> {
     fn unit(&mut self) -> &'static str {
         let names = self.target.granularities.iter().map(|g| g.name());
         let mut names: Vec<_> = names.filter(|n| !n.contains('_')).collect();
+        names.extend(names.clone());
         names.extend(["hour", "day", "week", "month"]);
         names[self.chance.below(names.len())]
+    }
+
+    /// Seconds of a bucket; most times one that buckets of the target make up.
+    fn width(&mut self) -> i64 {
+        let finest = self.target.finest().fixed_us().unwrap_or(DAY_US);
+        let fit: Vec<i64> =
+            WIDTHS.into_iter().filter(|width| (width * SECOND_US) % finest == 0).collect();
+        match fit.is_empty() || self.chance.percent(15) {
+            true => *self.chance.of(&WIDTHS),
+            false => *self.chance.of(&fit),
+        }
     }
 
     /// A group key made of the time.
     pub(super) fn time_key(&mut self) -> Item {
         let t = self.table.time().sql.clone();
         let exact = |sql: String| Item::new(sql, Nature::Exact);
-        let width = *self.chance.of(&WIDTHS);
+        let width = self.width();
         match self.chance.weighted(&[46, 8, 8, 8, 6, 8, 6, 5, 5]) {
             0 => exact(format!("date_trunc('{}', {t})", self.unit())),
             1 => exact(format!("date_bin(INTERVAL '{} minutes', {t})", width.max(60) / 60)),
@@ -284,7 +296,7 @@ impl Grammar<'_> {
                 let minutes = width.max(60) / 60;
                 exact(format!("date_bin(INTERVAL '{minutes} minutes', {t}, '{origin}{zone})"))
             }
-            _ => exact(format!("to_char(date_trunc('{}', {t}), '%Y-%m-%d %H')", self.unit())),
+            _ => exact(format!("to_char(date_trunc('{}', {t}), 'YYYY-MM-DD HH24')", self.unit())),
         }
     }
 }
