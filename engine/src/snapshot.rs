@@ -11,9 +11,9 @@ use crate::compiled::{Catalog, CompiledTable};
 use crate::error::{Error, Result};
 use crate::hot::{Chunk, HotSet};
 use crate::limits;
-use crate::log::manifest::Manifest;
-use crate::log::op::{FileEntry, Target};
-use crate::position::TopicPartition;
+use crate::log::manifest::{Manifest, PositionState};
+use crate::log::op::{FieldSeen, FileEntry, Target};
+use crate::position::{ReadCounts, TopicPartition};
 use crate::reading::{PartitionReport, Reading};
 use crate::store::Storage;
 use crate::time::Granularity;
@@ -170,6 +170,30 @@ impl Snapshot {
             .filter(|piece| piece.rejected.num_rows() > 0)
             .map(|piece| piece.rejected.clone())
             .collect()
+    }
+
+    /// Per partition of a table: how the records ended that were read so far, hot ones included.
+    pub fn counts(&self, id: TableId) -> BTreeMap<TopicPartition, ReadCounts> {
+        let Some(table) = self.version.manifest.tables.get(&id) else {
+            return BTreeMap::new();
+        };
+        let of = |(tp, position): (&TopicPartition, &PositionState)| (tp.clone(), position.counts);
+        let mut counts: BTreeMap<_, _> = table.positions.iter().map(of).collect();
+        for piece in self.hot(id).iter().flat_map(|chunk| chunk.pieces()) {
+            counts.entry(piece.range.tp.clone()).or_default().add(&piece.counts);
+        }
+        counts
+    }
+
+    /// Undeclared fields of a table that were seen so far, in hot rows too.
+    pub fn fields(&self, id: TableId) -> Vec<FieldSeen> {
+        let Some(table) = self.version.manifest.tables.get(&id) else {
+            return Vec::new();
+        };
+        let mut fields = table.fields.clone();
+        let pieces = self.hot(id).iter().flat_map(|chunk| chunk.pieces());
+        FieldSeen::add_all(&mut fields, pieces.flat_map(|piece| &piece.fields));
+        fields
     }
 
     /// Per partition of a table: committed position and end of what is visible (hot rows included).

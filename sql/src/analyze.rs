@@ -20,15 +20,15 @@ pub(crate) fn map_expressions(
             schema.merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &source)?);
         }
         let names = NamePreserver::new(&node);
-        let changed = |expr: Expr| -> DfResult<Transformed<Expr>> {
+        let renamed = |expr: Expr| {
             let name = names.save(&expr);
             let changed = expr.transform_up(|e| change(e, &schema))?;
             Ok(changed.update_data(|e| name.restore(e)))
         };
         let node = node.map_expressions(|expr| match expr {
             // The set has no name of its own; its members have.
-            Expr::GroupingSet(_) => expr.map_children(changed),
-            expr => changed(expr),
+            Expr::GroupingSet(_) => expr.map_children(renamed),
+            expr => renamed(expr),
         })?;
         match node.transformed {
             true => node.map_data(LogicalPlan::recompute_schema),

@@ -24,8 +24,6 @@ use datafusion::physical_plan::filter::{FilterExec, FilterExecBuilder};
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 
-use crate::function::Checked;
-
 /// Runs before all other rules over physical plans.
 #[derive(Debug)]
 pub(crate) struct FailLate;
@@ -136,7 +134,7 @@ fn may_fail(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> bool {
         found = if let Some(binary) = expr.downcast_ref::<BinaryExpr>() {
             matches!(binary.op(), Operator::Divide | Operator::Modulo)
         } else if let Some(call) = expr.downcast_ref::<ScalarFunctionExpr>() {
-            call.fun().inner().is::<Checked>()
+            crate::function::may_fail(call.fun())
         } else if let Some(cast) = expr.downcast_ref::<CastExpr>() {
             !is_text(cast.cast_type()) && cast.expr.data_type(schema).is_ok_and(|t| is_text(&t))
         } else {

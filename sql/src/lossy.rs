@@ -87,7 +87,8 @@ fn is_exact(from: &DataType, to: &DataType) -> bool {
     let bounded = |t: &DataType| t.is_numeric() || t.is_temporal();
     match (from, to) {
         (a, b) if a == b || !bounded(a) || !bounded(b) => true,
-        (Timestamp(a, _), Timestamp(b, _)) => b >= a,
+        // A clock shows some local times twice.
+        (Timestamp(a, from), Timestamp(b, to)) => b >= a && from.is_some() == to.is_some(),
         (Date32, Timestamp(..)) => true,
         (Int8 | Int16 | Int32 | UInt8 | UInt16 | UInt32, Float64) => true,
         (Int8 | Int16 | UInt8 | UInt16, Float32) | (Float32, Float64) => true,
@@ -136,5 +137,36 @@ impl ScalarUDFImpl for Opaque {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
         args.args.into_iter().next().ok_or_else(lacks_argument)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::TimeUnit;
+
+    use super::*;
+
+    #[test]
+    fn casts_that_keep_values_apart() {
+        let time = |unit, zone: Option<&str>| DataType::Timestamp(unit, zone.map(Into::into));
+        let us = |zone| time(TimeUnit::Microsecond, zone);
+        let berlin = us(Some("Europe/Berlin"));
+        for (from, to, exact) in [
+            (us(None), DataType::Date32, false),
+            (us(Some("UTC")), berlin.clone(), true),
+            // The hour after midnight comes twice in autumn.
+            (berlin.clone(), us(None), false),
+            (us(None), time(TimeUnit::Millisecond, None), false),
+            (us(None), time(TimeUnit::Nanosecond, None), true),
+            (DataType::Date32, us(None), true),
+            (DataType::Int64, DataType::Float64, false),
+            (DataType::Int32, DataType::Float64, true),
+            (DataType::Int64, DataType::Int16, true),
+            (DataType::Float64, DataType::Int64, false),
+            (DataType::Decimal128(12, 2), DataType::Decimal128(12, 1), false),
+            (DataType::Decimal128(12, 2), DataType::Decimal128(14, 4), true),
+        ] {
+            assert_eq!(is_exact(&from, &to), exact, "{from} to {to}");
+        }
     }
 }

@@ -2,9 +2,11 @@
 //! session tells besides: notices and changed settings.
 
 use std::fmt;
+use std::sync::Arc;
 
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::physical_plan::SendableRecordBatchStream;
+use otus_engine::snapshot::Snapshot;
 
 /// What a statement takes and gives, known before it runs.
 #[derive(Debug, Clone)]
@@ -89,8 +91,9 @@ pub enum Outcome {
         stream: SendableRecordBatchStream,
         /// How the command tag begins.
         tag: RowTag,
-        /// Whether more rows remain than this stream will give (a cursor's FETCH never says).
-        suspended: bool,
+        /// The moment that the rows are of, if they are of tables. Whoever reads on after a pause asks
+        /// [`crate::Session::check_age`] first.
+        snapshot: Option<Arc<Snapshot>>,
     },
     /// Rows to be sent by the COPY protocol; ends with `COPY n`.
     CopyOut {

@@ -22,7 +22,7 @@ use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 use crate::error::{SqlError, SqlResult, sqlstate};
 use crate::session::Ready;
 use crate::statement::{
-    Explain, Plannable, gathered_nothing, name_outputs, operators_as_functions,
+    Explain, Plannable, bind_distinct, gathered_nothing, name_outputs, operators_as_functions,
 };
 use crate::{catalog, error, function, statement};
 
@@ -93,6 +93,7 @@ fn dialect(query: &Plannable) -> ast::Statement {
         };
         if let [ast::Statement::Query(rewritten)] = list.as_slice() {
             let mut rewritten = rewritten.clone();
+            bind_distinct(&mut *rewritten);
             gathered_nothing(&mut *rewritten);
             operators_as_functions(&mut *rewritten);
             let _names = name_outputs(&mut rewritten);

@@ -20,7 +20,7 @@ use datafusion_pg_catalog::setup_pg_catalog;
 use crate::catalog::PATH_SCHEMA;
 use crate::engine::SqlConfig;
 use crate::error::{SqlError, SqlResult};
-use crate::function;
+use crate::function::{self, Bytea};
 use crate::late::FailLate;
 
 /// The state of a new session, without a catalogue.
@@ -75,10 +75,16 @@ fn build(
     let mut rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> =
         vec![Arc::new(crate::grouping::GroupingSets), Arc::new(FailLate)];
     rules.extend(state.physical_optimizers().iter().cloned());
-    let mut state = SessionStateBuilder::new_from_existing(state)
+    let mut builder = SessionStateBuilder::new_from_existing(state);
+    if let Some(analyzer) = builder.analyzer() {
+        analyzer.rules.insert(0, Arc::new(Bytea::Written));
+    }
+    let mut state = builder
         .with_physical_optimizer_rules(rules)
         .with_type_planner(Arc::new(Types::default()))
         .with_table_factories(std::collections::HashMap::default())
+        .with_analyzer_rule(Arc::new(Bytea::Constants))
+        .with_analyzer_rule(Arc::new(crate::single::OneRow))
         .with_analyzer_rule(Arc::new(crate::arithmetic::CheckedArithmetic))
         .with_analyzer_rule(Arc::new(crate::zone::SessionZone))
         .with_optimizer_rule(Arc::new(crate::lossy::LossyConditions))

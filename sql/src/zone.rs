@@ -16,7 +16,7 @@ use datafusion::optimizer::AnalyzerRule;
 use otus_engine::time::Granularity;
 
 use crate::analyze::map_expressions;
-use crate::function::{bucket, floor};
+use crate::function::{bucket, floor, instant_of_text, timezone, with_full_seconds};
 
 /// Runs after types are coerced.
 #[derive(Debug)]
@@ -86,22 +86,25 @@ impl AnalyzerRule for SessionZone {
 fn with_seconds(expr: &Expr) -> Option<Expr> {
     let Expr::Cast(Cast { expr, field }) = expr else { return None };
     let Expr::Literal(value, _) = expr.as_ref() else { return None };
-    let text = value.try_as_str()??.trim();
     if !matches!(field.data_type(), DataType::Timestamp(..)) {
         return None;
     }
-    let (minutes, rest) = text.split_at_checked("2026-03-01 12:00".len())?;
-    let place = |c| match c {
-        '0'..='9' => '0',
-        'T' => ' ',
-        other => other,
-    };
-    let is_minutes = minutes.chars().map(place).eq("0000-00-00 00:00".chars());
-    if !is_minutes || !(rest.is_empty() || rest.starts_with(['Z', '+', '-', ' '])) {
-        return None;
-    }
-    let whole = lit(format!("{minutes}:00{rest}"));
+    let whole = lit(with_full_seconds(value.try_as_str()??.trim())?);
     Some(Expr::Cast(Cast { expr: Box::new(whole), field: Arc::clone(field) }))
+}
+
+fn is_text(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+}
+
+/// A text, a local time or a date as the instant that it is in a zone.
+fn read(expr: Expr, from: &DataType, zone: &str) -> Expr {
+    if is_text(from) {
+        return instant_of_text().call(vec![expr, lit(zone)]);
+    }
+    let local = DataType::Timestamp(TimeUnit::Microsecond, None);
+    let local = if *from == local { expr } else { cast(expr, local) };
+    timezone().call(vec![lit(zone), local])
 }
 
 fn rewrite(expr: Expr, schema: &DFSchema, zone: &Zone) -> DfResult<Transformed<Expr>> {
@@ -115,6 +118,14 @@ fn rewrite(expr: Expr, schema: &DFSchema, zone: &Zone) -> DfResult<Transformed<E
     let changed = whole.is_some();
     let expr = whole.unwrap_or(expr);
     let Zone::Named(zone) = zone else {
+        if let Expr::Cast(Cast { expr: text, field }) = &expr
+            && *field.data_type() == instant("UTC")
+            && text.get_type(schema).is_ok_and(|t| is_text(&t))
+        {
+            return Ok(Transformed::yes(
+                instant_of_text().call(vec![text.as_ref().clone(), lit("UTC")]),
+            ));
+        }
         return Ok(if changed { Transformed::yes(expr) } else { Transformed::no(expr) });
     };
     match expr {
@@ -140,19 +151,23 @@ fn rewrite(expr: Expr, schema: &DFSchema, zone: &Zone) -> DfResult<Transformed<E
             let Ok(from) = expr.get_type(schema) else {
                 return Ok(Transformed::no(Expr::Cast(Cast { expr, field })));
             };
-            let text = |t: &DataType| {
-                matches!(t, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
-            };
             let to = field.data_type();
             let plain = |t: &DataType| matches!(t, DataType::Timestamp(_, None));
-            let reads = is_utc(to) && (text(&from) || plain(&from) || from == DataType::Date32);
-            let shows = is_utc(&from) && (text(to) || plain(to) || *to == DataType::Date32);
+            let reads = is_utc(to) && (is_text(&from) || plain(&from) || from == DataType::Date32);
+            let shows = is_utc(&from) && (is_text(to) || plain(to) || *to == DataType::Date32);
             if !(reads || shows) {
                 let same = Expr::Cast(Cast { expr, field });
                 return Ok(if changed { Transformed::yes(same) } else { Transformed::no(same) });
             }
-            let inner = Box::new(cast(*expr, instant(zone)));
-            Ok(Transformed::yes(Expr::Cast(Cast { expr: inner, field })))
+            let inner = match chrono_tz::Tz::from_str(zone) {
+                // Not by a cast: an hour that a clock shows twice has no instant there.
+                Ok(_) if reads => read(*expr, &from, zone),
+                _ => cast(*expr, instant(zone)),
+            };
+            if inner.get_type(schema).is_ok_and(|t| t == *field.data_type()) {
+                return Ok(Transformed::yes(inner));
+            }
+            Ok(Transformed::yes(Expr::Cast(Cast { expr: Box::new(inner), field })))
         }
         other => Ok(Transformed::no(other)),
     }

@@ -336,13 +336,7 @@ impl Advance {
 
 fn fields(cut: &Cut) -> Option<Op> {
     let mut seen: Vec<FieldSeen> = Vec::new();
-    for field in cut.chunks.iter().flat_map(|c| c.pieces()).flat_map(|p| &p.fields) {
-        let known =
-            seen.iter_mut().find(|f| f.path == field.path && f.json_type == field.json_type);
-        match known {
-            Some(known) => known.count += field.count,
-            None => seen.push(field.clone()),
-        }
-    }
+    let pieces = cut.chunks.iter().flat_map(|c| c.pieces());
+    FieldSeen::add_all(&mut seen, pieces.flat_map(|p| &p.fields));
     (!seen.is_empty()).then_some(Op::Fields { table: cut.table.id, fields: seen })
 }

@@ -15,7 +15,6 @@ use super::manifest::{ClaimState, Manifest, Past, PositionState, RollupState, Ta
 use super::op::{Entry, FieldSeen, FileEntry, Op, StatValue, Target};
 use crate::catalog::{RollupDef, RollupId, TableDef, TableId};
 use crate::error::{Error, Result};
-use crate::limits::FIELDS_MAX;
 use crate::position::{LogIdentity, OffsetRange, ReadCounts, TopicPartition};
 use crate::time::DAY_US;
 
@@ -340,14 +339,7 @@ impl Step {
 
     fn fields(&mut self, table: TableId, fields: &[FieldSeen]) -> Result<()> {
         let state = self.table("fields", table)?;
-        for new in fields {
-            let same = |f: &&mut FieldSeen| f.path == new.path && f.json_type == new.json_type;
-            if let Some(old) = state.fields.iter_mut().find(same) {
-                old.count = old.count.saturating_add(new.count);
-            } else if state.fields.len() < FIELDS_MAX {
-                state.fields.push(new.clone());
-            }
-        }
+        FieldSeen::add_all(&mut state.fields, fields);
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::catalog::{RollupDef, RollupId, TableDef, TableId};
+use crate::limits::FIELDS_MAX;
 use crate::position::{LogIdentity, OffsetRange, ReadCounts, TopicPartition};
 use crate::time::Granularity;
 
@@ -122,6 +123,20 @@ pub struct FieldSeen {
     pub count: u64,
     /// Where first seen.
     pub first: (TopicPartition, i64),
+}
+
+impl FieldSeen {
+    /// Adds fields to a list that has each path and JSON type once; it grows to at most [`FIELDS_MAX`].
+    pub(crate) fn add_all<'a>(list: &mut Vec<Self>, fields: impl IntoIterator<Item = &'a Self>) {
+        for new in fields {
+            let same = |old: &&mut Self| old.path == new.path && old.json_type == new.json_type;
+            if let Some(old) = list.iter_mut().find(same) {
+                old.count = old.count.saturating_add(new.count);
+            } else if list.len() < FIELDS_MAX {
+                list.push(new.clone());
+            }
+        }
+    }
 }
 
 /// One step of a commit.

@@ -37,8 +37,12 @@ pub(crate) fn parse_date(text: &str) -> Option<i32> {
     at.bytes.is_empty().then_some(days)
 }
 
+/// Instants of the years that a text can name, 0000 to 9999, as microseconds since the epoch. What lies beyond
+/// could be stored, but not shown.
+const SHOWN_US: std::ops::Range<i64> = -62_167_219_200_000_000..253_402_300_800_000_000;
+
 /// Reads an epoch number of the given unit, as microseconds. Exact for any decimal text that fits; digits
-/// finer than a microsecond are cut towards the past.
+/// finer than a microsecond are cut towards the past. None if it is no number or beyond the year 9999.
 pub(crate) fn parse_epoch(number: &str, unit: EpochUnit) -> Option<i64> {
     let shift = match unit {
         EpochUnit::Seconds => 6,
@@ -47,7 +51,8 @@ pub(crate) fn parse_epoch(number: &str, unit: EpochUnit) -> Option<i64> {
         EpochUnit::Nanos => -3,
     };
     let decimal = super::number::Decimal::parse(number)?;
-    i64::try_from(decimal.shifted(shift)?.floor()?).ok()
+    let us = i64::try_from(decimal.shifted(shift)?.floor()?).ok()?;
+    SHOWN_US.contains(&us).then_some(us)
 }
 
 /// Days since the epoch of a civil date (proleptic Gregorian).
@@ -251,6 +256,10 @@ mod tests {
             ("-1", EpochUnit::Nanos, Some(-1)),
             ("1e999", EpochUnit::Seconds, None),
             ("99999999999999999999", EpochUnit::Seconds, None),
+            ("9223372036854775807", EpochUnit::Micros, None),
+            ("253402300800", EpochUnit::Seconds, None),
+            ("253402300799", EpochUnit::Seconds, Some(253_402_300_799_000_000)),
+            ("-62167219200.1", EpochUnit::Seconds, None),
         ] {
             assert_eq!(parse_epoch(text, unit), expected, "{text}");
         }

@@ -58,7 +58,7 @@ pub(crate) async fn run(args: InspectArgs) -> Result<ExitCode> {
     let config = args.config.load()?;
     let dataset = open_read_only(&config).await?;
     if args.verify {
-        return verify(&dataset).await;
+        return verify(&dataset, args.format).await;
     }
     let manifest = Arc::clone(dataset.snapshot().manifest());
     let list = if args.files {
@@ -253,12 +253,22 @@ fn log(manifest: &Manifest) -> List {
 }
 
 /// Audits; a problem makes the command fail.
-async fn verify(dataset: &Dataset) -> Result<ExitCode> {
+async fn verify(dataset: &Dataset, format: Format) -> Result<ExitCode> {
     let manifest = Arc::clone(dataset.snapshot().manifest());
     let bar = output::bar(manifest.live_files().count() as u64, "reading files");
     let audits = dataset.verify(&|_path| bar.inc(1)).await?;
     bar.finish_and_clear();
-    let mut is_sound = true;
+    let is_sound = audits.iter().all(|audit| audit.problems.is_empty());
+    let code = if is_sound { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    if format == Format::Json {
+        let head = vec!["table", "sound", "rows", "files", "problems"];
+        let rows = audits.iter().map(|a| {
+            let sound = a.problems.is_empty();
+            vec![json!(a.table), json!(sound), json!(a.rows), json!(a.files), json!(a.problems)]
+        });
+        List { head, rows: rows.collect() }.print(format)?;
+        return Ok(code);
+    }
     for audit in &audits {
         let verdict = if audit.problems.is_empty() { "sound" } else { "NOT SOUND" };
         output::line(&format!(
@@ -268,12 +278,11 @@ async fn verify(dataset: &Dataset) -> Result<ExitCode> {
             audit.files
         ))?;
         for problem in &audit.problems {
-            is_sound = false;
             output::line(&format!("  {problem}"))?;
         }
     }
     if audits.is_empty() {
         output::line("there are no tables")?;
     }
-    Ok(if is_sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(code)
 }

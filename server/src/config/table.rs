@@ -47,8 +47,8 @@ pub(super) fn table<'a>(
     let schema = schema_name(&section);
     let source = source(&section);
     let format = format_name(&section);
-    let start_node = section.take("start");
-    let start = start_node.as_ref().and_then(start).unwrap_or_default();
+    let is_file = matches!(source, Some(Source::File(_)));
+    let start = start_of(&section, is_file);
     let time_node = section.require("time", "the name of the column that holds the event's time");
     let time = time_node.as_ref().and_then(Node::text).unwrap_or_default();
     let accept = section.take("accept").and_then(|n| accept(&n)).unwrap_or_default();
@@ -56,24 +56,7 @@ pub(super) fn table<'a>(
     let retention = retention_node.as_ref().and_then(retention).unwrap_or_default();
     let filter_node = section.take("filter");
     let filter = filter_node.as_ref().and_then(Node::text);
-    let is_file = matches!(source, Some(Source::File(_)));
-    let append_node = section.take("append");
-    let append = append_node.as_ref().and_then(Node::boolean);
-    if append == Some(true)
-        && is_file
-        && let Some(node) = &append_node
-    {
-        node.error("a table that reads a file cannot be appended to");
-    }
-    if start != Start::Earliest
-        && is_file
-        && let Some(node) = &start_node
-    {
-        node.error_hint(
-            "a file is read from its beginning: its lines have no timestamps",
-            "remove start; a filter on the event time drops rows",
-        );
-    }
+    let append = append(&section, is_file);
     let record_bytes_max = section.take("record_max").and_then(|n| record_max(&n));
     let columns_node =
         section.require("columns", "for example [tables.x.columns] with time = \"timestamptz\"");
@@ -209,6 +192,27 @@ fn check_topic(node: &Node<'_>, topic: &str) {
             "1 to 249 letters, digits, dots, underscores and hyphens",
         );
     }
+}
+
+fn append(section: &Section<'_>, is_file: bool) -> Option<bool> {
+    let node = section.take("append")?;
+    let append = node.boolean()?;
+    if append && is_file {
+        node.error("a table that reads a file cannot be appended to");
+    }
+    Some(append)
+}
+
+fn start_of(section: &Section<'_>, is_file: bool) -> Start {
+    let Some(node) = section.take("start") else { return Start::default() };
+    let start = start(&node).unwrap_or_default();
+    if start != Start::Earliest && is_file {
+        node.error_hint(
+            "a file is read from its beginning: its lines have no timestamps",
+            "remove start; a filter on the event time drops rows",
+        );
+    }
+    start
 }
 
 fn format_name(section: &Section<'_>) -> String {

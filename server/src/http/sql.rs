@@ -89,8 +89,13 @@ pub(super) async fn sql(
                 Format::Json => Vec::new(),
                 Format::Csv => notices(&session),
             };
-            let body = Body::from_stream(rows(format, head, stream, session));
-            Ok(answer(format, &notices, body))
+            let (rows, is_first, is_done) = (0, true, false);
+            let mut rows = Rows { format, stream, out: head, is_first, rows, is_done, session };
+            // What fails before it has given a row is refused like what cannot be planned.
+            while rows.rows == 0 && !rows.is_done {
+                rows.next().await?;
+            }
+            Ok(answer(format, &notices, Body::from_stream(pieces(rows))))
         }
         Outcome::Command { tag } => {
             let mut body = serde_json::json!({ "command": tag });
@@ -183,13 +188,7 @@ struct Rows {
 
 /// The answer piece by piece. An error on the way ends JSON with an `error` entry; CSV has no place for
 /// one, so the connection is cut and the reader sees an incomplete body.
-fn rows(
-    format: Format,
-    head: String,
-    stream: SendableRecordBatchStream,
-    session: Arc<Session>,
-) -> impl futures::Stream<Item = Result<Bytes, std::io::Error>> + Send {
-    let rows = Rows { format, stream, out: head, is_first: true, rows: 0, is_done: false, session };
+fn pieces(rows: Rows) -> impl futures::Stream<Item = Result<Bytes, std::io::Error>> + Send {
     futures::stream::try_unfold(rows, |mut rows| async move {
         while !rows.is_done && rows.out.len() < PIECE_BYTES {
             rows.advance().await?;
@@ -203,32 +202,33 @@ fn rows(
 }
 
 impl Rows {
-    async fn advance(&mut self) -> Result<(), std::io::Error> {
-        let failed = match self.stream.next().await {
-            Some(Ok(batch)) => {
-                self.rows += batch.num_rows();
-                let written = match self.format {
-                    Format::Json => render::json_rows(&batch, &mut self.is_first, &mut self.out),
-                    Format::Csv => render::csv_rows(&batch, &mut self.out),
-                };
-                written.err().map(SqlError::from)
-            }
-            Some(Err(error)) => Some(SqlError::from(error)),
-            None => {
-                self.is_done = true;
-                if self.format == Format::Json {
-                    self.out.push_str(&format!("],\"row_count\":{}", self.rows));
-                    let notices = notices(&self.session);
-                    if !notices.is_empty() {
-                        let notices = serde_json::Value::from(notices);
-                        self.out.push_str(&format!(",\"notices\":{notices}"));
-                    }
-                    self.out.push('}');
+    /// Writes the next batch, or the end.
+    async fn next(&mut self) -> Result<(), SqlError> {
+        let Some(batch) = self.stream.next().await else {
+            self.is_done = true;
+            if self.format == Format::Json {
+                self.out.push_str(&format!("],\"row_count\":{}", self.rows));
+                let notices = notices(&self.session);
+                if !notices.is_empty() {
+                    let notices = serde_json::Value::from(notices);
+                    self.out.push_str(&format!(",\"notices\":{notices}"));
                 }
-                None
+                self.out.push('}');
             }
+            return Ok(());
         };
-        let Some(error) = failed else { return Ok(()) };
+        let batch = batch?;
+        match self.format {
+            Format::Json => render::json_rows(&batch, &mut self.is_first, &mut self.out)?,
+            Format::Csv => render::csv_rows(&batch, &mut self.out)?,
+        }
+        self.rows += batch.num_rows();
+        Ok(())
+    }
+
+    /// The same where the answer has begun.
+    async fn advance(&mut self) -> Result<(), std::io::Error> {
+        let Err(error) = self.next().await else { return Ok(()) };
         self.is_done = true;
         match self.format {
             Format::Json => {

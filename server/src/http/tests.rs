@@ -99,6 +99,15 @@ async fn appended_records_are_answered() {
     let (_, csv) = served.post("/api/sql?format=csv", "application/json", &query.to_string()).await;
     assert_eq!(csv, "page,n,ms\r\n/a,2,14\r\n/b,1,7\r\n");
 
+    // Fails when it runs, before it has given a row.
+    for format in ["json", "csv"] {
+        let query = json!({ "query": "SELECT 1 / (ms - ms) FROM clicks" }).to_string();
+        let path = format!("/api/sql?format={format}");
+        let (status, body) = served.post(&path, "application/json", &query).await;
+        assert_eq!(status, 400, "{body}");
+        assert_eq!(serde_json::from_str::<Value>(&body).unwrap()["error"]["code"], "22012");
+    }
+
     let query = json!({ "query": "SELECT count(*) FROM clicks WHERE page = $1", "params": ["/b"] });
     let (status, body) = served.post("/api/sql", "application/json", &query.to_string()).await;
     assert_eq!(status, 200, "{body}");

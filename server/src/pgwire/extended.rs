@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
+use otus_engine::snapshot::Snapshot;
 use otus_sql::{Outcome, RowTag, Statement, TransactionStatus};
 use pgwire::messages::data::{NoData, ParameterDescription};
 use pgwire::messages::extendedquery::PortalSuspended;
@@ -48,12 +49,15 @@ struct Portal {
 enum PortalState {
     Ready,
     /// Some rows are sent, more may come.
-    Suspended {
-        cursor: Box<Cursor>,
-        tag: RowTag,
-        zone: Zone,
-    },
+    Suspended(Box<Suspended>),
     Done,
+}
+
+struct Suspended {
+    cursor: Cursor,
+    tag: RowTag,
+    zone: Zone,
+    snapshot: Option<Arc<Snapshot>>,
 }
 
 impl Extended {
@@ -228,8 +232,13 @@ impl Extended {
         };
         check_transaction(answer, statement)?;
         let state = std::mem::replace(&mut portal.state, PortalState::Done);
-        let (mut cursor, tag, zone) = match state {
-            PortalState::Suspended { cursor, tag, zone } => (cursor, tag, zone),
+        let mut rest = match state {
+            PortalState::Suspended(rest) => {
+                if let Some(snapshot) = &rest.snapshot {
+                    answer.session().check_age(snapshot)?;
+                }
+                rest
+            }
             PortalState::Done => {
                 let Some(tag) = statement.row_tag() else {
                     let message = format!("portal {name:?} cannot be run again");
@@ -247,9 +256,10 @@ impl Extended {
                     return Ok(());
                 }
                 match answer.session().execute(statement, parameters).await? {
-                    Outcome::Rows { schema, stream, tag, .. } => {
+                    Outcome::Rows { schema, stream, tag, snapshot } => {
                         check_schema(portal.prepared.schema.as_ref(), &schema)?;
-                        (Box::new(Cursor::new(schema, stream)), tag, answer.zone())
+                        let (cursor, zone) = (Cursor::new(schema, stream), answer.zone());
+                        Box::new(Suspended { cursor, tag, zone, snapshot })
                     }
                     other => {
                         answer.rowless(other).await?;
@@ -259,15 +269,16 @@ impl Extended {
                 }
             }
         };
+        let Suspended { cursor, tag, zone, .. } = rest.as_mut();
         let sent = cursor
             .send(answer.outbox(), rows_max, |columns, row, out| {
-                data_row(columns, row, &portal.formats, &zone, out)
+                data_row(columns, row, &portal.formats, zone, out)
             })
             .await?;
         if sent.suspended {
             answer.reports()?;
             answer.outbox().put(&PortalSuspended::new())?;
-            portal.state = PortalState::Suspended { cursor, tag, zone };
+            portal.state = PortalState::Suspended(rest);
         } else {
             answer.complete(tag.complete(sent.rows as u64))?;
         }

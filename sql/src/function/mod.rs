@@ -3,6 +3,7 @@
 
 mod arithmetic;
 mod bucket;
+mod bytea;
 mod constant;
 mod format_type;
 mod operator;
@@ -17,13 +18,15 @@ use std::sync::Arc;
 use arrow::array::ArrayRef;
 use datafusion::error::Result as DfResult;
 use datafusion::execution::{FunctionRegistry, SessionState};
-use datafusion::logical_expr::ScalarFunctionArgs;
+use datafusion::logical_expr::{ScalarFunctionArgs, ScalarUDF};
 
 pub(crate) use arithmetic::{Checked, whole};
 pub(crate) use bucket::{bucket, floor};
+pub(crate) use bytea::Bytea;
 pub(crate) use operator::Operators;
 pub(crate) use session::SessionFacts;
-pub(crate) use time_zone::TIMEZONE;
+pub use time_zone::instant_from_text;
+pub(crate) use time_zone::{TIMEZONE, instant_of_text, timezone, with_full_seconds};
 
 use crate::aggregate;
 use crate::error::{SqlError, SqlResult};
@@ -44,13 +47,19 @@ pub(crate) fn near<'a>(state: &'a SessionState, name: &str) -> Option<&'a str> {
     crate::error::near(name, scalars.chain(others).map(String::as_str).filter(ours))
 }
 
+/// Whether a function may fail for some values of the right types.
+pub(crate) fn may_fail(function: &ScalarUDF) -> bool {
+    let inner = function.inner();
+    inner.is::<Checked>() || inner.is::<time_zone::InstantOfText>() || inner.is::<bytea::FromText>()
+}
+
 /// Registers what does not depend on a session.
 pub(crate) fn register(state: &mut SessionState) -> DfResult<()> {
     for udf in [floor(), bucket(), aggregate::average(), aggregate::divide()] {
         state.register_udf(Arc::new(udf))?;
     }
     state.register_udf(Arc::new(operator::type_of()))?;
-    let own = [format_type::format_type(), to_char::to_char(), time_zone::timezone()];
+    let own = [format_type::format_type(), to_char::to_char(), timezone()];
     for udf in own.into_iter().chain(postgres::all()) {
         state.register_udf(Arc::new(udf))?;
     }

@@ -25,6 +25,10 @@ pub(crate) struct SessionFacts {
     pub(crate) database: String,
     pub(crate) backend_pid: i32,
     pub(crate) search_path: Vec<String>,
+    /// When the transaction began, microseconds since 1970.
+    pub(crate) transaction_us: i64,
+    /// When the statement began, microseconds since 1970.
+    pub(crate) statement_us: i64,
     /// Values by lower-case name.
     pub(crate) settings: BTreeMap<String, String>,
 }
@@ -44,7 +48,11 @@ pub(super) fn all(facts: &Arc<SessionFacts>) -> Vec<ScalarUDF> {
         std::env::consts::ARCH,
         std::env::consts::OS
     );
+    let instant = |us| ScalarValue::TimestampMicrosecond(Some(us), Some("UTC".into()));
+    let now = instant(facts.transaction_us);
     vec![
+        constant("now", &["current_timestamp", "transaction_timestamp"], none(), now),
+        constant("statement_timestamp", &[], none(), instant(facts.statement_us)),
         constant("version", &[], none(), text(version)),
         constant(
             "current_user",

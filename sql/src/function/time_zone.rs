@@ -1,13 +1,17 @@
 //! `timezone(zone, time)`, which `time AT TIME ZONE zone` stands for: an instant becomes the local time of the
-//! zone, a local time the instant at which it is so in the zone.
+//! zone, a local time the instant at which it is so in the zone. And `otus_instant(text, zone)`, by which texts
+//! become instants in a session whose zone is not UTC.
 
 use std::str::FromStr;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, StringViewArray, TimestampMicrosecondArray};
 use arrow::compute::cast;
+use arrow::compute::kernels::cast_utils::string_to_datetime;
 use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
-use chrono::{DateTime, Days, MappedLocalTime, NaiveDateTime, Offset, TimeZone, Utc};
+use chrono::{
+    DateTime, Days, FixedOffset, MappedLocalTime, NaiveDate, NaiveDateTime, Offset, TimeZone, Utc,
+};
 use chrono_tz::Tz;
 use datafusion::common::ScalarValue;
 use datafusion::error::Result as DfResult;
@@ -20,9 +24,14 @@ use crate::error::{SqlError, SqlResult, sqlstate};
 /// The function's name.
 pub(crate) const TIMEZONE: &str = "timezone";
 
-/// The function.
-pub(super) fn timezone() -> ScalarUDF {
+/// `timezone(zone, time)`.
+pub(crate) fn timezone() -> ScalarUDF {
     ScalarUDF::from(TimeZoneOf::default())
+}
+
+/// `otus_instant(text, zone)`: the instant that a text names, in `zone` if the text has no offset of its own.
+pub(crate) fn instant_of_text() -> ScalarUDF {
+    ScalarUDF::from(InstantOfText::default())
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -133,13 +142,141 @@ fn local_us(utc: NaiveDateTime, zone: Tz) -> i64 {
     (utc + offset).and_utc().timestamp_micros()
 }
 
-/// An hour that a clock shows twice is meant the second time; one that it leaves out goes by the clock before.
-fn instant_us(local: NaiveDateTime, zone: Tz) -> i64 {
-    let offset = match zone.offset_from_local_datetime(&local) {
+/// The offset at a local time. An hour that a clock shows twice is meant the second time; one that it leaves out goes
+/// by the clock before.
+fn offset_at(local: &NaiveDateTime, zone: Tz) -> FixedOffset {
+    match zone.offset_from_local_datetime(local) {
         MappedLocalTime::Single(offset) | MappedLocalTime::Ambiguous(_, offset) => offset.fix(),
-        MappedLocalTime::None => zone.offset_from_utc_datetime(&(local - Days::new(1))).fix(),
+        MappedLocalTime::None => {
+            let before = local.checked_sub_days(Days::new(1)).unwrap_or(*local);
+            zone.offset_from_utc_datetime(&before).fix()
+        }
+    }
+}
+
+fn instant_us(local: NaiveDateTime, zone: Tz) -> i64 {
+    let offset = offset_at(&local, zone);
+    local.checked_sub_offset(offset).unwrap_or(local).and_utc().timestamp_micros()
+}
+
+/// The instant that a text names, microseconds since 1970 in UTC: `2026-10-25 02:30:00`, perhaps with an
+/// offset or the name of a zone, else in `zone`. None if it is no time, or `zone` no name of a zone.
+pub fn instant_from_text(text: &str, zone: &str) -> Option<i64> {
+    instant_in(text, zone_named(zone).ok()?)
+}
+
+/// A text that ends with its minutes, `2026-03-01 12:00`, perhaps before an offset or zone, with the seconds that
+/// arrow wants.
+pub(crate) fn with_full_seconds(text: &str) -> Option<String> {
+    let (minutes, rest) = text.split_at_checked("2026-03-01 12:00".len())?;
+    let place = |c| match c {
+        '0'..='9' => '0',
+        'T' => ' ',
+        other => other,
     };
-    (local - offset).and_utc().timestamp_micros()
+    let is_minutes = minutes.chars().map(place).eq("0000-00-00 00:00".chars());
+    (is_minutes && (rest.is_empty() || rest.starts_with(['Z', '+', '-', ' '])))
+        .then(|| format!("{minutes}:00{rest}"))
+}
+
+fn instant_in(text: &str, zone: Tz) -> Option<i64> {
+    let whole = with_full_seconds(text);
+    let text = whole.as_deref().unwrap_or(text);
+    if let Ok(found) = string_to_datetime(&Decided(zone), text) {
+        return Some(found.timestamp_micros());
+    }
+    let (local, zone) = text.rsplit_once(' ')?;
+    let found = string_to_datetime(&Decided(zone_named(zone).ok()?), local).ok()?;
+    Some(found.timestamp_micros())
+}
+
+/// A zone in which every local time is one instant.
+#[derive(Debug, Clone, Copy)]
+struct Decided(Tz);
+
+#[derive(Debug, Clone, Copy)]
+struct DecidedOffset {
+    zone: Tz,
+    offset: FixedOffset,
+}
+
+impl Offset for DecidedOffset {
+    fn fix(&self) -> FixedOffset {
+        self.offset
+    }
+}
+
+impl TimeZone for Decided {
+    type Offset = DecidedOffset;
+
+    fn from_offset(offset: &DecidedOffset) -> Self {
+        Self(offset.zone)
+    }
+
+    fn offset_from_local_date(&self, local: &NaiveDate) -> MappedLocalTime<DecidedOffset> {
+        self.offset_from_local_datetime(&NaiveDateTime::from(*local))
+    }
+
+    fn offset_from_local_datetime(&self, local: &NaiveDateTime) -> MappedLocalTime<DecidedOffset> {
+        let offset = offset_at(local, self.0);
+        MappedLocalTime::Single(DecidedOffset { zone: self.0, offset })
+    }
+
+    fn offset_from_utc_date(&self, utc: &NaiveDate) -> DecidedOffset {
+        self.offset_from_utc_datetime(&NaiveDateTime::from(*utc))
+    }
+
+    fn offset_from_utc_datetime(&self, utc: &NaiveDateTime) -> DecidedOffset {
+        let offset = self.0.offset_from_utc_datetime(utc).fix();
+        DecidedOffset { zone: self.0, offset }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct InstantOfText(Signature);
+
+impl Default for InstantOfText {
+    fn default() -> Self {
+        Self(Signature::any(2, Volatility::Immutable))
+    }
+}
+
+impl ScalarUDFImpl for InstantOfText {
+    fn name(&self) -> &'static str {
+        "otus_instant"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.0
+    }
+
+    fn return_type(&self, _: &[DataType]) -> DfResult<DataType> {
+        Ok(instant())
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        let [texts, ColumnarValue::Scalar(zone)] = args.args.as_slice() else {
+            return datafusion::common::internal_err!("otus_instant takes a text and a zone");
+        };
+        let zone = zone_named(zone.try_as_str().flatten().unwrap_or_default())?;
+        let array = cast(&texts.to_array(1)?, &DataType::Utf8View)?;
+        let instants = array.as_string_view().iter().map(|text| {
+            let Some(text) = text else { return Ok(None) };
+            instant_in(text, zone).map(Some).ok_or_else(|| {
+                let message =
+                    format!("invalid input syntax for type timestamp with time zone: \"{text}\"");
+                SqlError::new(sqlstate::INVALID_DATETIME, message)
+            })
+        });
+        let array = instants.collect::<SqlResult<TimestampMicrosecondArray>>()?;
+        let array = array.with_timezone("UTC");
+        match texts {
+            ColumnarValue::Scalar(_) => {
+                Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&array, 0)?))
+            }
+            ColumnarValue::Array(_) => Ok(ColumnarValue::Array(Arc::new(array))),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -158,6 +295,16 @@ mod tests {
             let at = |text: &str| DateTime::parse_from_rfc3339(text).unwrap();
             let found = instant_us(at(local).naive_utc(), Tz::Europe__Berlin);
             assert_eq!(found, at(utc).timestamp_micros(), "{local}");
+            let text = local.trim_end_matches('Z');
+            let read = instant_from_text(text, "Europe/Berlin").unwrap();
+            assert_eq!(read, at(utc).timestamp_micros(), "{text}");
+            let named = format!("{text} Europe/Berlin");
+            assert_eq!(instant_from_text(&named, "America/New_York"), Some(read), "{named}");
         }
+        let both = ["2026-10-25 02:30:00+02", "2026-10-25 02:30:00+01"];
+        let read = both.map(|text| instant_from_text(text, "Europe/Berlin").unwrap());
+        assert_eq!(read[1] - read[0], 3_600_000_000);
+        assert_eq!(instant_from_text("2026-13-01", "Europe/Berlin"), None);
+        assert_eq!(instant_from_text("2026-03-01 noon", "Europe/Berlin"), None);
     }
 }

@@ -16,7 +16,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use otus_engine::dataset::rejected_schema;
 use otus_engine::log::manifest::{ClaimState, Manifest, PositionState, TableState};
 use otus_engine::log::op::{FileEntry, Target};
-use otus_engine::position::LogIdentity;
+use otus_engine::position::{LogIdentity, ReadCounts};
 use otus_engine::reading::PartitionReport;
 use otus_engine::snapshot::Snapshot;
 
@@ -95,6 +95,8 @@ struct PartitionRow<'a> {
     partition: Option<i32>,
     /// The position, the offset up to which rows are visible, and who has claimed the partition.
     read: Option<(&'a PositionState, i64, Option<&'a ClaimState>)>,
+    /// How the visible records ended.
+    counts: Option<ReadCounts>,
     report: Option<&'a PartitionReport>,
 }
 
@@ -108,6 +110,7 @@ fn partition_rows<'a>(
     let mut told = vec![false; reports.len()];
     for table in manifest.tables.values() {
         let ends = snapshot.positions(table.id);
+        let counts = snapshot.counts(table.id);
         for (tp, position) in &table.positions {
             let visible = ends.get(tp).map_or(position.offset, |(_, end)| *end);
             let of = |partition: Option<i32>| {
@@ -127,6 +130,7 @@ fn partition_rows<'a>(
                 topic: tp.topic.to_string(),
                 partition: Some(tp.partition),
                 read: Some((position, visible, manifest.claims.get(tp))),
+                counts: counts.get(tp).copied(),
                 report: report.and_then(|at| reports.get(at)),
             });
         }
@@ -136,6 +140,7 @@ fn partition_rows<'a>(
             topic: report.topic.clone(),
             partition: report.partition,
             read: None,
+            counts: None,
             report: Some(report),
         }));
     }
@@ -150,6 +155,9 @@ fn partitions(snapshot: &Snapshot) -> DfResult<RecordBatch> {
     };
     let committed = |value: fn(&PositionState) -> Option<i64>| {
         rows.iter().map(move |row| row.read.and_then(|(position, ..)| value(position)))
+    };
+    let ended = |value: fn(&ReadCounts) -> u64| {
+        rows.iter().map(move |row| row.counts.as_ref().and_then(|counts| count(value(counts))))
     };
     let identity = |value: fn(&LogIdentity) -> &String| {
         rows.iter().map(move |row| row.read.map(|(p, ..)| value(&p.identity).clone()))
@@ -167,9 +175,9 @@ fn partitions(snapshot: &Snapshot) -> DfResult<RecordBatch> {
         .int("start_offset", committed(|p| Some(p.start)))
         .int("committed_offset", committed(|p| Some(p.offset)))
         .int("visible_offset", rows.iter().map(|r| r.read.map(|(_, visible, _)| visible)))
-        .int("rows_kept", committed(|p| count(p.counts.kept)))
-        .int("rows_filtered", committed(|p| count(p.counts.filtered)))
-        .int("rows_rejected", committed(|p| count(p.counts.rejected)))
+        .int("rows_kept", ended(|counts| counts.kept))
+        .int("rows_filtered", ended(|counts| counts.filtered))
+        .int("rows_rejected", ended(|counts| counts.rejected))
         .text("log_kind", identity(|identity| &identity.kind))
         .text("log_cluster", identity(|identity| &identity.cluster))
         .text("topic_id", identity(|identity| &identity.topic_id))
@@ -272,8 +280,9 @@ fn rollups(snapshot: &Snapshot) -> DfResult<RecordBatch> {
 
 fn fields(snapshot: &Snapshot) -> DfResult<RecordBatch> {
     let manifest = snapshot.manifest();
+    let of = |table| snapshot.fields(table);
     let rows: Vec<_> =
-        manifest.tables.values().flat_map(|t| t.fields.iter().map(move |f| (t, f))).collect();
+        manifest.tables.values().flat_map(|t| of(t.id).into_iter().map(move |f| (t, f))).collect();
     Columns::default()
         .text("schema", rows.iter().map(|r| Some(r.0.def.schema.clone())))
         .text("table", rows.iter().map(|r| Some(r.0.def.name.clone())))

@@ -159,7 +159,11 @@ pub(super) fn type_name(field: &Field) -> String {
     }
 }
 
-/// The Postgres name of a type.
+/// The Postgres name of a type, in the spelling of the configuration.
 pub(super) fn data_type_name(data_type: &DataType) -> String {
-    crate::error::pg_type(data_type)
+    match data_type {
+        DataType::Timestamp(_, Some(_)) => "timestamptz".to_string(),
+        DataType::Timestamp(_, None) => "timestamp".to_string(),
+        other => crate::error::pg_type(other),
+    }
 }

@@ -169,6 +169,21 @@ impl Examiner<'_> {
         }
     }
 
+    /// The same, also for what the clocks of a zone show: its units are those of the zone's calendar, but it
+    /// compares with no instant.
+    pub(super) fn calendar_of(&self, expr: &Expr) -> Option<Zone> {
+        match expr {
+            Expr::Alias(alias) => self.calendar_of(&alias.expr),
+            Expr::ScalarFunction(f) if f.func.name() == "timezone" => {
+                let [zone, time] = f.args.as_slice() else { return None };
+                let aware = matches!(self.time_type, DataType::Timestamp(_, Some(_)));
+                self.zone_of(time).filter(|_| aware)?;
+                Zone::parse(text(zone)?)
+            }
+            _ => self.zone_of(expr),
+        }
+    }
+
     /// Checks that a rollup can compute `expr`, and adds what it asks for.
     pub(super) fn examine(&self, expr: &Expr, needs: &mut Needs) -> Result<(), Refusal> {
         if self.atom(expr, needs) {
@@ -252,7 +267,7 @@ impl Examiner<'_> {
                 return true;
             }
             Expr::Cast(cast) if *cast.field.data_type() == DataType::Date32 => {
-                self.zone_of(&cast.expr).map(|zone| Need::Calendar(Granularity::Day, zone))
+                self.calendar_of(&cast.expr).map(|zone| Need::Calendar(Granularity::Day, zone))
             }
             Expr::ScalarFunction(f) => self.function(f),
             _ => None,
@@ -264,7 +279,7 @@ impl Examiner<'_> {
         match (f.func.name(), f.args.as_slice()) {
             ("date_trunc" | "otus_floor", [unit, time]) => {
                 let unit = unit_named(text(unit)?)?;
-                Some(Need::Calendar(unit, self.zone_of(time)?))
+                Some(Need::Calendar(unit, self.calendar_of(time)?))
             }
             ("otus_bucket", [unit, time, zone]) => {
                 self.zone_of(time)?;
@@ -281,7 +296,7 @@ impl Examiner<'_> {
                     "year" => Granularity::Year,
                     _ => return None,
                 };
-                Some(Need::Calendar(unit, self.zone_of(time)?))
+                Some(Need::Calendar(unit, self.calendar_of(time)?))
             }
             ("date_bin", [stride, time, origin @ ..]) => {
                 if self.zone_of(time)? != Zone::Utc {

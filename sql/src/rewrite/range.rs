@@ -96,14 +96,14 @@ fn bucket(examiner: &Examiner<'_>, b: &BinaryExpr) -> Option<Hull> {
     match value {
         Expr::Cast(cast) if *cast.field.data_type() == DataType::Date32 => {
             let ScalarValue::Date32(Some(days)) = bound else { return None };
-            let zone = examiner.zone_of(&cast.expr)?;
+            let zone = examiner.calendar_of(&cast.expr)?;
             unit_hull(op, Granularity::Day, i64::from(*days).checked_mul(DAY_US)?, zone)
         }
         Expr::ScalarFunction(f) => {
             let at = instant_of(&Expr::Literal(bound.clone(), None))?;
             let at = i64::try_from(at.div_euclid(1_000)).ok().filter(|_| at % 1_000 == 0)?;
             let (unit, zone) = match (f.func.name(), f.args.as_slice()) {
-                ("otus_floor", [unit, time]) => (unit, examiner.zone_of(time)?),
+                ("otus_floor", [unit, time]) => (unit, examiner.calendar_of(time)?),
                 ("otus_bucket", [unit, time, zone]) => {
                     examiner.zone_of(time)?;
                     (unit, Zone::parse(text(zone)?)?)

@@ -120,8 +120,8 @@ impl Session {
     pub(super) fn fetch(&self, name: &str, count: FetchCount) -> SqlResult<Outcome> {
         let inner = self.inner.lock();
         let cursor = inner.cursors.get(name).ok_or_else(|| no_cursor(name))?;
-        let now_us = self.engine.dataset().clock().now_us();
-        cursor.snapshot.check_age(now_us).map_err(too_old)?;
+        self.check_age(&cursor.snapshot)?;
+        let snapshot = Some(Arc::clone(&cursor.snapshot));
         let most = match count {
             FetchCount::All => usize::MAX,
             FetchCount::Rows(n) => usize::try_from(n).unwrap_or(usize::MAX),
@@ -145,7 +145,12 @@ impl Session {
         });
         let stream = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), stream));
         let stream = guard.watch(stream);
-        Ok(Outcome::Rows { schema, stream, tag: RowTag::Fetch, suspended: false })
+        Ok(Outcome::Rows { schema, stream, tag: RowTag::Fetch, snapshot })
+    }
+
+    /// Refuses to go on with rows of a moment too long ago: files of it may be gone.
+    pub fn check_age(&self, snapshot: &Snapshot) -> SqlResult<()> {
+        snapshot.check_age(self.engine.dataset().clock().now_us()).map_err(too_old)
     }
 
     pub(super) fn close(&self, name: Option<&str>) -> SqlResult<Outcome> {

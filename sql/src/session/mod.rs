@@ -260,12 +260,14 @@ impl Session {
 
     fn frame_at(&self, pinned: Option<Arc<Snapshot>>) -> SqlResult<Frame> {
         let mut inner = self.inner.lock();
+        let now_us = self.engine.dataset().clock().now_us();
+        let started_us = inner.transaction.as_ref().map_or(now_us, |t| t.started_us);
         let snapshot = match (pinned, &mut inner.transaction) {
             (Some(snapshot), _) => snapshot,
             (None, Some(t)) if t.repeatable => {
                 let dataset = self.engine.dataset();
                 let snapshot = t.snapshot.get_or_insert_with(|| dataset.snapshot());
-                snapshot.check_age(dataset.clock().now_us()).map_err(too_old)?;
+                snapshot.check_age(now_us).map_err(too_old)?;
                 Arc::clone(snapshot)
             }
             _ => self.engine.dataset().snapshot(),
@@ -274,11 +276,17 @@ impl Session {
         let mut state = self.engine.state(&snapshot, &path);
         state.config_mut().options_mut().execution.time_zone =
             Some(inner.settings.value("TimeZone"));
+        let options = Arc::clone(state.config_options());
+        let props = state.execution_props_mut();
+        props.query_execution_start_time = chrono::DateTime::from_timestamp_micros(started_us);
+        props.config_options = Some(options);
         let facts = crate::function::SessionFacts {
             user: self.user.clone(),
             database: self.engine.config().database.clone(),
             backend_pid: self.backend_pid,
             search_path: path,
+            transaction_us: started_us,
+            statement_us: now_us,
             settings: inner
                 .settings
                 .all()
@@ -291,8 +299,6 @@ impl Session {
         let bounds = Bounds::new(stop.flag(), self.engine.config().memory_bytes);
         state.add_analyzer_rule(Arc::new(BoundCalls(bounds.clone())));
         let guard = Guard::new(self.cancel.arm(), inner.settings.statement_timeout());
-        // The moment that now() means.
-        state.mark_start_execution();
         #[cfg(test)]
         state.config_mut().set_extension(Arc::new(crate::rewrite::Fault::named(
             &inner.settings.value("fuzz.fault"),

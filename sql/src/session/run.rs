@@ -42,8 +42,9 @@ impl Session {
         let frame = self.frame()?;
         let Started { schema, stream, report } = frame.start(query.clone(), params).await?;
         self.tell(&report);
+        let snapshot = Some(Arc::clone(&frame.snapshot));
         let stream = frame.guard.watch(stream);
-        Ok(Outcome::Rows { schema, stream, tag: RowTag::Select, suspended: false })
+        Ok(Outcome::Rows { schema, stream, tag: RowTag::Select, snapshot })
     }
 
     pub(super) async fn run_explain(
@@ -64,7 +65,7 @@ impl Session {
         }
         let (schema, stream) = plan::explain_lines(&ready, options)?;
         let stream = frame.guard.watch(stream);
-        Ok(Outcome::Rows { schema, stream, tag: RowTag::Explain, suspended: false })
+        Ok(Outcome::Rows { schema, stream, tag: RowTag::Explain, snapshot: None })
     }
 
     /// Runs a plan that was built over [`Session::pinned_state`]'s state, as pull does.

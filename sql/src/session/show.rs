@@ -41,7 +41,7 @@ impl Session {
             .map_err(|e| SqlError::internal(e.to_string()))?;
         let rows = futures::stream::iter([Ok(batch)]);
         let stream = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), rows));
-        Ok(Outcome::Rows { schema, stream, tag: RowTag::Show, suspended: false })
+        Ok(Outcome::Rows { schema, stream, tag: RowTag::Show, snapshot: None })
     }
 
     pub(super) fn set(&self, name: &str, value: Option<&str>, local: bool) -> SqlResult<Outcome> {

@@ -18,6 +18,8 @@ pub(super) struct Transaction {
     pub(super) repeatable: bool,
     /// That snapshot, once a statement has taken it.
     pub(super) snapshot: Option<Arc<Snapshot>>,
+    /// When it began, microseconds since 1970: what `now()` says in all its statements.
+    pub(super) started_us: i64,
     /// Settings at the beginning, for ROLLBACK.
     before: Settings,
     /// Values to put back at COMMIT (SET LOCAL).
@@ -47,6 +49,7 @@ fn none(what: &str) -> SqlError {
 
 impl Session {
     pub(super) fn begin(&self, repeatable: bool) -> SqlResult<Outcome> {
+        let started_us = self.engine.dataset().clock().now_us();
         let mut inner = self.inner.lock();
         if inner.transaction.is_some() {
             inner.reports.push(warning("there is already a transaction in progress"));
@@ -56,7 +59,8 @@ impl Session {
         let repeatable =
             repeatable || default.starts_with("repeatable") || default == "serializable";
         let before = inner.settings.clone();
-        inner.transaction = Some(Transaction { repeatable, before, ..Transaction::default() });
+        let transaction = Transaction { repeatable, started_us, before, ..Transaction::default() };
+        inner.transaction = Some(transaction);
         inner.failed = false;
         Ok(tagged("BEGIN"))
     }

@@ -5,7 +5,9 @@
 mod command;
 mod copy;
 mod depth;
+mod precedence;
 mod rewrite;
+mod sorting;
 mod tokens;
 
 use std::fmt;
@@ -18,6 +20,7 @@ use datafusion::sql::sqlparser::parser::Parser;
 
 use crate::error::{SqlError, SqlResult, sqlstate};
 use crate::outcome::{CopyFormat, RowTag};
+pub(crate) use precedence::bind_distinct;
 pub(crate) use rewrite::{
     OutputNames, folded, gathered_nothing, name_outputs, operators_as_functions, place_of,
 };
@@ -218,6 +221,7 @@ pub(crate) fn query(sql: &str, tokens: &mut Tokens) -> SqlResult<Plannable> {
     tokens.advance_to(&parser.peek_token());
     check_query(&query)?;
     let catalog_text = tokens.names_catalog().then(|| from.text_until(sql, tokens));
+    bind_distinct(&mut *query);
     operators_as_functions(&mut *query);
     let names = name_outputs(&mut query);
     rewrite::local_times(&mut query);
@@ -325,6 +329,7 @@ pub(crate) fn expression(sql: &str, columns: &dyn Fn(&str) -> bool) -> SqlResult
         .with_recursion_limit(NESTING_MAX * 2)
         .with_tokens_with_locations(tokens.rest());
     let mut expr = parser.parse_expr().map_err(|e| tokens.parser_error(sql, &e))?;
+    bind_distinct(&mut expr);
     operators_as_functions(&mut expr);
     tokens.advance_to(&parser.peek_token());
     tokens.expect_end()?;

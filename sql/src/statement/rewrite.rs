@@ -13,6 +13,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use datafusion::sql::sqlparser::tokenizer::Location;
 
+use super::sorting::part_sort_keys;
 use crate::function::TIMEZONE;
 
 /// Prefix of private aliases.
@@ -31,6 +32,17 @@ impl OutputNames {
             .and_then(|i| self.0.get(i))
             .map_or(planned, String::as_str)
     }
+
+    /// A private alias for an output of this name.
+    pub(super) fn private(&mut self, shown: String) -> String {
+        let alias = private_alias(&self.0.len().to_string());
+        self.0.push(shown);
+        alias
+    }
+}
+
+pub(super) fn private_alias(name: &str) -> String {
+    format!("{PRIVATE}{name}")
 }
 
 /// Gives every select of a query the names that Postgres would give.
@@ -48,6 +60,7 @@ pub(crate) fn name_outputs(query: &mut Query) -> OutputNames {
         name_select(select, Some(&mut names));
     }
     let _flow = ast::VisitMut::visit(query, &mut Inner);
+    part_sort_keys(query, &mut names);
     names
 }
 
@@ -150,8 +163,7 @@ fn name_select(select: &mut Select, mut outer: Option<&mut OutputNames>) {
                 alias(item, &name);
             }
         } else if let Some(names) = outer.as_deref_mut() {
-            let private = format!("{PRIVATE}{}", names.0.len());
-            names.0.push(name);
+            let private = names.private(name);
             alias(item, &private);
         }
     }

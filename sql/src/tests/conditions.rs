@@ -53,3 +53,27 @@ async fn a_cut_quotient_is_several_numbers() {
     assert!(ids.is_sorted_by(|a, b| a[0] <= b[0]), "{ids:?}");
     assert_eq!(ids.iter().filter(|row| row[0] == "11").count(), 6);
 }
+
+#[tokio::test]
+async fn rows_of_the_last_day_are_sorted() {
+    let world = World::filled().await;
+    world.rows("SET otus.rollups = off").await;
+    world.append(3_000);
+    for life in ["hot", "flushed"] {
+        for zone in ["UTC", "Europe/Berlin"] {
+            world.rows(&format!("SET TIME ZONE '{zone}'")).await;
+            for condition in [
+                "ts::date >= DATE '2026-03-02'",
+                "ts::date = DATE '2026-03-02' AND ts > '2026-03-01 12:00'",
+                "date_trunc('day', ts) = '2026-03-02'",
+            ] {
+                let sql =
+                    format!("SELECT ts FROM events WHERE {condition} ORDER BY ts DESC LIMIT 2");
+                let latest = world.rows(&sql).await;
+                let expected = [["2026-03-02T10:26:20Z"], ["2026-03-02T10:26:00Z"]];
+                assert_eq!(latest, expected, "{life}, {zone}: {condition}");
+            }
+        }
+        world.dataset.flush().await.unwrap();
+    }
+}

@@ -68,3 +68,24 @@ async fn nan_is_the_greatest_float_of_a_group() {
     let sql = format!("SELECT min(x), max(x) FROM {rows}");
     assert_eq!(world.rows(&sql).await, [["-1.0", "NaN"]]);
 }
+
+#[tokio::test]
+async fn sets_may_hold_expressions_that_become_functions() {
+    let world = World::filled().await;
+    for key in ["kind || '!'", "user_id + 1", "repeat(kind, 2)", "score::bigint"] {
+        let rows = world
+            .rows(&format!(
+                "SELECT {key}, count(*) FROM events GROUP BY ROLLUP ({key}) ORDER BY 2 DESC"
+            ))
+            .await;
+        assert_eq!(rows[0], ["NULL", "3200"], "{key}");
+        let groups = world
+            .value(&format!("SELECT count(*) FROM (SELECT {key} FROM events GROUP BY 1) g"))
+            .await;
+        assert_eq!(
+            rows.len().to_string(),
+            format!("{}", groups.parse::<usize>().unwrap() + 1),
+            "{key}"
+        );
+    }
+}

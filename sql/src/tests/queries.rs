@@ -214,7 +214,7 @@ async fn system_tables_tell_of_files_and_positions() {
         world
             .rows("SELECT topic, committed_offset, visible_offset, rows_kept FROM otus.partitions")
             .await,
-        [["events", "3000", "3200", "3000"]]
+        [["events", "3000", "3200", "3200"]]
     );
     assert_eq!(
         world.rows("SELECT view, complete FROM otus.rollups ORDER BY 1").await,

@@ -219,3 +219,29 @@ async fn rows_stream_and_stop_when_dropped() {
     }
     panic!("the query still holds {} bytes", world.engine.memory_reserved());
 }
+
+#[tokio::test]
+async fn now_is_the_beginning_of_the_transaction() {
+    let world = World::filled().await;
+    let minute = || world.clock.advance(60_000_000);
+    let now =
+        "SELECT now()::text, current_timestamp::text, localtimestamp::text, current_date::text";
+    let at = |time: &str| {
+        let day = "2026-03-31";
+        [format!("{day}T{time}Z"), format!("{day}T{time}Z"), format!("{day}T{time}"), day.into()]
+    };
+    let past = "SELECT count(*) FROM events WHERE ts < now() - interval '30 days'";
+    minute();
+    assert_eq!(world.rows(now).await, [at("00:01:00")]);
+    assert_eq!(world.value(past).await, "3");
+    minute();
+    assert_eq!(world.rows(now).await, [at("00:02:00")]);
+    assert_eq!(world.value(past).await, "6");
+    world.rows("BEGIN").await;
+    minute();
+    assert_eq!(world.rows(now).await, [at("00:02:00")]);
+    assert_eq!(world.value("SELECT statement_timestamp()::text").await, "2026-03-31T00:03:00Z");
+    world.rows("COMMIT").await;
+    assert_eq!(world.rows(now).await, [at("00:03:00")]);
+    assert_eq!(world.value(past).await, "9");
+}

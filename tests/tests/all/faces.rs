@@ -36,6 +36,8 @@ fn psql_by_hand() -> Result<()> {
         ("\\d events", &["amount", "bigint", "timestamp with time zone"]),
         ("\\d by_kind_hour", &["bucket", "people"]),
         ("\\conninfo", &["otus"]),
+        ("\\dT", &[]),
+        ("\\dTS", &["bigint", "timestamp with time zone"]),
     ] {
         let said = psql.query(command).with_context(|| command.to_owned())?;
         for word in words {
@@ -462,6 +464,9 @@ fn long_work_shows_progress_to_those_who_watch() -> Result<()> {
     anyhow::ensure!(terminal::has_controls(&said) && said.contains("reading files"), "{said:?}");
     let plain = otus.run(&["inspect", "--verify"])?;
     anyhow::ensure!(!terminal::has_controls(&plain) && plain.contains("sound"), "{plain:?}");
+    let json = otus.run(&["inspect", "--verify", "--format", "json"])?;
+    let audits: serde_json::Value = serde_json::from_str(&json).with_context(|| json.clone())?;
+    anyhow::ensure!(audits[0]["table"] == "public.events" && audits[0]["sound"] == true, "{json}");
     Ok(())
 }
 

@@ -46,6 +46,8 @@ fn instants() {
         ("2015-09-12 15:47:58.771", 1_442_065_678_771_000),
         ("2015-09-12 15:47:58.771+02", 1_442_065_678_771_000),
         ("2015-09-12", 1_442_008_800_000_000),
+        // Once by the clock of summer, once by that of winter, which is meant.
+        ("2026-10-25 02:30:00", 1_792_891_800_000_000),
     ] {
         assert_eq!(text(&Type::TIMESTAMPTZ, shown).unwrap(), utc(us), "{shown}");
     }

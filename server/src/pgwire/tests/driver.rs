@@ -110,6 +110,31 @@ async fn a_portal_gives_some_rows_at_a_time() {
     server.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_portal_older_than_its_snapshot_may_be_is_refused() {
+    use otus_engine::clock::ManualClock;
+    let age_max_us = otus_engine::limits::PIN_AGE_MAX_US;
+    let clock = Arc::new(ManualClock::new(1_772_323_200_000_000));
+    let server = Serving::start_at(Arc::<ManualClock>::clone(&clock)).await;
+    let mut client = server.connect().await.unwrap();
+    for sql in ["SELECT v FROM generate_series(1, 9) AS t(v)", "FETCH ALL FROM c"] {
+        let transaction = client.transaction().await.unwrap();
+        let declare = "DECLARE c CURSOR FOR SELECT v FROM generate_series(1, 9) AS t(v)";
+        transaction.batch_execute(declare).await.unwrap();
+        let statement = transaction.prepare(sql).await.unwrap();
+        let portal = transaction.bind(&statement, &[]).await.unwrap();
+        for _ in 0..2 {
+            let rows = transaction.query_portal(&portal, 3).await.unwrap();
+            assert_eq!(rows.len(), 3, "{sql}");
+            clock.advance(age_max_us * 3 / 5);
+        }
+        assert_eq!(code(transaction.query_portal(&portal, 3).await), "72000", "{sql}");
+        assert_eq!(code(transaction.batch_execute("SELECT 1").await), "25P02", "{sql}");
+        transaction.rollback().await.unwrap();
+    }
+    server.stop().await;
+}
+
 /// A server that collected the answer would never send its first row.
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_stream_in_both_protocols() {

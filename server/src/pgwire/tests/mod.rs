@@ -27,11 +27,20 @@ struct Serving {
 
 impl Serving {
     async fn start(connections_max: usize) -> Self {
+        Self::open(Otus::builder().in_memory(), connections_max).await
+    }
+
+    /// One whose clock stands at `clock`.
+    async fn start_at(clock: Arc<dyn otus_engine::clock::Clock>) -> Self {
+        Self::open(Otus::builder().in_memory().clock(clock), 4).await
+    }
+
+    async fn open(builder: crate::OtusBuilder, connections_max: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
         let options = WireOptions { connections_max, grace: Duration::from_millis(300) };
-        let otus = Otus::builder().in_memory().open().await.unwrap();
+        let otus = builder.open().await.unwrap();
         let engine = Arc::clone(otus.sql());
         let task = tokio::spawn(serve(listener, engine, options, shutdown.clone()));
         Self { address, shutdown, task, otus }
