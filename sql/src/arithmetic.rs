@@ -1,5 +1,5 @@
 //! Arithmetic as in Postgres: an integer that does not fit its type, and a float divided by zero, are errors
-//! and not another number; a cast to an integer rounds and does not cut.
+//! and not another number; a cast to an integer rounds and does not cut; seconds have their fraction.
 
 use arrow::datatypes::DataType;
 use datafusion::common::DFSchema;
@@ -11,7 +11,7 @@ use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Ope
 use datafusion::optimizer::AnalyzerRule;
 
 use crate::analyze::map_expressions;
-use crate::function::{Checked, whole};
+use crate::function::{Checked, exact_part, whole};
 
 /// Runs after types are coerced.
 #[derive(Debug)]
@@ -66,6 +66,13 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
             }
             let expr = Box::new(whole().call(vec![*expr]));
             Ok(Transformed::yes(Expr::Cast(Cast { expr, field })))
+        }
+        Expr::ScalarFunction(call) if call.func.name() == "date_part" => {
+            let of = call.args.get(1).and_then(|x| x.get_type(schema).ok());
+            Ok(match of.and_then(|of| exact_part(&call.args, &of)) {
+                Some(exact) => Transformed::yes(exact),
+                None => Transformed::no(Expr::ScalarFunction(call)),
+            })
         }
         other => Ok(Transformed::no(other)),
     }

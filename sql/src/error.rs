@@ -23,8 +23,8 @@ pub mod sqlstate {
     pub const INVALID_TEXT: &str = "22P02";
     /// A number that its type does not hold.
     pub const OUT_OF_RANGE: &str = "22003";
-    /// A span of time that its type does not hold.
-    pub const INTERVAL_OVERFLOW: &str = "22008";
+    /// A time, or a span, that its type does not hold.
+    pub const DATETIME_OVERFLOW: &str = "22008";
     /// Division by zero.
     pub const DIVISION_BY_ZERO: &str = "22012";
     /// A parameter with a value that makes no sense.

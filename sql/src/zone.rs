@@ -11,12 +11,12 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::Transformed;
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::expr::{Cast, ScalarFunction};
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, cast, lit};
+use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, cast, lit};
 use datafusion::optimizer::AnalyzerRule;
 use otus_engine::time::Granularity;
 
 use crate::analyze::map_expressions;
-use crate::function::{bucket, floor, instant_of_text, timezone, with_full_seconds};
+use crate::function::{bucket, floor, instant_of_text, shift, shown, timezone, with_full_seconds};
 
 /// Runs after types are coerced.
 #[derive(Debug)]
@@ -107,6 +107,47 @@ fn read(expr: Expr, from: &DataType, zone: &str) -> Expr {
     timezone().call(vec![lit(zone), local])
 }
 
+/// An instant as a text, a local time, a date or a time of day of a zone, if `to` is one; `None` if not.
+fn written(expr: &Expr, from: &DataType, to: &DataType, zone: &str) -> Option<Expr> {
+    if is_text(to) && matches!(from, DataType::Timestamp(..)) {
+        return Some(cast(shown().call(vec![expr.clone(), lit(zone)]), to.clone()));
+    }
+    let is_local = matches!(
+        to,
+        DataType::Timestamp(_, None) | DataType::Date32 | DataType::Date64 | DataType::Time64(_)
+    );
+    (is_utc(from) && is_local && zone != "UTC")
+        .then(|| cast(timezone().call(vec![lit(zone), expr.clone()]), to.clone()))
+}
+
+/// A cast between times and what they are written as, by the zone of the session.
+fn converted(expr: &Expr, to: &DataType, schema: &DFSchema, zone: &str) -> Option<Expr> {
+    let from = expr.get_type(schema).ok()?;
+    let is_read = is_text(&from)
+        || zone != "UTC" && matches!(from, DataType::Timestamp(_, None) | DataType::Date32);
+    if is_utc(to) && is_read {
+        let read = read(expr.clone(), &from, zone);
+        return Some(if *to == instant("UTC") { read } else { cast(read, to.clone()) });
+    }
+    written(expr, &from, to, zone)
+}
+
+/// Months and days are those of the zone's calendar.
+fn moved(binary: &BinaryExpr, schema: &DFSchema, zone: &str) -> Option<Expr> {
+    let is_span = |e: &Expr| matches!(e.get_type(schema), Ok(DataType::Interval(_)));
+    let is_instant = |e: &Expr| e.get_type(schema).is_ok_and(|t| is_utc(&t));
+    let (left, right) = (binary.left.as_ref(), binary.right.as_ref());
+    let (time, span) = match binary.op {
+        Operator::Plus if is_instant(left) && is_span(right) => (left, right.clone()),
+        Operator::Plus if is_span(left) && is_instant(right) => (right, left.clone()),
+        Operator::Minus if is_instant(left) && is_span(right) => {
+            (left, Expr::Negative(Box::new(right.clone())))
+        }
+        _ => return None,
+    };
+    Some(shift().call(vec![time.clone(), span, lit(zone)]))
+}
+
 fn rewrite(expr: Expr, schema: &DFSchema, zone: &Zone) -> DfResult<Transformed<Expr>> {
     if let Expr::ScalarFunction(ScalarFunction { func, args }) = &expr
         && func.name() == "date_trunc"
@@ -117,15 +158,19 @@ fn rewrite(expr: Expr, schema: &DFSchema, zone: &Zone) -> DfResult<Transformed<E
     let whole = with_seconds(&expr);
     let changed = whole.is_some();
     let expr = whole.unwrap_or(expr);
+    let name = match zone {
+        Zone::Utc => "UTC",
+        Zone::Named(name) => name.as_str(),
+    };
+    // An offset is a zone of the cast itself.
+    let is_known = chrono_tz::Tz::from_str(name).is_ok();
+    if let Expr::Cast(Cast { expr: inner, field }) = &expr
+        && is_known
+        && let Some(converted) = converted(inner, field.data_type(), schema, name)
+    {
+        return Ok(Transformed::yes(converted));
+    }
     let Zone::Named(zone) = zone else {
-        if let Expr::Cast(Cast { expr: text, field }) = &expr
-            && *field.data_type() == instant("UTC")
-            && text.get_type(schema).is_ok_and(|t| is_text(&t))
-        {
-            return Ok(Transformed::yes(
-                instant_of_text().call(vec![text.as_ref().clone(), lit("UTC")]),
-            ));
-        }
         return Ok(if changed { Transformed::yes(expr) } else { Transformed::no(expr) });
     };
     match expr {
@@ -147,6 +192,10 @@ fn rewrite(expr: Expr, schema: &DFSchema, zone: &Zone) -> DfResult<Transformed<E
                 (true, false) => Transformed::yes(call),
             })
         }
+        Expr::BinaryExpr(binary) if is_known => Ok(match moved(&binary, schema, zone) {
+            Some(moved) => Transformed::yes(moved),
+            None => Transformed::no(Expr::BinaryExpr(binary)),
+        }),
         Expr::Cast(Cast { expr, field }) => {
             let Ok(from) = expr.get_type(schema) else {
                 return Ok(Transformed::no(Expr::Cast(Cast { expr, field })));
@@ -155,18 +204,11 @@ fn rewrite(expr: Expr, schema: &DFSchema, zone: &Zone) -> DfResult<Transformed<E
             let plain = |t: &DataType| matches!(t, DataType::Timestamp(_, None));
             let reads = is_utc(to) && (is_text(&from) || plain(&from) || from == DataType::Date32);
             let shows = is_utc(&from) && (is_text(to) || plain(to) || *to == DataType::Date32);
-            if !(reads || shows) {
+            if is_known || !(reads || shows) {
                 let same = Expr::Cast(Cast { expr, field });
                 return Ok(if changed { Transformed::yes(same) } else { Transformed::no(same) });
             }
-            let inner = match chrono_tz::Tz::from_str(zone) {
-                // Not by a cast: an hour that a clock shows twice has no instant there.
-                Ok(_) if reads => read(*expr, &from, zone),
-                _ => cast(*expr, instant(zone)),
-            };
-            if inner.get_type(schema).is_ok_and(|t| t == *field.data_type()) {
-                return Ok(Transformed::yes(inner));
-            }
+            let inner = cast(*expr, instant(zone));
             Ok(Transformed::yes(Expr::Cast(Cast { expr: Box::new(inner), field })))
         }
         other => Ok(Transformed::no(other)),

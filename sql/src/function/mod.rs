@@ -7,10 +7,12 @@ mod bytea;
 mod constant;
 mod format_type;
 mod operator;
+mod part;
 mod postgres;
 mod session;
 mod time_zone;
 mod to_char;
+mod zoned;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -24,9 +26,11 @@ pub(crate) use arithmetic::{Checked, whole};
 pub(crate) use bucket::{bucket, floor};
 pub(crate) use bytea::Bytea;
 pub(crate) use operator::Operators;
+pub(crate) use part::exact_part;
 pub(crate) use session::SessionFacts;
 pub use time_zone::instant_from_text;
 pub(crate) use time_zone::{TIMEZONE, instant_of_text, timezone, with_full_seconds};
+pub(crate) use zoned::{shift, shown};
 
 use crate::aggregate;
 use crate::error::{SqlError, SqlResult};

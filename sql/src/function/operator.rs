@@ -240,7 +240,7 @@ impl ScalarUDFImpl for Times {
         let pairs = pairs.zip(numbers.as_primitive::<Float64Type>().iter());
         let products = pairs.map(|pair| match pair {
             (Some(span), Some(by)) => multiplied(span, by).map(Some).ok_or_else(|| {
-                SqlError::new(sqlstate::INTERVAL_OVERFLOW, "interval out of range").into()
+                SqlError::new(sqlstate::DATETIME_OVERFLOW, "interval out of range").into()
             }),
             _ => Ok(None),
         });

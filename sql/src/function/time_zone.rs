@@ -43,11 +43,11 @@ impl Default for TimeZoneOf {
     }
 }
 
-fn local() -> DataType {
+pub(super) fn local() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, None)
 }
 
-fn instant() -> DataType {
+pub(super) fn instant() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
 }
 
@@ -115,7 +115,7 @@ impl ScalarUDFImpl for TimeZoneOf {
 }
 
 /// A zone by its name. Offsets are refused: Postgres reads their sign the other way round.
-fn zone_named(name: &str) -> SqlResult<Tz> {
+pub(super) fn zone_named(name: &str) -> SqlResult<Tz> {
     let alike = || chrono_tz::TZ_VARIANTS.iter().find(|z| z.name().eq_ignore_ascii_case(name));
     Tz::from_str(name).ok().or_else(|| alike().copied()).ok_or_else(|| {
         SqlError::new(sqlstate::INVALID_PARAMETER, format!("time zone \"{name}\" not recognized"))
@@ -137,7 +137,7 @@ fn moved(times: &ArrayRef, zone: impl Fn(usize) -> SqlResult<Option<Tz>>) -> DfR
     Ok(if from_instant { Arc::new(array) } else { Arc::new(array.with_timezone("UTC")) })
 }
 
-fn local_us(utc: NaiveDateTime, zone: Tz) -> i64 {
+pub(super) fn local_us(utc: NaiveDateTime, zone: Tz) -> i64 {
     let offset = zone.offset_from_utc_datetime(&utc).fix();
     (utc + offset).and_utc().timestamp_micros()
 }
@@ -154,7 +154,7 @@ fn offset_at(local: &NaiveDateTime, zone: Tz) -> FixedOffset {
     }
 }
 
-fn instant_us(local: NaiveDateTime, zone: Tz) -> i64 {
+pub(super) fn instant_us(local: NaiveDateTime, zone: Tz) -> i64 {
     let offset = offset_at(&local, zone);
     local.checked_sub_offset(offset).unwrap_or(local).and_utc().timestamp_micros()
 }

@@ -8,6 +8,7 @@ mod depth;
 mod precedence;
 mod rewrite;
 mod sorting;
+mod spelling;
 mod tokens;
 
 use std::fmt;
@@ -24,6 +25,7 @@ pub(crate) use precedence::bind_distinct;
 pub(crate) use rewrite::{
     OutputNames, folded, gathered_nothing, name_outputs, operators_as_functions, place_of,
 };
+use spelling::spell_out;
 use tokens::Tokens;
 pub(crate) use tokens::character;
 
@@ -223,6 +225,7 @@ pub(crate) fn query(sql: &str, tokens: &mut Tokens) -> SqlResult<Plannable> {
     let catalog_text = tokens.names_catalog().then(|| from.text_until(sql, tokens));
     bind_distinct(&mut *query);
     operators_as_functions(&mut *query);
+    spell_out(&mut *query);
     let names = name_outputs(&mut query);
     rewrite::local_times(&mut query);
     Ok(Plannable { query: Arc::from(query), names, catalog_text, message: tokens.message() })
@@ -331,6 +334,7 @@ pub(crate) fn expression(sql: &str, columns: &dyn Fn(&str) -> bool) -> SqlResult
     let mut expr = parser.parse_expr().map_err(|e| tokens.parser_error(sql, &e))?;
     bind_distinct(&mut expr);
     operators_as_functions(&mut expr);
+    spell_out(&mut expr);
     tokens.advance_to(&parser.peek_token());
     tokens.expect_end()?;
     Ok(expr)

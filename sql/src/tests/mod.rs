@@ -10,3 +10,4 @@ mod queries;
 mod rollups;
 mod sessions;
 pub(crate) mod world;
+mod zones;

@@ -1,0 +1,115 @@
+//! `otus_part(unit, x)`: seconds with their fraction, and the length of a span in seconds. The planner's own
+//! `date_part` cuts both.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, Float64Array};
+use arrow::compute::cast;
+use arrow::datatypes::{
+    DataType, DurationMicrosecondType, IntervalMonthDayNano, IntervalMonthDayNanoType,
+    IntervalUnit, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
+};
+use datafusion::common::ScalarValue;
+use datafusion::error::Result as DfResult;
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+
+use super::argument;
+
+/// Microseconds of a second and of a minute.
+const SECOND_US: i64 = 1_000_000;
+const MINUTE_US: i64 = 60 * SECOND_US;
+/// Seconds of a day, of a month of 30 days, of a year of 365.25 days: as Postgres counts spans.
+const DAY_S: i64 = 86_400;
+const MONTH_S: i64 = 30 * DAY_S;
+const YEAR_S: i64 = 31_557_600;
+
+/// The exact call in place of `date_part(unit, x)`, if the planner's own is not.
+pub(crate) fn exact_part(args: &[Expr], of: &DataType) -> Option<Expr> {
+    let [Expr::Literal(unit, metadata), x] = args else { return None };
+    let is_span = matches!(of, DataType::Interval(_) | DataType::Duration(_));
+    let has_clock = is_span || matches!(of, DataType::Timestamp(..) | DataType::Time64(_));
+    let unit = unit.try_as_str()??.to_ascii_lowercase();
+    let unit = match unit.as_str() {
+        "second" | "seconds" if has_clock => "second",
+        "epoch" if is_span => "epoch",
+        _ => return None,
+    };
+    let unit = Expr::Literal(ScalarValue::from(unit), metadata.clone());
+    Some(ScalarUDF::from(Part::default()).call(vec![unit, x.clone()]))
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Part(Signature);
+
+impl Default for Part {
+    fn default() -> Self {
+        Self(Signature::any(2, Volatility::Immutable))
+    }
+}
+
+impl ScalarUDFImpl for Part {
+    fn name(&self) -> &'static str {
+        "otus_part"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.0
+    }
+
+    fn return_type(&self, _: &[DataType]) -> DfResult<DataType> {
+        Ok(DataType::Float64)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        let Some(ColumnarValue::Scalar(unit)) = args.args.first() else {
+            return datafusion::common::internal_err!("otus_part takes a unit");
+        };
+        let is_epoch = unit.try_as_str().flatten() == Some("epoch");
+        let values = argument(&args, 1)?;
+        let parts: ArrayRef = Arc::new(parts(&values, is_epoch)?);
+        if matches!(args.args.get(1), Some(ColumnarValue::Scalar(_))) {
+            return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&parts, 0)?));
+        }
+        Ok(ColumnarValue::Array(parts))
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "times have fewer digits than floats")]
+fn parts(values: &ArrayRef, is_epoch: bool) -> DfResult<Float64Array> {
+    let seconds = |us: i64| us as f64 / SECOND_US as f64;
+    let of_span = |us: i64| seconds(if is_epoch { us } else { us % MINUTE_US });
+    Ok(match values.data_type() {
+        DataType::Interval(_) => {
+            let spans = cast(values, &DataType::Interval(IntervalUnit::MonthDayNano))?;
+            let spans = spans.as_primitive::<IntervalMonthDayNanoType>();
+            let length = |span: IntervalMonthDayNano| {
+                let months = i64::from(span.months);
+                let days =
+                    months / 12 * YEAR_S + months % 12 * MONTH_S + i64::from(span.days) * DAY_S;
+                let base = if is_epoch { days as f64 } else { 0.0 };
+                base + of_span(span.nanoseconds / 1_000)
+            };
+            spans.iter().map(|span| span.map(length)).collect()
+        }
+        DataType::Duration(_) => {
+            let spans = cast(values, &DataType::Duration(TimeUnit::Microsecond))?;
+            spans
+                .as_primitive::<DurationMicrosecondType>()
+                .iter()
+                .map(|us| us.map(of_span))
+                .collect()
+        }
+        DataType::Time64(_) => {
+            let times = cast(values, &DataType::Time64(TimeUnit::Microsecond))?;
+            let of = |us: i64| seconds(us.rem_euclid(MINUTE_US));
+            times.as_primitive::<Time64MicrosecondType>().iter().map(|us| us.map(of)).collect()
+        }
+        _ => {
+            let times = cast(values, &DataType::Timestamp(TimeUnit::Microsecond, None))?;
+            let of = |us: i64| seconds(us.rem_euclid(MINUTE_US));
+            times.as_primitive::<TimestampMicrosecondType>().iter().map(|us| us.map(of)).collect()
+        }
+    })
+}

@@ -1,0 +1,122 @@
+//! Spellings that the planner does not read: intervals with a clock, `'1 day 03:04:05'`, and the patterns of
+//! `SIMILAR TO`.
+
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{self, DataType, Expr, Value};
+
+/// Spells intervals with words, and `SIMILAR TO` as a regular expression.
+pub(crate) fn spell_out(node: &mut impl ast::VisitMut) {
+    struct Spelling;
+    impl ast::VisitorMut for Spelling {
+        type Break = ();
+        fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+            match expr {
+                Expr::Interval(interval) if interval.leading_field.is_none() => {
+                    respell(&mut interval.value, interval_in_words);
+                }
+                Expr::Cast { expr, data_type: DataType::Interval { .. }, .. } => {
+                    respell(expr, interval_in_words);
+                }
+                Expr::SimilarTo { pattern, escape_char: None, .. } => {
+                    respell(pattern, |text| Some(similar_as_regex(text)));
+                }
+                _ => {}
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let _flow = node.visit(&mut Spelling);
+}
+
+fn respell(expr: &mut Expr, spelled: impl Fn(&str) -> Option<String>) {
+    let Expr::Value(value) = expr else { return };
+    if let Value::SingleQuotedString(text) | Value::EscapedStringLiteral(text) = &mut value.value
+        && let Some(spelled) = spelled(text)
+    {
+        *text = spelled;
+    }
+}
+
+/// `1 day 03:04:05.6` with words for the clock's parts; none if there is no clock.
+fn interval_in_words(text: &str) -> Option<String> {
+    let at = text.find(':')?;
+    let from = text.get(..at)?.rfind(char::is_whitespace).map_or(0, |space| space + 1);
+    let (before, clock) = (text.get(..from)?, text.get(from..)?.trim_end());
+    let (sign, clock) = match clock.strip_prefix('-') {
+        Some(clock) => ("-", clock),
+        None => ("", clock.strip_prefix('+').unwrap_or(clock)),
+    };
+    let parts: Vec<&str> = clock.split(':').collect();
+    let whole = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    let (hours, minutes, seconds) = match parts.as_slice() {
+        [hours, minutes] => (hours, minutes, "0"),
+        [hours, minutes, seconds] => (hours, minutes, *seconds),
+        _ => return None,
+    };
+    let is_clock = whole(hours)
+        && whole(minutes)
+        && seconds.split('.').count() <= 2
+        && seconds.split('.').all(whole);
+    is_clock.then(|| {
+        format!("{before}{sign}{hours} hours {sign}{minutes} minutes {sign}{seconds} seconds")
+    })
+}
+
+/// A pattern of `SIMILAR TO`: `%` and `_` as in LIKE, `|*+?{}()[]` as in regular expressions, and it has to
+/// fit the whole text.
+fn similar_as_regex(pattern: &str) -> String {
+    let mut regex = String::from("^(?:");
+    let mut chars = pattern.chars();
+    let mut in_class = false;
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => {
+                regex.push('\\');
+                regex.extend(chars.next());
+            }
+            _ if in_class => {
+                in_class = c != ']';
+                regex.push(c);
+            }
+            '[' => {
+                in_class = true;
+                regex.push(c);
+            }
+            '%' => regex.push_str("(?s:.*)"),
+            '_' => regex.push_str("(?s:.)"),
+            '.' | '^' | '$' => {
+                regex.push('\\');
+                regex.push(c);
+            }
+            other => regex.push(other),
+        }
+    }
+    regex.push_str(")$");
+    regex
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals_with_a_clock() {
+        for (text, words) in [
+            ("03:04:05", "03 hours 04 minutes 05 seconds"),
+            ("1 day 03:04:05.678", "1 day 03 hours 04 minutes 05.678 seconds"),
+            ("1 month -2 days -00:30", "1 month -2 days -00 hours -30 minutes -0 seconds"),
+        ] {
+            assert_eq!(interval_in_words(text).as_deref(), Some(words));
+        }
+        for text in ["1 day", "a:b", "1:2:3:4", ""] {
+            assert_eq!(interval_in_words(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn patterns_of_similar_to() {
+        assert_eq!(similar_as_regex("%b%"), "^(?:(?s:.*)b(?s:.*))$");
+        assert_eq!(similar_as_regex("(a|b.)_[%_]"), "^(?:(a|b\\.)(?s:.)[%_])$");
+    }
+}
