@@ -264,17 +264,24 @@ impl Matcher<'_> {
                 )));
             }
         };
-        let form = self.facts.calls.get(call).and_then(Option::as_ref);
-        let values = Values { snapshot: self.snapshot, table: self.table };
-        if !form.is_some_and(|form| values.fit(form)) {
-            return Err(Refusal::new(format!(
-                "arithmetic in {}({}) may fail on some row, which states do not tell",
-                f.func.name(),
-                wanted.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-            )));
-        }
+        self.check_fits(call, f)?;
         let stored = self.stored_function(call).unwrap_or(Stored::CountAll);
         Ok(self.merged(call, moments(f.func.name()).unwrap_or(stored), p, upper))
+    }
+
+    /// Refuses a call whose arithmetic fails over raw rows, and not in states.
+    fn check_fits(&self, call: usize, wanted: &AggregateFunction) -> Matched<()> {
+        let form = self.facts.calls.get(call).and_then(Option::as_ref);
+        let values = Values { snapshot: self.snapshot, table: self.table };
+        if form.is_some_and(|form| values.fit(form)) {
+            return Ok(());
+        }
+        let args: Vec<String> = wanted.params.args.iter().map(ToString::to_string).collect();
+        Err(Refusal::new(format!(
+            "arithmetic in {}({}) may fail on some row, which states do not tell",
+            wanted.func.name(),
+            args.join(", ")
+        )))
     }
 
     fn stored_function(&self, call: usize) -> Option<Stored> {
