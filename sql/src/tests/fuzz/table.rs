@@ -220,14 +220,24 @@ fn columns(chance: &mut Chance) -> Vec<Column> {
 }
 
 fn measures(chance: &mut Chance, columns: &[Column]) -> Vec<Measure> {
+    let good = "count(*) FILTER (WHERE ok)";
+    let mut chosen = vec![same("edits", "count(*)", Nature::Exact)];
+    chosen.extend(chance.some(&possible_measures(columns), 60));
+    if chosen.iter().any(|m| m.name == "share") && !chosen.iter().any(|m| m.name == "good") {
+        chosen.push(same("good", good, Nature::Exact));
+    }
+    chosen
+}
+
+/// A measure that a query spells as it is declared.
+fn same(name: &str, sql: &str, nature: Nature) -> Measure {
+    Measure { name: name.into(), declared: sql.into(), calls: vec![(sql.into(), nature)] }
+}
+
+fn possible_measures(columns: &[Column]) -> Vec<Measure> {
     use Nature::{Exact, Float, Quantile};
     let time = &columns[0].sql;
     let kind = &columns.iter().find(|c| c.name.eq_ignore_ascii_case("kind")).unwrap().sql;
-    let same = |name: &str, sql: &str, nature: Nature| Measure {
-        name: name.into(),
-        declared: sql.into(),
-        calls: vec![(sql.into(), nature)],
-    };
     let several = |name: &str, declared: &str, calls: &[(&str, Nature)]| Measure {
         name: name.into(),
         declared: declared.into(),
@@ -238,7 +248,7 @@ fn measures(chance: &mut Chance, columns: &[Column]) -> Vec<Measure> {
         declared: format!("{f}({x})"),
         calls: vec![(format!("{f}({x}, {time})"), Exact)],
     };
-    let all = vec![
+    vec![
         same("non_null", "count(amount)", Exact),
         same("amount", "sum(amount)", Exact),
         several(
@@ -287,13 +297,7 @@ fn measures(chance: &mut Chance, columns: &[Column]) -> Vec<Measure> {
         same("max_kind", &format!("max({kind})"), Exact),
         same("earliest", &format!("min({time})"), Exact),
         same("latest", &format!("max({time})"), Exact),
-    ];
-    let mut chosen = vec![same("edits", "count(*)", Exact)];
-    chosen.extend(chance.some(&all, 60));
-    if chosen.iter().any(|m| m.name == "share") && !chosen.iter().any(|m| m.name == "good") {
-        chosen.push(same("good", "count(*) FILTER (WHERE ok)", Exact));
-    }
-    chosen
+    ]
 }
 
 fn rollups(
