@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use otus_benches::{float, machine, memory_now_mib, percentile, report, round, sized, skipped};
+use otus_benches::{float, machine, memory_now_mib, missing, percentile, report, round, sized};
 use otus_tests::broker::{Broker, Record};
 use otus_tests::events;
 use otus_tests::otus::{Otus, Setup};
@@ -186,8 +186,7 @@ fn main() -> Result<()> {
     let broker = match Broker::shared() {
         Ok(broker) => broker,
         Err(reason) => {
-            skipped("endurance", &reason);
-            return Ok(());
+            return missing("endurance", &reason);
         }
     };
     let minutes: f64 = std::env::var("OTUS_BENCH_MINUTES").ok().map_or(Ok(20.0), |m| m.parse())?;

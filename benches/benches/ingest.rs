@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
-use otus_benches::{cpu_seconds, float, machine, memory_peak_mib, report, round, sized, skipped};
+use otus_benches::{
+    cpu_seconds, float, machine, memory_peak_mib, missing, report, round, sized, skipped,
+};
 use otus_tests::broker::{Broker, Record};
 use otus_tests::otus::Setup;
 use otus_tests::{leash, python, wiki};
@@ -25,8 +27,8 @@ use serde_json::{Value, json};
 const PARTITIONS: i32 = 4;
 
 /// The events: the day again and again, each time a day later and with other pages.
-fn events(repeats: usize) -> Result<Vec<String>, String> {
-    let lines = wiki::lines()?;
+fn events(path: &Path, repeats: usize) -> Result<Vec<String>> {
+    let lines = wiki::lines(path)?;
     let mut all = Vec::with_capacity(lines.len() * repeats);
     for repeat in 0..repeats {
         let (month, day) = (9 + repeat / 28, 1 + repeat % 28);
@@ -154,7 +156,10 @@ fn preload(broker: &Broker, lines: &[String]) -> Result<String> {
 fn from_kafka(lines: &[String], rows: u64) -> Result<Value> {
     let broker = match Broker::shared() {
         Ok(broker) => broker,
-        Err(reason) => return Ok(json!({"skipped": reason})),
+        Err(reason) => {
+            missing("ingest from Kafka", &reason)?;
+            return Ok(json!({"skipped": reason}));
+        }
     };
     let topic = preload(broker, lines)?;
     let mut runs = Vec::new();
@@ -193,19 +198,23 @@ fn peers(path: &Path) -> Result<Value> {
             let script = "../../benches/peers.py";
             python::run(&interpreter, script, &[&path.display().to_string()])
         }
-        Err(reason) => Ok(json!({"skipped": reason})),
+        Err(reason) => {
+            missing("peers of ingest", &reason)?;
+            Ok(json!({"skipped": reason}))
+        }
     }
 }
 
 fn main() -> Result<()> {
     let machine = machine();
-    let lines = match events(sized(26, 1)) {
-        Ok(lines) => lines,
+    let path = match wiki::file() {
+        Ok(path) => path,
         Err(reason) => {
             skipped("ingest", &reason);
             return Ok(());
         }
     };
+    let lines = events(&path, sized(26, 1))?;
     let rows = u64::try_from(lines.len())?;
     let results = json!({
         "from_kafka": from_kafka(&lines, rows)?,

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use otus_tests::skip::nothing_may_be_missing;
 use serde_json::{Value, json};
 
 /// Whether this is a smoke run: tiny sizes, nothing written.
@@ -115,7 +116,14 @@ pub fn report(name: &str, machine: &Value, aim: &str, results: &Value) -> Result
     Ok(())
 }
 
-/// Says that the benchmark cannot run here, and why. That is no failure.
+/// Says that the benchmark cannot run here for want of a component, and why. An error where nothing may be missing.
+pub fn missing(name: &str, reason: &str) -> Result<()> {
+    anyhow::ensure!(!nothing_may_be_missing(), "nothing may be missing with CI=true, but {reason}");
+    skipped(name, reason);
+    Ok(())
+}
+
+/// Says that the benchmark cannot run here for want of something that no installer brings. That is no failure.
 #[expect(clippy::print_stdout, reason = "the output of a benchmark")]
 pub fn skipped(name: &str, reason: &str) {
     println!("SKIP {name}: {reason}");

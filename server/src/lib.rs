@@ -15,6 +15,7 @@ pub mod config;
 pub mod demo;
 pub mod http;
 mod infer;
+pub mod memory;
 mod otus;
 pub mod pgwire;
 pub mod telemetry;

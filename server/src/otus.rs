@@ -53,8 +53,25 @@ struct Inner {
 
 /// The threads that flush and maintain.
 struct Work {
-    runtime: Runtime,
+    /// None when it is being dropped.
+    runtime: Option<Runtime>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Work {
+    fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.extend(self.runtime.as_ref().map(|runtime| runtime.spawn(task)));
+    }
+}
+
+impl Drop for Work {
+    /// Waits for nothing: a runtime that waits for its threads must not be dropped on one that serves others,
+    /// as where opening fails.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// How an [`Otus`] is opened.
@@ -152,12 +169,12 @@ impl OtusBuilder {
         let changes = dataset.apply_tables(&config.tables, apply).await?;
         let sql = SqlEngine::new(Arc::clone(&dataset), sql_config(&config)).map_err(sql_error)?;
         let (stop, stopped) = watch::channel(false);
-        let work = work(&dataset, &stopped)?;
+        let mut work = work(&dataset, &stopped)?;
         let ingest_config = ingest_config(&config, &storage);
         let ingest = Ingest::start(Arc::clone(&dataset), compiler, ingest_config).await?;
         dataset.set_reading(Arc::new(IngestReports(Arc::downgrade(&ingest))));
-        let mut work = work;
-        work.tasks.push(work.runtime.spawn(tend(Arc::clone(&ingest), stopped)));
+        work.spawn(tend(Arc::clone(&ingest), stopped.clone()));
+        work.spawn(crate::memory::trim(Arc::clone(&sql), stopped));
         let work = Mutex::new(Some(work));
         let inner = Inner { config, dataset, ingest, sql, changes, stop, work };
         Ok(Otus { inner: Arc::new(inner) })
@@ -291,12 +308,11 @@ impl Otus {
         };
         self.inner.stop.send_replace(true);
         let work = self.inner.work.lock().take();
-        if let Some(Work { runtime, tasks }) = work {
-            let ended = futures::future::join_all(tasks);
+        if let Some(mut work) = work {
+            let ended = futures::future::join_all(std::mem::take(&mut work.tasks));
             if tokio::time::timeout(Duration::from_secs(2), ended).await.is_err() {
                 tracing::debug!("maintenance is stopped in its course");
             }
-            runtime.shutdown_background();
         }
         is_flushed
     }
@@ -305,9 +321,6 @@ impl Otus {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.stop.send_replace(true);
-        if let Some(work) = self.work.lock().take() {
-            work.runtime.shutdown_background();
-        }
     }
 }
 
@@ -451,8 +464,10 @@ fn work(dataset: &Arc<Dataset>, stopped: &watch::Receiver<bool>) -> Result<Work>
         .map_err(|e| Error::unavailable("threads cannot be started").with_source(e))?;
     let flusher = Arc::clone(dataset).run_flusher(stopped.clone());
     let maintenance = Arc::clone(dataset).run_maintenance(stopped.clone());
-    let tasks = vec![runtime.spawn(flusher), runtime.spawn(maintenance)];
-    Ok(Work { runtime, tasks })
+    let mut work = Work { runtime: Some(runtime), tasks: Vec::new() };
+    work.spawn(flusher);
+    work.spawn(maintenance);
+    Ok(work)
 }
 
 #[cfg(test)]

@@ -7,11 +7,11 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::expr::{Cast, ScalarFunction};
-use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator};
+use datafusion::logical_expr::{Between, BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator};
 use datafusion::optimizer::AnalyzerRule;
 
 use crate::analyze::map_expressions;
-use crate::function::{Checked, exact_part, whole};
+use crate::function::{Checked, exact_part, length, whole};
 
 /// Runs after types are coerced.
 #[derive(Debug)]
@@ -50,7 +50,35 @@ fn is_float(t: &DataType) -> bool {
     matches!(t, DataType::Float32 | DataType::Float64)
 }
 
+fn compares(op: Operator) -> bool {
+    use Operator as O;
+    let ordered = matches!(op, O::Lt | O::LtEq | O::Gt | O::GtEq);
+    ordered || matches!(op, O::Eq | O::NotEq | O::IsDistinctFrom | O::IsNotDistinctFrom)
+}
+
+/// Spans are compared by their length, not first by their months, then by their days.
+fn by_length(expr: &Expr, schema: &DFSchema) -> Option<Expr> {
+    let is_span = |e: &Expr| matches!(e.get_type(schema), Ok(DataType::Interval(_)));
+    let long = |e: &Expr| Box::new(length().call(vec![e.clone()]));
+    match expr {
+        Expr::BinaryExpr(BinaryExpr { left, op, right })
+            if compares(*op) && is_span(left) && is_span(right) =>
+        {
+            Some(Expr::BinaryExpr(BinaryExpr::new(long(left), *op, long(right))))
+        }
+        Expr::Between(Between { expr, negated, low, high })
+            if is_span(expr) && is_span(low) && is_span(high) =>
+        {
+            Some(Expr::Between(Between::new(long(expr), *negated, long(low), long(high))))
+        }
+        _ => None,
+    }
+}
+
 fn rewrite(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
+    if let Some(compared) = by_length(&expr, schema) {
+        return Ok(Transformed::yes(compared));
+    }
     match expr {
         Expr::BinaryExpr(binary) => Ok(match chain(binary, schema) {
             Ok(call) => Transformed::yes(Expr::ScalarFunction(call)),

@@ -6,14 +6,15 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
 
 use datafusion::execution::SessionState;
-use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::disk_manager::DiskManagerBuilder;
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use otus_engine::dataset::Dataset;
 use otus_engine::snapshot::Snapshot;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
@@ -23,6 +24,7 @@ use crate::plan::SearchPath;
 use crate::queries::Queries;
 use crate::rewrite::FactsCache;
 use crate::session::{Session, SessionOptions};
+use crate::spill::Spill;
 use crate::state;
 
 /// Stack of a query thread, bytes: plans are walked by recursion.
@@ -30,6 +32,9 @@ pub(crate) const STACK_BYTES: usize = 16 << 20;
 
 /// Query threads beyond the partitions of a plan.
 const SPARE_THREADS: usize = 4;
+
+/// How long a free query thread waits for the others, see [`SqlEngine::on_free_threads`].
+const MEET: Duration = Duration::from_millis(20);
 
 /// Settings of the query engine.
 #[derive(Debug, Clone)]
@@ -54,7 +59,7 @@ pub struct SqlConfig {
     /// Time zone of a new session.
     pub timezone: String,
     /// Longest time of a statement of a new session, if bounded.
-    pub statement_timeout: Option<std::time::Duration>,
+    pub statement_timeout: Option<Duration>,
 }
 
 impl Default for SqlConfig {
@@ -199,6 +204,25 @@ impl SqlEngine {
         e
     }
 
+    /// Calls `work` on each query thread that is free, once.
+    pub async fn on_free_threads(&self, work: fn()) {
+        let count = self.config.threads.saturating_add(SPARE_THREADS);
+        let met = Arc::new((Mutex::new(0_usize), Condvar::new()));
+        let calls = (0..count).map(|_| {
+            let met = Arc::clone(&met);
+            self.handle.spawn(async move {
+                work();
+                // Holds its thread until the others are here, lest one thread make all calls.
+                let (here, all) = &*met;
+                let mut here = here.lock();
+                *here += 1;
+                all.notify_all();
+                while *here < count && !all.wait_for(&mut here, MEET).timed_out() {}
+            })
+        });
+        futures::future::join_all(calls).await;
+    }
+
     /// Runs a piece of work on the query threads.
     pub(crate) fn spawn<T: Send + 'static>(
         &self,
@@ -225,13 +249,9 @@ impl Drop for SqlEngine {
 fn runtime_env(config: &SqlConfig) -> SqlResult<RuntimeEnv> {
     let top = std::num::NonZeroUsize::MIN.saturating_add(2);
     let pool = TrackConsumersPool::new(FairSpillPool::new(config.memory_bytes), top);
-    let mode = match &config.spill_dir {
-        Some(dir) => DiskManagerMode::Directories(vec![dir.clone()]),
-        None => DiskManagerMode::OsTmpDirectory,
-    };
-    let disk = DiskManagerBuilder::default()
-        .with_mode(mode)
-        .with_max_temp_directory_size(config.spill_bytes);
+    let folder = config.spill_dir.clone().unwrap_or_else(std::env::temp_dir);
+    let spill = Spill::new(folder, config.spill_bytes);
+    let disk = DiskManagerBuilder::default().with_temp_file_factory(Arc::new(spill));
     RuntimeEnvBuilder::new()
         .with_memory_pool(Arc::new(pool))
         .with_disk_manager_builder(disk)

@@ -29,6 +29,7 @@ mod queries;
 mod rewrite;
 mod session;
 mod single;
+mod spill;
 mod state;
 mod statement;
 mod zone;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
-use datafusion::common::config::Dialect;
+use datafusion::common::config::{ConfigNonZeroUsize, Dialect};
 use datafusion::error::Result as DfResult;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionStateBuilder;
@@ -25,7 +25,7 @@ use crate::late::FailLate;
 
 /// The state of a new session, without a catalogue.
 pub(crate) fn template(config: &SqlConfig, runtime: Arc<RuntimeEnv>) -> SqlResult<SessionState> {
-    let mut state = build(options(config), runtime, &config.database)?;
+    let mut state = build(options(config)?, runtime, &config.database)?;
     // Declared measures keep the planner's own operators: their types are on disk.
     state.register_expr_planner(Arc::new(function::Operators)).map_err(SqlError::from)?;
     Ok(state)
@@ -34,10 +34,10 @@ pub(crate) fn template(config: &SqlConfig, runtime: Arc<RuntimeEnv>) -> SqlResul
 /// A state for expressions alone.
 pub(crate) fn functions() -> SqlResult<SessionState> {
     let config = SqlConfig { threads: 1, ..SqlConfig::default() };
-    build(options(&config), Arc::new(RuntimeEnv::default()), &config.database)
+    build(options(&config)?, Arc::new(RuntimeEnv::default()), &config.database)
 }
 
-fn options(config: &SqlConfig) -> SessionConfig {
+fn options(config: &SqlConfig) -> SqlResult<SessionConfig> {
     let mut session = SessionConfig::new()
         .with_default_catalog_and_schema(&config.database, PATH_SCHEMA)
         .with_create_default_catalog_and_schema(false)
@@ -51,8 +51,11 @@ fn options(config: &SqlConfig) -> SessionConfig {
     options.execution.parquet.pushdown_filters = false;
     options.execution.parquet.reorder_filters = false;
     options.execution.split_file_groups_by_statistics = false;
+    // One batch in each file: where two tasks append to a shared one, its reader may wait for the wrong one
+    // of two for ever.
+    options.execution.max_spill_file_size_bytes = ConfigNonZeroUsize::try_new(1)?;
     options.explain.logical_plan_only = false;
-    session
+    Ok(session)
 }
 
 fn build(

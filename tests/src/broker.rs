@@ -149,15 +149,19 @@ impl Broker {
         let process = Process::start(java.arg("server.properties"), &output)?;
         self.process = Some(process);
         let client: BaseConsumer = self.client().create()?;
-        until("Kafka", WAIT + WAIT, || {
+        let ended = until("Kafka", WAIT + WAIT, || {
             if let Some(process) = &mut self.process
                 && let Some(status) = process.ended()?
             {
-                bail!("the broker ended with {status}: {}", process.tail(20));
+                return Ok(Some(format!("{status}: {}", process.tail(20))));
             }
             client.fetch_metadata(None, Duration::from_secs(5))?;
-            Ok(())
-        })
+            Ok(None)
+        })?;
+        match ended {
+            Some(words) => bail!("the broker ended with {words}"),
+            None => Ok(()),
+        }
     }
 
     /// Stops the process as an operator would (`SIGTERM`).
@@ -293,6 +297,26 @@ impl Broker {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Joins the only group there is under the name that its member has, "alone", and goes away.
+    pub fn put_out_the_only_member(&self, topic: &str) -> Result<()> {
+        let client: BaseConsumer = self.client().create()?;
+        let groups = client.fetch_group_list(None, Duration::from_secs(10))?;
+        let group = groups.groups().first().context("there is no group")?.name().to_owned();
+        let member: BaseConsumer = self
+            .client()
+            .set("group.id", &group)
+            .set("group.instance.id", "alone")
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("session.timeout.ms", "6000")
+            .create()?;
+        member.subscribe(&[topic])?;
+        until("a place in the group", WAIT, || {
+            drop(member.poll(Duration::from_millis(100)));
+            anyhow::ensure!(member.assignment()?.count() > 0, "none yet");
+            Ok(())
+        })
     }
 
     /// A producer with these further properties.

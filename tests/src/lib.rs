@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Everything runs on loopback, on free ports and in temporary folders. A component that is not there makes a
-//! test [`skip`], with a reason; with `CI=true` it makes it fail.
+//! test [`skip`], with a reason; with `CI=true` it makes it fail. What no installer brings is skipped everywhere.
 
 pub mod broker;
 pub mod events;

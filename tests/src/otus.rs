@@ -159,6 +159,11 @@ impl Otus {
         self.process.as_ref().map(|p| p.tail(40)).unwrap_or_default()
     }
 
+    /// The error, and below it what the process said last: what went wrong comes first.
+    fn with_words(&self, error: &anyhow::Error) -> anyhow::Error {
+        anyhow::anyhow!("{error:#}\nthe last words of otus:\n{}", self.tail())
+    }
+
     /// Starts the process and waits until its endpoints answer.
     pub fn launch(&mut self) -> Result<()> {
         self.spawn(&[])?;
@@ -183,18 +188,19 @@ impl Otus {
     /// Waits until `/healthz` answers; fails at once if the process ends.
     pub fn wait_alive(&mut self) -> Result<()> {
         let url = self.url("/healthz");
-        until("otus serve", PATIENCE, || {
+        let ended = until("otus serve", PATIENCE, || {
             if let Some(status) = self.ended()? {
-                bail!("otus ended with {status}:\n{}", self.tail());
+                return Ok(Some(status));
             }
             let (status, body) = get(&url)?;
             anyhow::ensure!(status == 200, "/healthz: {status} {body}");
-            Ok(())
+            Ok(None)
         })
-        .map_err(|e| match self.process.is_some() {
-            true => e.context(format!("its last words:\n{}", self.tail())),
-            false => e,
-        })
+        .map_err(|e| self.with_words(&e))?;
+        match ended {
+            Some(status) => bail!("otus ended with {status}:\n{}", self.tail()),
+            None => Ok(()),
+        }
     }
 
     /// Waits until `/readyz` answers 200: the end offsets seen at start have been reached.
@@ -205,7 +211,7 @@ impl Otus {
             anyhow::ensure!(status == 200, "{status} {body}");
             Ok(())
         })
-        .with_context(|| self.tail())
+        .map_err(|e| self.with_words(&e))
     }
 
     /// How the process ended, if it has.
@@ -287,7 +293,7 @@ impl Otus {
             anyhow::ensure!(found == wanted, "{found} instead of {wanted}");
             Ok(())
         })
-        .with_context(|| self.tail())
+        .map_err(|e| self.with_words(&e))
     }
 
     /// What ingestion says about each partition: table, topic, state, position, end, lag.

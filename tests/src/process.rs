@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -111,9 +112,22 @@ pub fn pause(time: Duration) {
     std::thread::park_timeout(time);
 }
 
-/// A port of loopback that was free a moment ago.
+/// A port of loopback that was free a moment ago, and that this run gives to nobody else. It lies below those that
+/// the system gives to connections: a server that is stopped and started again finds its port still free.
 pub fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    const FIRST: u32 = 15_000;
+    const COUNT: u32 = 15_000;
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    // Runs side by side begin at different places.
+    let begin = std::process::id().wrapping_mul(7_919);
+    for _ in 0..COUNT {
+        let nth = begin.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(FIRST + nth % COUNT)?;
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no port from {FIRST} to {} is free", FIRST + COUNT - 1)
 }
 
 /// Whether something listens on `port` of loopback.

@@ -1,9 +1,13 @@
 //! Tests that cannot run here. Rust's harness knows no skip at run time, so a line on the error output says it
 //! and `tests/run` counts those lines. It must pass by the harness's capture, hence not a print macro.
+//!
+//! What `tests/run --install` brings is a component: [`need!`](crate::need). Where `CI=true` it must be there, and
+//! work. What no installer brings is given or not: the data of `OTUS_TEST_DATA`, the right to mount. Without it
+//! a test is skipped everywhere: [`given!`](crate::given).
 
 use std::io::Write;
 
-/// Whether a missing component is a failure (`CI=true`).
+/// Whether a missing component is a failure (`CI=true` or `CI=1`).
 pub fn nothing_may_be_missing() -> bool {
     std::env::var("CI").is_ok_and(|v| v == "true" || v == "1")
 }
@@ -20,7 +24,7 @@ pub fn missing(reason: &str) {
     unavailable(reason);
 }
 
-/// Says that the running test is skipped for something that no installer brings (data, rights), and why.
+/// Says that the running test is skipped for something that no installer brings, and why.
 pub fn unavailable(reason: &str) {
     let thread = std::thread::current();
     let test = thread.name().unwrap_or("test").to_owned();
@@ -28,7 +32,22 @@ pub fn unavailable(reason: &str) {
     std::io::stderr().write_all(line.as_bytes()).ok();
 }
 
-/// Gives the value, or skips the running test (returns `Ok(())` from it) with the reason.
+/// Gives something that no installer brings, or skips the running test (returns `Ok(())` from it) with the reason.
+#[macro_export]
+macro_rules! given {
+    ($thing:expr) => {
+        match $thing {
+            Ok(value) => value,
+            Err(reason) => {
+                $crate::skip::unavailable(&reason);
+                return Ok(());
+            }
+        }
+    };
+}
+
+/// Gives a component, or skips the running test (returns `Ok(())` from it) with the reason; where `CI=true` the
+/// test fails.
 #[macro_export]
 macro_rules! need {
     ($component:expr) => {

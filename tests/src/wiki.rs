@@ -1,6 +1,7 @@
 //! The wikiticker events and their known answers.
 
 use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
@@ -8,16 +9,15 @@ use serde_json::Value;
 
 use crate::paths;
 
-/// The lines of the file, or why they are not there.
-pub fn lines() -> Result<Vec<String>, String> {
+/// The file of events, which no installer brings; or that it is not there.
+pub fn file() -> Result<PathBuf, String> {
     let path = paths::data().join("wikiticker-2015-09-12-sampled.json.gz");
-    if !path.is_file() {
-        return Err(format!("there is no {} (set OTUS_TEST_DATA)", path.display()));
-    }
-    unpack(&path).map_err(|e| format!("{e:#}"))
+    let missing = || format!("there is no {} (set OTUS_TEST_DATA)", path.display());
+    if path.is_file() { Ok(path) } else { Err(missing()) }
 }
 
-fn unpack(path: &std::path::Path) -> Result<Vec<String>> {
+/// Its lines.
+pub fn lines(path: &Path) -> Result<Vec<String>> {
     let mut gzip = Command::new("gzip").args(["-dc"]).arg(path).stdout(Stdio::piped()).spawn()?;
     let mut text = String::new();
     gzip.stdout.take().context("no output")?.read_to_string(&mut text)?;

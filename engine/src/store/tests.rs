@@ -135,6 +135,31 @@ async fn parts_have_no_name_before_they_are_complete() {
     assert_eq!(read(&storage, "big").await, b"first second");
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn what_was_written_in_parts_outlives_a_power_cut() {
+    use crate::store::powercut::PowerCutDisk;
+    let open = async |folder: PathBuf, disk: &PowerCutDisk| {
+        let disk = Arc::new(disk.clone());
+        Storage::open_folder(&folder, Access::ReadWrite, "test", disk).await.unwrap()
+    };
+    for seed in 0..20 {
+        let (home, disk) = (Folder::volatile(), PowerCutDisk::new(None));
+        let (before, after) = (home.0.join("before"), home.0.join("after"));
+        std::fs::create_dir(&before).unwrap();
+        let storage = open(before.join("data"), &disk).await;
+        let (store, path) = (storage.store(), Path::from("a/b/big"));
+        let mut upload =
+            store.put_multipart_opts(&path, PutMultipartOptions::default()).await.unwrap();
+        upload.put_part("first ".into()).await.unwrap();
+        upload.put_part("second".into()).await.unwrap();
+        upload.complete().await.unwrap();
+        disk.remains(&before, &after, seed).unwrap();
+        let storage = open(after.join("data"), &PowerCutDisk::new(None)).await;
+        assert_eq!(read(&storage, "a/b/big").await, b"first second", "seed {seed}");
+    }
+}
+
 #[tokio::test]
 async fn leftovers_of_a_dead_process_are_cleared() {
     let folder = Folder::new();

@@ -30,6 +30,8 @@ pub use producer::KafkaProducer;
 use outage::Outage;
 use raw::{Polled, Queue, RawMessage};
 
+/// Between two clients, when the first came to its end.
+const AGAIN: Duration = Duration::from_secs(5);
 /// Longest wait for an answer of the broker.
 const ASK: Duration = Duration::from_secs(5);
 /// How often topics are looked at: new ones that match, ids that changed, a broker that is back.
@@ -58,6 +60,12 @@ pub struct KafkaLog {
     topic_ids: BTreeMap<String, String>,
     looked: Option<Instant>,
     outage: Outage,
+    /// For another client, should this one come to its end.
+    config: KafkaConfig,
+    /// Whether the client has come to its end: the library does nothing more with it.
+    is_over: bool,
+    /// When the client was made.
+    made: Instant,
     gathered: Vec<Slice>,
     /// Where in `gathered` the last record went: topic handle, partition, index.
     last: Option<(usize, i32, usize)>,
@@ -76,10 +84,7 @@ fn broker_error(what: &str, e: KafkaError) -> Error {
 impl KafkaLog {
     /// A consumer for the selected topics. Nothing is asked of a broker yet.
     pub fn new(config: &KafkaConfig, selection: &Selection) -> Result<Self> {
-        let consumer: BaseConsumer =
-            config.consumer().create().map_err(|e| config::cannot_make("consumer", e))?;
-        let queue = Queue::of(consumer.client().native_ptr())
-            .ok_or_else(|| Error::internal("the Kafka consumer has no queue"))?;
+        let (consumer, queue) = Self::client(config)?;
         let mut log = Self {
             queue: Some(queue),
             consumer,
@@ -94,11 +99,51 @@ impl KafkaLog {
             topic_ids: BTreeMap::new(),
             looked: None,
             outage: Outage::default(),
+            config: config.clone(),
+            is_over: false,
+            made: Instant::now(),
             gathered: Vec::new(),
             last: None,
         };
         log.subscribe(selection.names.iter().cloned().collect())?;
         Ok(log)
+    }
+
+    fn client(config: &KafkaConfig) -> Result<(BaseConsumer, Queue)> {
+        let consumer: BaseConsumer =
+            config.consumer().create().map_err(|e| config::cannot_make("consumer", e))?;
+        let queue = Queue::of(consumer.client().native_ptr())
+            .ok_or_else(|| Error::internal("the Kafka consumer has no queue"))?;
+        Ok((consumer, queue))
+    }
+
+    /// After an error from which a client never recovers, as when the group has put it out while it was away:
+    /// another client. All partitions are lost until the group gives them again.
+    fn begin_again(&mut self, events: &mut Vec<LogEvent>) {
+        self.reading.clear();
+        self.gathered.clear();
+        self.last = None;
+        let lost: Vec<TopicPartition> = std::mem::take(&mut self.held).into_iter().collect();
+        if !lost.is_empty() {
+            events.push(LogEvent::Lost(lost));
+        }
+        if self.made.elapsed() < AGAIN {
+            return;
+        }
+        self.made = Instant::now();
+        let begun = Self::client(&self.config).and_then(|(consumer, queue)| {
+            // The queue goes before its consumer.
+            self.queue = None;
+            self.consumer = consumer;
+            self.queue = Some(queue);
+            self.is_over = false;
+            let topics = std::mem::take(&mut self.subscribed);
+            self.subscribe(topics)
+        });
+        match begun {
+            Ok(()) => tracing::warn!("the consumer of Kafka was made anew"),
+            Err(error) => events.push(LogEvent::Trouble(error)),
+        }
     }
 
     fn subscribe(&mut self, topics: BTreeSet<String>) -> Result<()> {
@@ -337,6 +382,7 @@ impl EventLog for KafkaLog {
                     self.partition_error(tp, offset, code, text, events);
                 }
                 Polled::Client { code, fatal, text } => {
+                    self.is_over |= fatal;
                     let trouble = self.outage.error(code, fatal, text);
                     events.extend(trouble.map(LogEvent::Trouble));
                 }
@@ -359,6 +405,9 @@ impl EventLog for KafkaLog {
         }
         self.queue = Some(queue);
         self.hand_on(events);
+        if self.is_over {
+            self.begin_again(events);
+        }
     }
 
     fn partitions(&mut self, topic: &str) -> Result<Vec<i32>> {

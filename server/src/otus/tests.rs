@@ -87,6 +87,17 @@ async fn problems_come_out_at_open() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_cannot_be_opened_is_an_error() {
+    let folder = Folder::new("no-log");
+    std::fs::create_dir_all(&folder.0).unwrap();
+    // A file where the folder of the embedded log belongs.
+    std::fs::write(folder.0.join(LOCAL_LOG), "").unwrap();
+    let error = Otus::builder().toml(TABLE).folder(&folder.0).open().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(error.to_string().contains("the local log cannot be opened"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn waiting_names_what_is_missing() {
     let otus = Otus::builder().toml(TABLE).in_memory().open().await.unwrap();
     otus.wait_caught_up(PATIENCE).await.unwrap();

@@ -4,6 +4,7 @@
 
 mod adapter;
 mod average;
+mod counted;
 mod extremes;
 mod sum;
 mod udaf;
@@ -13,6 +14,8 @@ use std::sync::Arc;
 use datafusion::error::Result as DfResult;
 use datafusion::execution::FunctionRegistry;
 use datafusion::execution::SessionState;
+use datafusion::functions_aggregate::array_agg::array_agg_udaf;
+use datafusion::functions_aggregate::string_agg::string_agg_udaf;
 use datafusion::logical_expr::AggregateUDF;
 use otus_engine::expr::AggregateFunction;
 
@@ -32,6 +35,9 @@ pub(crate) fn register(state: &mut SessionState) -> DfResult<()> {
         AggregateUDF::from(sum::Sum::default()),
         AggregateUDF::from(average::Average::default()),
     ];
+    for plain in [array_agg_udaf(), string_agg_udaf()] {
+        list.push(counted::counted(plain));
+    }
     for kind in Kind::SQL {
         list.push(AggregateUDF::from(StateUdaf::raw(kind)));
     }

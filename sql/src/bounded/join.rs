@@ -1,4 +1,5 @@
-//! `a || b` over text as a function, so that it can be bounded like the others.
+//! `a || b || c` over text as one function, so that it can be bounded like the others: a chain of calls in
+//! each other would be as deep as it is long.
 
 use arrow::compute::kernels::concat_elements::concat_elements_dyn;
 use arrow::datatypes::{DataType, Field, FieldRef};
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use crate::error::SqlError;
 
 pub(super) fn function() -> ScalarUDF {
-    ScalarUDF::from(Join(Signature::any(2, Volatility::Immutable)))
+    ScalarUDF::from(Join(Signature::variadic_any(Volatility::Immutable)))
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -39,12 +40,15 @@ impl ScalarUDFImpl for Join {
         Ok(Arc::new(Field::new("||", data_type, nullable)))
     }
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
-        let [left, right] = args.args.as_slice() else {
+        let one = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
+        let rows = if one { 1 } else { args.number_rows };
+        let Some((first, others)) = args.args.split_first() else {
             return Err(SqlError::internal("|| has two sides").into());
         };
-        let one = matches!((left, right), (ColumnarValue::Scalar(_), ColumnarValue::Scalar(_)));
-        let rows = if one { 1 } else { args.number_rows };
-        let joined = concat_elements_dyn(&left.to_array(rows)?, &right.to_array(rows)?)?;
+        let mut joined = first.to_array(rows)?;
+        for other in others {
+            joined = concat_elements_dyn(&joined, &other.to_array(rows)?)?;
+        }
         match one {
             true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&joined, 0)?)),
             false => Ok(ColumnarValue::Array(joined)),

@@ -74,18 +74,39 @@ impl Bounds {
             Expr::BinaryExpr(BinaryExpr { left, op: Operator::StringConcat, right })
                 if joins_text(&left, &right, schema) =>
             {
-                let func = Arc::new(join::function());
-                let func = Arc::new(Bounded::around(func, Growth::Sum, self.clone()).into());
-                let args = vec![*left, *right];
-                Transformed::yes(Expr::ScalarFunction(ScalarFunction { func, args }))
+                Transformed::yes(self.joined(*left, *right))
             }
             other => Transformed::no(other),
         }
     }
+
+    /// `left || right`, in the call that `left` is if it is one.
+    fn joined(&self, left: Expr, right: Expr) -> Expr {
+        match left {
+            Expr::ScalarFunction(mut call) if is_joined(&call) => {
+                call.args.push(right);
+                Expr::ScalarFunction(call)
+            }
+            left => {
+                let func = Arc::new(join::function());
+                let func = Arc::new(Bounded::around(func, Growth::Sum, self.clone()).into());
+                Expr::ScalarFunction(ScalarFunction { func, args: vec![left, right] })
+            }
+        }
+    }
+}
+
+fn is_joined(call: &ScalarFunction) -> bool {
+    call.func.name() == "||" && call.func.inner().is::<Bounded>()
 }
 
 /// Whether both sides are text of the same kind.
 fn joins_text(left: &Expr, right: &Expr, schema: &DFSchema) -> bool {
+    // All parts of what is joined already are of one kind.
+    let left = match left {
+        Expr::ScalarFunction(call) if is_joined(call) => call.args.first().unwrap_or(left),
+        other => other,
+    };
     let (Ok(left), Ok(right)) = (left.get_type(schema), right.get_type(schema)) else {
         return false;
     };

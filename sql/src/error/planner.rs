@@ -35,10 +35,7 @@ pub(crate) fn of_planner(e: &DataFusionError) -> SqlError {
         DataFusionError::ObjectStore(inner) => {
             SqlError::new(sqlstate::IO, format!("the store cannot be read: {inner}"))
         }
-        DataFusionError::IoError(inner) if inner.kind() == std::io::ErrorKind::StorageFull => {
-            SqlError::new(sqlstate::DISK_FULL, "no space left on device for spilled rows")
-        }
-        DataFusionError::IoError(inner) => SqlError::new(sqlstate::IO, inner.to_string()),
+        DataFusionError::IoError(inner) => io(inner),
         DataFusionError::SQL(inner, _) => match inner.as_ref() {
             ParserError::RecursionLimitExceeded => {
                 SqlError::new(sqlstate::TOO_COMPLEX, "statement is nested too deeply")
@@ -54,6 +51,16 @@ pub(crate) fn of_planner(e: &DataFusionError) -> SqlError {
         DataFusionError::Execution(m) => execution(m),
         DataFusionError::ExecutionJoin(inner) if inner.is_cancelled() => SqlError::canceled(),
         other => SqlError::internal(first_line(&other.to_string())),
+    }
+}
+
+fn io(e: &std::io::Error) -> SqlError {
+    if e.kind() == std::io::ErrorKind::StorageFull {
+        return SqlError::new(sqlstate::DISK_FULL, "no space left on device for spilled rows");
+    }
+    match e.get_ref().and_then(|inner| inner.downcast_ref::<SqlError>()) {
+        Some(inner) => inner.clone(),
+        None => SqlError::new(sqlstate::IO, e.to_string()),
     }
 }
 
@@ -81,6 +88,7 @@ fn arrow(e: &ArrowError) -> SqlError {
         ArrowError::ParseError(m) => cast(m),
         ArrowError::ComputeError(m) | ArrowError::InvalidArgumentError(m) => execution(m),
         ArrowError::ExternalError(inner) => external(inner.as_ref()),
+        ArrowError::IoError(_, inner) => io(inner),
         ArrowError::MemoryError(m) => SqlError::new(sqlstate::OUT_OF_MEMORY, m.clone()),
         other => SqlError::internal(first_line(&other.to_string())),
     }
@@ -299,9 +307,12 @@ fn exhausted(m: &str) -> SqlError {
         return SqlError::new(sqlstate::DISK_FULL, "the space for spilled rows is used up")
             .with_detail(first_line(m));
     }
+    let (what, _) = m.split_once(" with top memory consumers").unwrap_or((m, ""));
     SqlError::new(sqlstate::OUT_OF_MEMORY, "out of memory for queries")
-        .with_detail(first_line(m))
-        .with_hint("narrow the query, or raise the memory of queries in the configuration")
+        .with_detail(first_line(what))
+        .with_hint(
+            "narrow the query, or raise `memory` in the section [query] of the configuration",
+        )
 }
 
 fn first_line(m: &str) -> String {

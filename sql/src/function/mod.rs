@@ -26,7 +26,7 @@ pub(crate) use arithmetic::{Checked, whole};
 pub(crate) use bucket::{bucket, floor};
 pub(crate) use bytea::Bytea;
 pub(crate) use operator::Operators;
-pub(crate) use part::exact_part;
+pub(crate) use part::{exact_part, length};
 pub(crate) use session::SessionFacts;
 pub use time_zone::instant_from_text;
 pub(crate) use time_zone::{TIMEZONE, instant_of_text, timezone, with_full_seconds};

@@ -7,15 +7,14 @@ use arrow::array::{Array, AsArray, Decimal128Array, IntervalMonthDayNanoArray, S
 use arrow::compute::cast;
 use arrow::datatypes::{
     DataType, Decimal128Type, Float64Type, IntervalMonthDayNano, IntervalMonthDayNanoType,
-    IntervalUnit, i256,
+    IntervalUnit, TimeUnit, i256,
 };
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::Result as DfResult;
-use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ExprSchemable, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    Volatility,
+    Volatility, cast as cast_to,
 };
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
@@ -23,12 +22,8 @@ use crate::error::{SqlError, pg_type, sqlstate};
 
 /// Digits of a numeric.
 const DIGITS: u8 = 38;
-/// Fractional digits of a quotient, where its type has room for them.
+/// Fractional digits of a quotient, or as many as its dividend has.
 const QUOTIENT_SCALE: u8 = 16;
-/// Fractional digits that a quotient has in any case.
-const QUOTIENT_SCALE_MIN: u8 = 6;
-/// Digits by which a sum may be longer than its addends.
-const SUM_DIGITS: u8 = 10;
 
 /// Plans the operators above.
 #[derive(Debug)]
@@ -52,7 +47,16 @@ impl ExprPlanner for Operators {
             BinaryOperator::Multiply if is_span(&right) && left.is_numeric() => {
                 times().call(vec![expr.right, expr.left])
             }
-            BinaryOperator::Divide => match quotient_type(&expr, schema, &left, &right) {
+            BinaryOperator::Plus if left == DataType::Date32 && is_span(&right) => {
+                from_midnight(expr.left) + expr.right
+            }
+            BinaryOperator::Plus if is_span(&left) && right == DataType::Date32 => {
+                from_midnight(expr.right) + expr.left
+            }
+            BinaryOperator::Minus if left == DataType::Date32 && is_span(&right) => {
+                from_midnight(expr.left) - expr.right
+            }
+            BinaryOperator::Divide => match quotient_scale(&left, &right) {
                 Some(scale) => quotient(scale).call(vec![expr.left, expr.right]),
                 None => return Ok(PlannerResult::Original(expr)),
             },
@@ -62,47 +66,27 @@ impl ExprPlanner for Operators {
     }
 }
 
-/// Digits before and after the point of an exact number.
-fn digits(data_type: &DataType) -> Option<(u8, u8)> {
+/// Digits after the point of an exact number.
+fn exact_scale(data_type: &DataType) -> Option<u8> {
     match data_type {
-        DataType::Decimal128(p, s) => {
-            let scale = u8::try_from(*s).ok()?;
-            Some((p.saturating_sub(scale), scale))
-        }
-        t if t.is_integer() => Some((20, 0)),
+        DataType::Decimal128(_, scale) => u8::try_from(*scale).ok(),
+        t if t.is_integer() => Some(0),
         _ => None,
     }
 }
 
 /// Fractional digits of the quotient of exact numbers, one of which is a numeric.
-fn quotient_type(
-    expr: &RawBinaryExpr,
-    schema: &DFSchema,
-    left: &DataType,
-    right: &DataType,
-) -> Option<u8> {
+fn quotient_scale(left: &DataType, right: &DataType) -> Option<u8> {
     let is_numeric = |t: &DataType| matches!(t, DataType::Decimal128(..));
     if !is_numeric(left) && !is_numeric(right) {
         return None;
     }
-    let ((whole, scale), (_, below)) = (digits(left)?, digits(right)?);
-    // A sum has the longest type there is, whatever it adds up.
-    let whole = match summed(&expr.left, schema) {
-        Some(addend) => digits(&addend)?.0.saturating_add(SUM_DIGITS).min(whole),
-        None => whole,
-    };
-    let room = DIGITS.saturating_sub(whole.saturating_add(below));
-    Some(room.clamp(QUOTIENT_SCALE_MIN, QUOTIENT_SCALE).max(scale))
+    Some(QUOTIENT_SCALE.max(exact_scale(left)?).max(exact_scale(right).map(|_| 0)?))
 }
 
-/// The type of what a sum adds up.
-fn summed(expr: &Expr, schema: &DFSchema) -> Option<DataType> {
-    match expr {
-        Expr::AggregateFunction(AggregateFunction { func, params }) if func.name() == "sum" => {
-            params.args.first()?.get_type(schema).ok()
-        }
-        _ => None,
-    }
+/// `date ± span`, as a local time.
+fn from_midnight(date: Expr) -> Expr {
+    cast_to(date, DataType::Timestamp(TimeUnit::Microsecond, None))
 }
 
 fn quotient(scale: u8) -> ScalarUDF {

@@ -1,13 +1,14 @@
 //! `otus_part(unit, x)`: seconds with their fraction, and the length of a span in seconds. The planner's own
-//! `date_part` cuts both.
+//! `date_part` cuts both. And the length by which spans are compared.
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Float64Array};
+use arrow::array::{ArrayRef, AsArray, Decimal128Array, Float64Array};
 use arrow::compute::cast;
 use arrow::datatypes::{
-    DataType, DurationMicrosecondType, IntervalMonthDayNano, IntervalMonthDayNanoType,
-    IntervalUnit, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
+    DECIMAL128_MAX_PRECISION, DataType, DurationMicrosecondType, IntervalMonthDayNano,
+    IntervalMonthDayNanoType, IntervalUnit, Time64MicrosecondType, TimeUnit,
+    TimestampMicrosecondType,
 };
 use datafusion::common::ScalarValue;
 use datafusion::error::Result as DfResult;
@@ -38,6 +39,44 @@ pub(crate) fn exact_part(args: &[Expr], of: &DataType) -> Option<Expr> {
     };
     let unit = Expr::Literal(ScalarValue::from(unit), metadata.clone());
     Some(ScalarUDF::from(Part::default()).call(vec![unit, x.clone()]))
+}
+
+/// `otus_length(interval)`: its nanoseconds, a day counted as 24 hours and a month as 30 days: what spans are
+/// compared by.
+pub(crate) fn length() -> ScalarUDF {
+    ScalarUDF::from(Length(Signature::any(1, Volatility::Immutable)))
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Length(Signature);
+
+impl ScalarUDFImpl for Length {
+    fn name(&self) -> &'static str {
+        "otus_length"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.0
+    }
+
+    fn return_type(&self, _: &[DataType]) -> DfResult<DataType> {
+        Ok(DataType::Decimal128(DECIMAL128_MAX_PRECISION, 0))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        let spans = cast(&argument(&args, 0)?, &DataType::Interval(IntervalUnit::MonthDayNano))?;
+        let of = |span: IntervalMonthDayNano| {
+            let days = i128::from(span.months) * 30 + i128::from(span.days);
+            days * i128::from(DAY_S) * 1_000_000_000 + i128::from(span.nanoseconds)
+        };
+        let spans = spans.as_primitive::<IntervalMonthDayNanoType>();
+        let lengths: Decimal128Array = spans.iter().map(|span| span.map(of)).collect();
+        let lengths: ArrayRef = Arc::new(lengths.with_data_type(self.return_type(&[])?));
+        if matches!(args.args.first(), Some(ColumnarValue::Scalar(_))) {
+            return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&lengths, 0)?));
+        }
+        Ok(ColumnarValue::Array(lengths))
+    }
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]

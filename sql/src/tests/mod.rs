@@ -5,6 +5,7 @@ mod catalog;
 mod conditions;
 mod fuzz;
 mod grouping;
+mod memory;
 mod postgres;
 mod queries;
 mod rollups;

@@ -146,6 +146,10 @@ async fn a_correlated_subquery_may_give_a_plain_column() {
         ))
         .await;
     assert_eq!(rows, [["2"], ["3"]]);
+    // Two rows of a key that nobody asks for are no error.
+    let filtered =
+        format!("{tables} SELECT k FROM a WHERE (SELECT b.v FROM b WHERE b.k = a.k) = 'y'");
+    assert_eq!(world.rows(&filtered).await, [["2"]]);
     let several = format!(
         "{tables} SELECT k, (SELECT b.v FROM b WHERE b.k = c.k) FROM (VALUES (1), (4)) AS c (k)"
     );

@@ -107,15 +107,23 @@ fn rows(schema: &SchemaRef, from: i64, to: i64) -> RecordBatch {
 
 impl World {
     pub(crate) async fn new() -> Self {
-        Self::declared(|_| ()).await
+        Self::with(SqlConfig { threads: 2, ..SqlConfig::default() }).await
+    }
+
+    pub(crate) async fn with(config: SqlConfig) -> Self {
+        Self::made(config, definition()).await
     }
 
     /// With a table that is declared otherwise.
     pub(crate) async fn declared(change: impl FnOnce(&mut TableDef)) -> Self {
         let mut def = definition();
         change(&mut def);
-        let config = StorageConfig { url: "memory:".into(), options: Default::default() };
-        let storage = Storage::open(&config, Access::ReadWrite, "test").await.unwrap();
+        Self::made(SqlConfig { threads: 2, ..SqlConfig::default() }, def).await
+    }
+
+    async fn made(config: SqlConfig, def: TableDef) -> Self {
+        let memory = StorageConfig { url: "memory:".into(), options: Default::default() };
+        let storage = Storage::open(&memory, Access::ReadWrite, "test").await.unwrap();
         let clock = Arc::new(ManualClock::new(BASE_US + 30 * 86_400_000_000));
         let options = DatasetOptions {
             member: "one".into(),
@@ -130,7 +138,6 @@ impl World {
         let identity = LogIdentity::default();
         let start = StartPosition { table, tp: tp(), epoch, offset: 0, identity };
         dataset.start_positions(vec![start]).await.unwrap();
-        let config = SqlConfig { threads: 2, ..SqlConfig::default() };
         let engine = SqlEngine::new(Arc::clone(&dataset), config).unwrap();
         let session = engine.session(SessionOptions { user: "ann".into(), ..Default::default() });
         Self { dataset, engine, session, clock, epoch, end: 0.into() }

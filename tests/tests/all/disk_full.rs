@@ -9,7 +9,7 @@ use anyhow::Result;
 use otus_tests::broker::{Broker, Record};
 use otus_tests::otus::{PATIENCE, Setup};
 use otus_tests::process::until;
-use otus_tests::{events, leash, need, skip};
+use otus_tests::{events, given, leash, need};
 
 use crate::exactly_once::{audit, hurried};
 
@@ -71,13 +71,7 @@ fn bulky(id: u64) -> Vec<u8> {
 fn reading_pauses_before_the_disk_is_full() -> Result<()> {
     let broker = need!(Broker::shared());
     let folder = leash::fresh_folder("small")?;
-    let small = match Small::mount(&folder.join("data"), 96) {
-        Ok(small) => small,
-        Err(reason) => {
-            skip::unavailable(&reason);
-            return Ok(());
-        }
-    };
+    let small = given!(Small::mount(&folder.join("data"), 96));
     let topic = broker.topic("bulky", 4, &[])?;
     // Without rollups whose states would carry the noise along.
     let table = events::table_section(&topic);
@@ -138,13 +132,7 @@ fn reading_pauses_before_the_disk_is_full() -> Result<()> {
 #[test]
 fn an_append_to_a_full_disk_is_507() -> Result<()> {
     let folder = leash::fresh_folder("small-log")?;
-    let small = match Small::mount(&folder.join("data"), 64) {
-        Ok(small) => small,
-        Err(reason) => {
-            skip::unavailable(&reason);
-            return Ok(());
-        }
-    };
+    let small = given!(Small::mount(&folder.join("data"), 64));
     let table = events::table_section("events");
     let table = table.split("[tables.events.rollups").next().unwrap_or_default().to_owned();
     let otus = Setup::tables(table).folder(&folder).limit("disk_reserve", "\"16MiB\"").start()?;
@@ -173,13 +161,7 @@ fn an_append_to_a_full_disk_is_507() -> Result<()> {
 #[test]
 fn the_embedded_log_goes_on_when_there_is_room_again() -> Result<()> {
     let folder = leash::fresh_folder("small-log")?;
-    let small = match Small::mount(&folder.join("log"), 100) {
-        Ok(small) => small,
-        Err(reason) => {
-            skip::unavailable(&reason);
-            return Ok(());
-        }
-    };
+    let small = given!(Small::mount(&folder.join("log"), 100));
     let table = events::table_section("events");
     let table = table.split("[tables.events.rollups").next().unwrap_or_default().to_owned();
     let log = small.folder.join("store");

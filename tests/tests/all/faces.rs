@@ -1,16 +1,15 @@
-//! What people hold in their hands: psql by hand, SQL and pull patterns over HTTP, the verbs of the command line,
-//! and the demo, which is killed and goes on.
+//! What people hold in their hands: psql by hand, SQL and pull patterns over HTTP, the verbs of the command line.
 
 use std::io::Read;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use otus_tests::otus::{Otus, PATIENCE, Setup, get, post, wait_between};
-use otus_tests::postgres::{Client, Psql};
-use otus_tests::process::{Process, free_port, until};
-use otus_tests::{events, leash, need, paths, terminal};
-use serde_json::{Value, json};
+use otus_tests::otus::{Otus, Setup, get, post, wait_between};
+use otus_tests::postgres::Psql;
+use otus_tests::process::until;
+use otus_tests::{events, need, paths, terminal};
+use serde_json::json;
 
 const EVENTS: u64 = 2_000;
 
@@ -336,104 +335,6 @@ fn the_verbs_of_the_command_line() -> Result<()> {
     Ok(())
 }
 
-/// The demo in a folder of its own.
-struct Demo {
-    folder: std::path::PathBuf,
-    ports: [u16; 2],
-    process: Option<Process>,
-}
-
-impl Demo {
-    /// Starts it on a terminal.
-    fn start_watched(&mut self) -> Result<()> {
-        let [postgres, http] = self.ports.map(|p| p.to_string());
-        let binary = paths::binary()?.display().to_string();
-        let arguments = ["demo", "--postgres-port", &postgres, "--http-port", &http];
-        let command = terminal::command(&binary, &arguments).map_err(anyhow::Error::msg)?;
-        self.run(command, "terminal")
-    }
-
-    fn start(&mut self) -> Result<()> {
-        let [postgres, http] = self.ports.map(|p| p.to_string());
-        let mut command = Command::new(paths::binary()?);
-        command.args(["demo", "--postgres-port", &postgres, "--http-port", &http]);
-        self.run(command, "output")
-    }
-
-    fn run(&mut self, mut command: Command, output: &str) -> Result<()> {
-        command.current_dir(&self.folder);
-        self.process = Some(Process::start(&mut command, &self.folder.join(output))?);
-        Ok(())
-    }
-
-    fn process(&mut self) -> Result<&mut Process> {
-        self.process.as_mut().context("not started")
-    }
-
-    fn numbers(&self, sql: &str) -> Result<Vec<i64>> {
-        Client::connect(self.ports[0])?.numbers(sql)
-    }
-}
-
-#[test]
-fn the_demo_lays_down_a_month_and_goes_on_after_a_kill() -> Result<()> {
-    let folder = leash::fresh_folder("demo")?;
-    let mut demo = Demo { folder, ports: [free_port()?, free_port()?], process: None };
-    need!(terminal::command("true", &[]));
-    demo.start_watched()?;
-    let span = "select count(*), (extract(epoch from max(time)) - extract(epoch from min(time)))::bigint from game_events";
-    let month = 29 * 86_400;
-    let laid = until("30 days of history", Duration::from_secs(420), || {
-        let found = demo.numbers(span)?;
-        anyhow::ensure!(found[0] > 4_000_000 && found[1] > month, "{found:?}");
-        Ok(found[0])
-    })?;
-    one_line_tells_the_state(demo.process()?)?;
-    let inner = terminal::inner(demo.process()?.id())?.to_string();
-    Command::new("kill").args(["-s", "KILL", &inner]).status()?;
-    demo.process()?.wait(PATIENCE)?;
-    demo.start()?;
-    until("the demo goes on", PATIENCE, || {
-        let found = demo.numbers(span)?;
-        anyhow::ensure!(found[0] >= laid, "{found:?} after {laid}");
-        Ok(())
-    })?;
-    until("live events", PATIENCE, || {
-        let live = demo.numbers(
-            "select count(*) from game_events where time > now() - interval '60 seconds'",
-        )?;
-        anyhow::ensure!(live[0] > 0, "none of the last minute");
-        Ok(())
-    })?;
-    let same = "select (select count(*) from game_events), (select sum(events) from activity_minute), \
-                (select sum(events) from audience_day)";
-    let found = demo.numbers(same)?;
-    anyhow::ensure!(found[0] == found[1] && found[1] == found[2], "{found:?}");
-    readme_questions(&demo)?;
-    let mut process = demo.process.take().context("not started")?;
-    let status = process.stop(PATIENCE)?;
-    anyhow::ensure!(status.success(), "{status}: {}", process.tail(20));
-    // Nobody watches: whole lines, nothing that only a terminal understands.
-    let said = process.output();
-    anyhow::ensure!(!terminal::has_controls(&said), "{said:?}");
-    anyhow::ensure!(said.lines().any(|line| line.contains(" events/s  lag ")), "{said}");
-    Ok(())
-}
-
-/// On a terminal: a bar while history is laid down, then one line that is written again and again.
-fn one_line_tells_the_state(process: &Process) -> Result<()> {
-    until("a status line that moves", PATIENCE, || {
-        let said = process.output();
-        let (before, after) = said.split_once("Ctrl-C stops").context("not yet laid down")?;
-        anyhow::ensure!(terminal::has_controls(before) && before.contains("records made"));
-        let seen = after.matches(" events/s  lag ").count();
-        anyhow::ensure!(seen > 3, "{seen} status lines");
-        let lines = after.lines().filter(|line| line.contains(" events/s  lag ")).count();
-        anyhow::ensure!(lines == 1, "{lines} lines: {after:?}");
-        Ok(())
-    })
-}
-
 #[test]
 fn long_work_shows_progress_to_those_who_watch() -> Result<()> {
     need!(terminal::command("true", &[]));
@@ -467,24 +368,5 @@ fn long_work_shows_progress_to_those_who_watch() -> Result<()> {
     let json = otus.run(&["inspect", "--verify", "--format", "json"])?;
     let audits: serde_json::Value = serde_json::from_str(&json).with_context(|| json.clone())?;
     anyhow::ensure!(audits[0]["table"] == "public.events" && audits[0]["sound"] == true, "{json}");
-    Ok(())
-}
-
-/// The question of the README, in SQL and as a pattern.
-fn readme_questions(demo: &Demo) -> Result<()> {
-    let text = std::fs::read_to_string(paths::checkout().join("README.md"))?;
-    let (_, below) = text.split_once("## A question in psql").context("no heading")?;
-    let sql =
-        below.split("```sql\n").nth(1).and_then(|t| t.split("```").next()).context("no SQL")?;
-    let rows = Client::connect(demo.ports[0])?.rows(sql)?;
-    anyhow::ensure!(rows.len() > 6, "{} rows from {sql}", rows.len());
-    let edn = below.split("-d '\n").nth(1).and_then(|t| t.split("'\n").next()).context("no EDN")?;
-    let url = format!("http://127.0.0.1:{}/api/pull", demo.ports[1]);
-    let (status, answer) = post(&url, "application/edn", edn)?;
-    anyhow::ensure!(status == 200 && answer.contains(":matches"), "{status} {answer}");
-    let value: Option<Value> = serde_json::from_str(&answer).ok();
-    anyhow::ensure!(value.is_none(), "EDN was asked for: {answer}");
-    let entries = answer.matches(":bucket #inst").count();
-    anyhow::ensure!(entries == rows.len(), "{} rows in SQL, {entries} in {answer}", rows.len());
     Ok(())
 }

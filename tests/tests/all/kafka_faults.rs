@@ -66,6 +66,24 @@ fn a_stopped_broker_is_waited_for() -> Result<()> {
     audit(&otus, 5_000)
 }
 
+/// Another client under the reader's fixed name puts it out of its group, from which the client never recovers. A
+/// broker that forgets a member while it is away does the same.
+#[test]
+fn a_reader_that_is_put_out_of_its_group_comes_back() -> Result<()> {
+    let broker = need!(Broker::own());
+    let topic = broker.topic("fenced", PARTITIONS, &[])?;
+    produce(&broker, &topic, 0, 1_000)?;
+    let otus = hurried(&topic, &broker).start()?;
+    audit(&otus, 1_000)?;
+    broker.put_out_the_only_member(&topic)?;
+    until("the reader is put out", PATIENCE, || {
+        anyhow::ensure!(otus.output().contains("fenced"), "not yet");
+        Ok(())
+    })?;
+    produce(&broker, &topic, 1_000, 2_000)?;
+    audit(&otus, 2_000)
+}
+
 #[test]
 fn a_missing_topic_is_waited_for_and_never_created() -> Result<()> {
     let broker = need!(Broker::shared());

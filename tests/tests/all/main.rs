@@ -2,6 +2,7 @@
 
 mod arrows;
 mod bad_records;
+mod demo;
 mod disk_full;
 mod exactly_once;
 mod faces;
@@ -11,6 +12,7 @@ mod kafka_faults;
 mod kafka_secured;
 mod operator;
 mod peer;
+mod power_cut;
 mod pull_page;
 mod retention;
 mod robust;

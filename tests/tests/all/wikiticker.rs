@@ -8,7 +8,7 @@ use otus_tests::objects::Objects;
 use otus_tests::otus::{Otus, Setup};
 use otus_tests::postgres::Psql;
 use otus_tests::process::until;
-use otus_tests::{need, python, skip, wiki};
+use otus_tests::{given, need, python, wiki};
 use serde_json::Value;
 
 const PARTITIONS: i32 = 4;
@@ -322,13 +322,7 @@ fn known_answers_from_kafka() -> Result<()> {
     let broker = need!(Broker::shared());
     let python = need!(python::interpreter());
     need!(Psql::new(0));
-    let lines = match wiki::lines() {
-        Ok(lines) => lines,
-        Err(reason) => {
-            skip::unavailable(&reason);
-            return Ok(());
-        }
-    };
+    let lines = wiki::lines(&given!(wiki::file()))?;
     let topic = broker.topic("wikiticker", PARTITIONS, &[])?;
     produce(broker, &topic, &lines)?;
     let tables = wiki::table_section(&format!("topic = \"{topic}\""));
@@ -341,13 +335,7 @@ fn known_answers_on_s3() -> Result<()> {
     let objects = need!(Objects::shared());
     let python = need!(python::interpreter());
     need!(Psql::new(0));
-    let lines = match wiki::lines() {
-        Ok(lines) => lines,
-        Err(reason) => {
-            skip::unavailable(&reason);
-            return Ok(());
-        }
-    };
+    let lines = wiki::lines(&given!(wiki::file()))?;
     let topic = broker.topic("wikiticker-s3", PARTITIONS, &[])?;
     produce(broker, &topic, &lines)?;
     let tables = wiki::table_section(&format!("topic = \"{topic}\""));
@@ -357,13 +345,8 @@ fn known_answers_on_s3() -> Result<()> {
 
 #[test]
 fn known_answers_from_the_file() -> Result<()> {
-    let path = otus_tests::paths::data().join("wikiticker-2015-09-12-sampled.json.gz");
-    if !path.is_file() {
-        skip::unavailable(&format!("there is no {}", path.display()));
-        return Ok(());
-    }
-    let psql_missing = Psql::new(0);
-    need!(psql_missing);
+    need!(Psql::new(0));
+    let path = given!(wiki::file());
     let tables = wiki::table_section(&format!("file = \"{}\"", path.display()));
     let otus = Setup::tables(tables).start()?;
     wait_rows(&otus)?;

@@ -261,6 +261,7 @@ async fn a_million_column_bounds_open_at_once() {
     }
     let commit_us = (clock.now_us() - began) / 20;
     println!("10,000 files: opened in {opened_us} us, a commit takes {commit_us} us");
-    assert!(opened_us < 1_000_000, "opening took {opened_us} us");
-    assert!(commit_us < 50_000, "a commit took {commit_us} us");
+    // Far from what a loaded machine takes, and from what reading every bound each time would.
+    assert!(opened_us < 20_000_000, "opening took {opened_us} us");
+    assert!(commit_us < 1_000_000, "a commit took {commit_us} us");
 }

@@ -238,8 +238,15 @@ impl Values {
             DataType::Timestamp(_, zone) => {
                 Self::cast(field, array, &DataType::Timestamp(micros, zone.clone()))?
             }
-            DataType::Interval(_) | DataType::Duration(_) => {
+            DataType::Interval(_) => {
                 Self::cast(field, array, &DataType::Interval(IntervalUnit::MonthDayNano))?
+            }
+            // A difference of times: in Postgres days and a time of less than a day.
+            DataType::Duration(_) => {
+                let spans = cast(array, &DataType::Interval(IntervalUnit::MonthDayNano))?;
+                let spans: IntervalMonthDayNanoArray =
+                    spans.as_primitive::<types::IntervalMonthDayNanoType>().unary(time::with_days);
+                Self::new(field, &(Arc::new(spans) as ArrayRef))?
             }
             DataType::LargeList(item)
             | DataType::FixedSizeList(item, _)

@@ -134,6 +134,9 @@ fn types_of_the_engine_reach_a_postgres_type() {
     assert_eq!(show(Arc::new(LargeStringArray::from(vec!["x"])), 0), "x");
     assert_eq!(show(Arc::new(TimestampSecondArray::from(vec![1])), 0), "1970-01-01 00:00:01");
     assert_eq!(show(Arc::new(DurationMillisecondArray::from(vec![1_500])), 0), "00:00:01.5");
+    let long = DurationMillisecondArray::from(vec![90_000_000, -90_000_000]);
+    assert_eq!(show(Arc::new(long.clone()), 0), "1 day 01:00:00");
+    assert_eq!(show(Arc::new(long), 1), "-1 days -01:00:00");
     let dictionary: DictionaryArray<Int32Type> = vec!["a", "b", "a"].into_iter().collect();
     assert_eq!(show(Arc::new(dictionary), 1), "b");
     let widest = Decimal128Array::from(vec![10_i128.pow(38) - 1]).with_precision_and_scale(38, 0);

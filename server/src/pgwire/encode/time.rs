@@ -132,6 +132,19 @@ pub(super) fn put_timestamp(
     Ok(())
 }
 
+/// Nanoseconds of more than a day as days.
+pub(super) fn with_days(span: IntervalMonthDayNano) -> IntervalMonthDayNano {
+    const DAY_NS: i64 = 86_400_000_000_000;
+    match i32::try_from(span.nanoseconds / DAY_NS) {
+        Ok(days) => IntervalMonthDayNano {
+            days: span.days.saturating_add(days),
+            nanoseconds: span.nanoseconds % DAY_NS,
+            ..span
+        },
+        Err(_) => span,
+    }
+}
+
 /// `1 year 2 mons 3 days 04:05:06`, the style `postgres`.
 pub(super) fn put_interval(value: IntervalMonthDayNano, out: &mut BytesMut) {
     let start = out.len();
