@@ -1,7 +1,7 @@
 //! The aggregate calls whose states a table's rollups store, in the form in which the planner has the calls
 //! of a query after it has coerced types: equal forms mean equal calls.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
@@ -21,6 +21,7 @@ use super::chain::resolve;
 use crate::bounded::{BoundCalls, Bounds};
 use crate::compile::finish_expr;
 use crate::error::{SqlError, SqlResult};
+use crate::state::functions;
 
 /// Tables whose facts are kept.
 const KEPT: usize = 256;
@@ -34,17 +35,26 @@ pub(crate) struct TableFacts {
 
 /// Facts of the tables of a catalogue, made once for each compiled definition.
 #[derive(Debug, Default)]
-pub(crate) struct FactsCache(Mutex<Vec<(Arc<CompiledTable>, Arc<TableFacts>)>>);
+pub(crate) struct FactsCache {
+    tables: Mutex<Vec<(Arc<CompiledTable>, Arc<TableFacts>)>>,
+    /// The state that declarations are planned with.
+    declaring: OnceLock<Option<Box<SessionState>>>,
+}
 
 impl FactsCache {
     /// Facts of `table`. Declared expressions mean UTC, whatever the zone of the session.
     pub(super) fn of(&self, state: &SessionState, table: &Arc<CompiledTable>) -> Arc<TableFacts> {
-        if let Some((_, facts)) = self.0.lock().iter().find(|(known, _)| Arc::ptr_eq(known, table))
-        {
+        let same = |known: &&(Arc<CompiledTable>, Arc<TableFacts>)| Arc::ptr_eq(&known.0, table);
+        if let Some((_, facts)) = self.tables.lock().iter().find(same) {
             return Arc::clone(facts);
         }
-        let facts = Arc::new(facts(state, table));
-        let mut known = self.0.lock();
+        let declaring = self.declaring.get_or_init(|| functions().ok().map(Box::new));
+        let facts = match declaring {
+            Some(declaring) => facts(state, declaring, table),
+            None => TableFacts { calls: Vec::new() },
+        };
+        let facts = Arc::new(facts);
+        let mut known = self.tables.lock();
         known.retain(|(other, _)| other.id != table.id && Arc::strong_count(other) > 1);
         if known.len() < KEPT {
             known.push((Arc::clone(table), Arc::clone(&facts)));
@@ -53,21 +63,26 @@ impl FactsCache {
     }
 }
 
-fn facts(state: &SessionState, table: &CompiledTable) -> TableFacts {
+fn facts(state: &SessionState, declaring: &SessionState, table: &CompiledTable) -> TableFacts {
     let mut utc = state.clone();
     utc.config_mut().options_mut().execution.time_zone = Some("UTC".into());
-    let form = |call: &AggregateCall| analyzed(&utc, table, call).ok();
+    // A declaration has the planner's own operators, some of which mean another number than those of a query.
+    let form = |call: &AggregateCall| {
+        let asked = analyzed(&utc, table, over_raw(&utc, table, call).ok()?).ok()?;
+        let stored = analyzed(&utc, table, over_raw(declaring, table, call).ok()?).ok()?;
+        (asked == stored).then_some(asked)
+    };
     TableFacts { calls: table.measures.calls.iter().map(form).collect() }
 }
 
 fn analyzed(
     state: &SessionState,
     table: &CompiledTable,
-    call: &AggregateCall,
+    call: Expr,
 ) -> SqlResult<AggregateFunction> {
     let source = provider_as_source(Arc::new(EmptyTable::new(Arc::clone(&table.schema))));
     let plan = LogicalPlanBuilder::scan("raw", source, None)?
-        .aggregate(Vec::<Expr>::new(), [over_raw(state, table, call)?])?
+        .aggregate(Vec::<Expr>::new(), [call])?
         .build()?;
     let plan = endless(state).execute_and_check(plan, state.config_options(), |_, _| {})?;
     let LogicalPlan::Aggregate(aggregate) = plan else {

@@ -305,6 +305,7 @@ async fn arithmetic_that_may_fail_is_left_to_raw_rows() {
             MeasureDef::new("halves", "sum(score / 2)"),
             MeasureDef::new("parts", "sum(1 / (score + 1))"),
             MeasureDef::new("whole", "sum(score::bigint)"),
+            MeasureDef::new("thirds", "sum(amount / 3)"),
         ];
     });
     let world = world.await.fill().await;
@@ -319,6 +320,8 @@ async fn arithmetic_that_may_fail_is_left_to_raw_rows() {
         served(&world, sql, &[]).await;
     }
     refused(&world, "SELECT sum(1 / (score + 1)) FROM events WHERE kind = 'a'", "may fail").await;
+    // A declared quotient of numerics has fewer digits than that of a query.
+    refused(&world, "SELECT sum(amount / 3) FROM events WHERE kind = 'a'", "stores no state").await;
     let half = "SELECT extract(epoch from ts)::bigint / 300, count(*) FROM events GROUP BY 1";
     refused(&world, half, "\"ts\" is used otherwise").await;
     let wide = "SELECT kind, sum(user_id * 922337203685477580) FROM events GROUP BY kind";
