@@ -14,7 +14,7 @@ pub struct PartitionReport {
     pub topic: String,
     /// The partition; none if it is said of the topic as a whole.
     pub partition: Option<i32>,
-    /// `waiting`, `running`, `finished`, `paused`, `rejecting` or `stopped`.
+    /// `waiting`, `running`, `finished`, `paused`, `rejecting`, `stopped` or `gone`.
     pub state: &'static str,
     /// Why, where there is a reason.
     pub reason: Option<String>,

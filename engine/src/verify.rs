@@ -187,10 +187,15 @@ impl Part<'_> {
     ) -> Result<()> {
         let name = self.rollup.def.view_name(self.granularity);
         found.extend(compare(right, stored)?.into_iter().map(|d| {
-            format!(
-                "{name} differs at {}: {} is {:?}, {source} give {:?}",
-                d.key, d.what, d.rollup, d.raw
-            )
+            let said = match (&d.rollup, &d.raw) {
+                (Some(own), Some(other)) => {
+                    let what = d.what.replace("count()", "count(*)");
+                    format!("{what} is {own}, {source} give {other}")
+                }
+                (Some(_), None) => format!("it is there, {source} do not give it"),
+                (None, _) => format!("it is missing, {source} give it"),
+            };
+            format!("{name} differs at {}: {said}", d.key)
         }));
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Claims and positions: who reads a partition, and from where. The epoch of a claim fences the process
 //! that lost it (invariant I1 rests on it).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::catalog::TableId;
@@ -98,14 +99,13 @@ impl Dataset {
         self.drop_hot_rows(&|_, tp| tps.contains(tp))
     }
 
-    /// Sets the position of a table, over a gap or back, as an operator's word; hot rows of it are forgotten.
+    /// Sets positions of a table, over a gap or back, as an operator's word; hot rows of them are forgotten.
+    /// All of them in one commit: one that may not go there leaves all where they are.
     pub async fn reset(
         &self,
         table: TableId,
-        tp: TopicPartition,
-        to: i64,
-        identity: LogIdentity,
-        reason: String,
+        resets: Vec<(TopicPartition, i64, LogIdentity)>,
+        reason: &str,
     ) -> Result<()> {
         let _flushing = self.flushing.lock().await;
         let snapshot = self.snapshot();
@@ -113,22 +113,28 @@ impl Dataset {
             return Err(Error::not_found(format!("table {table:?} is not served")));
         }
         let state = snapshot.manifest().tables.get(&table);
-        if let Some(known) = state.and_then(|t| t.positions.get(&tp))
-            && to < known.offset
-            && known.identity.topic_id == identity.topic_id
-            && known.identity.cluster == identity.cluster
-        {
-            return Err(Error::invalid(format!(
-                "{tp} cannot go back from {} to {to}: its records would count twice",
-                known.offset
-            ))
-            .with_hint("a position moves forward, or back only in a topic that was created anew"));
+        let mut ops = Vec::with_capacity(resets.len());
+        let mut lost = BTreeSet::new();
+        for (tp, to, identity) in resets {
+            if let Some(known) = state.and_then(|t| t.positions.get(&tp))
+                && to < known.offset
+                && known.identity.topic_id == identity.topic_id
+                && known.identity.cluster == identity.cluster
+            {
+                return Err(Error::invalid(format!(
+                    "{tp} cannot go back from {} to {to}: its records would count twice",
+                    known.offset
+                ))
+                .with_hint(
+                    "a position moves forward, or back only in a topic that was created anew",
+                ));
+            }
+            lost.insert(tp.clone());
+            ops.push(Op::Reset { table, tp, to, identity, reason: reason.to_string() });
         }
-        let lost = tp.clone();
-        let op = Op::Reset { table, tp, to, identity, reason };
-        self.commit_and(vec![op], move |catalog, hot| {
+        self.commit_and(ops, move |catalog, hot| {
             if let (Some(rows), Some(compiled)) = (hot.table(table), catalog.table_by_id(table)) {
-                let kept = rows.without_partitions(compiled, &|tp| *tp == lost)?;
+                let kept = rows.without_partitions(compiled, &|tp| lost.contains(tp))?;
                 hot.set(table, kept);
             }
             Ok(())

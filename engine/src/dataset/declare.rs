@@ -1,6 +1,7 @@
 //! Declarations: what the configuration says against what the log holds. `plan` decides, `apply_tables` acts.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 
 use crate::catalog::{ColumnDef, Retention, RollupDef, RollupId, Source, TableDef, TableId};
@@ -21,6 +22,13 @@ pub struct Change {
     pub what: String,
     /// Whether stored data goes or can go by it.
     pub destructive: bool,
+}
+
+impl fmt::Display for Change {
+    /// A line of a list; what lets stored data go is marked.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, " {} {}", if self.destructive { '!' } else { ' ' }, self.what)
+    }
 }
 
 /// Differences, and the commit that removes them.
@@ -55,13 +63,17 @@ impl Dataset {
             return Ok(declaration.changes);
         }
         if !apply && !manifest.tables.is_empty() {
-            let list: Vec<_> =
-                declaration.changes.iter().map(|c| format!("  {}", c.what)).collect();
+            let list: Vec<_> = declaration.changes.iter().map(ToString::to_string).collect();
+            let hint = "look at it with `otus check`, then start once with --apply";
+            let warned = declaration.changes.iter().any(|change| change.destructive);
             return Err(Error::invalid(format!(
                 "the configuration differs from what the storage holds:\n{}",
                 list.join("\n")
             ))
-            .with_hint("look at it with `otus check`, then start once with --apply"));
+            .with_hint(match warned {
+                true => format!("a line with ! lets stored data go; {hint}"),
+                false => hint.to_string(),
+            }));
         }
         // A record follows the definition of the commit that holds it.
         self.flush().await?;

@@ -60,8 +60,8 @@ pub fn compare(raw: Aggregation<'_>, rollup: Aggregation<'_>) -> Result<Vec<Diff
                         differences.push(Difference {
                             key: key_text(&raw, a, keys)?,
                             what: raw.schema().field(column).name().clone(),
-                            raw: Some(array_value_to_string(x, a)?),
-                            rollup: Some(array_value_to_string(y, b)?),
+                            raw: Some(value_text(x, a)?),
+                            rollup: Some(value_text(y, b)?),
                         });
                     }
                 }
@@ -114,11 +114,14 @@ fn missing(batch: &RecordBatch, row: usize, keys: usize, in_raw: bool) -> Result
 fn key_text(batch: &RecordBatch, row: usize, keys: usize) -> Result<String> {
     let mut parts = Vec::with_capacity(keys);
     for index in 0..keys {
-        let column = batch.column(index);
-        parts.push(match column.is_null(row) {
-            true => "null".to_string(),
-            false => array_value_to_string(column, row)?,
-        });
+        parts.push(value_text(batch.column(index), row)?);
     }
     Ok(parts.join(", "))
+}
+
+fn value_text(column: &ArrayRef, row: usize) -> Result<String> {
+    match column.is_null(row) {
+        true => Ok("null".to_string()),
+        false => Ok(array_value_to_string(column, row)?),
+    }
 }

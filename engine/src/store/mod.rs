@@ -38,6 +38,21 @@ pub struct StorageConfig {
     pub options: BTreeMap<String, String>,
 }
 
+impl StorageConfig {
+    /// Whether a store of this URL takes an option of this name; the error says what it takes. A URL of an
+    /// unknown kind takes any.
+    pub fn check_option(&self, name: &str) -> Result<()> {
+        if self.url.starts_with("s3://") {
+            return s3::option(name).map(|_| ());
+        }
+        match self.url.starts_with("file:") || self.url.starts_with("memory:") {
+            true => Err(Error::invalid(format!("unknown key {name:?}"))
+                .with_hint("known here: url; more are of stores at s3://")),
+            false => Ok(()),
+        }
+    }
+}
+
 /// What the opener means to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {

@@ -36,14 +36,7 @@ pub(super) fn open(
     }
     let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
     for (name, value) in options {
-        let name = if name == "virtual_hosted" { "virtual_hosted_style_request" } else { name };
-        let key: AmazonS3ConfigKey = name.to_ascii_lowercase().parse().map_err(|_| {
-            Error::invalid(format!("unknown storage option {name:?}")).with_hint(
-                "known are endpoint, region, access_key_id, secret_access_key, token, allow_http \
-                 and virtual_hosted_style_request",
-            )
-        })?;
-        builder = builder.with_config(key, value);
+        builder = builder.with_config(option(name)?, value);
     }
     let retry = RetryConfig {
         max_retries: RETRIES_MAX,
@@ -61,4 +54,15 @@ pub(super) fn open(
         return Ok(Arc::new(store));
     }
     Ok(Arc::new(PrefixStore::new(store, prefix)))
+}
+
+/// What the client calls an option.
+pub(super) fn option(name: &str) -> Result<AmazonS3ConfigKey> {
+    let known = if name == "virtual_hosted" { "virtual_hosted_style_request" } else { name };
+    known.to_ascii_lowercase().parse().map_err(|_| {
+        Error::invalid(format!("unknown key {name:?}")).with_hint(
+            "known are endpoint, region, access_key_id, secret_access_key, token, allow_http and \
+             virtual_hosted_style_request",
+        )
+    })
 }

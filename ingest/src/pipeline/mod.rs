@@ -17,7 +17,6 @@ use std::time::Duration;
 use otus_engine::catalog::{Source, Start, TableDef, TableId, TableKind};
 use otus_engine::dataset::Dataset;
 use otus_engine::expr::ExpressionCompiler;
-use otus_engine::position::TopicPartition;
 use otus_engine::{Error, Result};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
@@ -177,10 +176,18 @@ impl Ingest {
         self.command(table, Command::Pause { table, paused: false })
     }
 
-    /// Sets the position of a table in a partition, over a gap or back. Gives the offset.
-    pub async fn reset(&self, table: TableId, tp: TopicPartition, to: ResetTo) -> Result<i64> {
+    /// Sets the position of a table in a partition, or in all that the topic has, over a gap or back: all of
+    /// them or, on an error, none. Gives partitions and their offsets.
+    pub async fn reset(
+        &self,
+        table: TableId,
+        topic: &str,
+        partition: Option<i32>,
+        to: ResetTo,
+    ) -> Result<Vec<(i32, i64)>> {
         let (reply, answer) = oneshot::channel();
-        self.command(table, Command::Reset { table, tp, to, reply })?;
+        let topic = topic.to_string();
+        self.command(table, Command::Reset { table, topic, partition, to, reply })?;
         answer.await.map_err(|_| Error::unavailable("reading is shutting down"))?
     }
 

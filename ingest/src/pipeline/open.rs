@@ -60,6 +60,11 @@ impl Runner {
                 None => self.log.pause(std::slice::from_ref(&tp))?,
             }
         }
+        for topic in tps.iter().map(|tp| &tp.topic).collect::<BTreeSet<_>>() {
+            if let Err(error) = self.list(topic) {
+                tracing::debug!(%topic, %error, "partitions cannot be listed");
+            }
+        }
         Ok(())
     }
 
@@ -165,40 +170,89 @@ impl Runner {
         })
     }
 
-    /// Sets the position of a table by an operator's word, and reads on from there.
+    /// Sets positions of a table by an operator's word, and reads on from there: in one partition, or in all
+    /// that the topic has. Nothing is set before all is known to be possible.
     pub(crate) fn reset(
         &mut self,
         table: TableId,
-        tp: &TopicPartition,
+        topic: &str,
+        partition: Option<i32>,
         to: ResetTo,
-    ) -> Result<i64> {
-        if !self.tables.iter().any(|(id, def)| *id == table && reads(def, &tp.topic)) {
-            return Err(Error::not_found(format!("the table does not read {tp}")));
-        }
-        self.publish();
-        let bounds = self.log.bounds(tp)?;
-        let high = bounds.high.unwrap_or(i64::MAX);
-        let offset = match to {
-            ResetTo::Earliest => bounds.low,
-            ResetTo::Latest if bounds.high.is_none() => {
-                return Err(Error::invalid(format!("the end of {tp} is not known")));
-            }
-            ResetTo::Latest => high,
-            ResetTo::Offset(offset) if (bounds.low..=high).contains(&offset) => offset,
-            ResetTo::Offset(offset) => {
-                return Err(Error::invalid(format!(
-                    "offset {offset} is outside {tp}, which has {} to {high}",
-                    bounds.low
-                )));
-            }
+    ) -> Result<Vec<(i32, i64)>> {
+        let Some((_, def)) = self.tables.iter().find(|(id, _)| *id == table) else {
+            return Err(Error::not_found(format!("table {table:?} is not read")));
         };
+        if !reads(def, topic) {
+            let name = def.qualified_name();
+            return Err(Error::not_found(format!(
+                "table {name:?} reads nothing of topic {topic:?}"
+            )));
+        }
+        let topic: Arc<str> = topic.into();
+        self.list(&topic)?;
+        let there = self.listed.get(&topic).cloned().unwrap_or_default();
+        if let Some(n) = partition.filter(|n| !there.contains(n)) {
+            return Err(Error::not_found(format!("topic {topic:?} has no partition {n}")));
+        }
+        let wanted = there.iter().filter(|n| partition.is_none_or(|only| only == **n));
+        self.publish();
+        let mut resets = Vec::new();
+        for number in wanted {
+            let tp = TopicPartition::new(Arc::clone(&topic), *number);
+            let bounds = self.log.bounds(&tp)?;
+            resets.push((tp.clone(), reset_offset(&tp, &bounds, to)?, bounds.identity));
+        }
+        let set: Vec<_> = resets.iter().map(|(tp, to, _)| (tp.partition, *to)).collect();
         let reason = format!("reset by an operator to {to:?}");
-        let identity = bounds.identity;
         self.ask(async { self.dataset.flush().await })?;
-        self.ask(async { self.dataset.reset(table, tp.clone(), offset, identity, reason).await })?;
-        self.partitions.remove(tp);
-        self.wait_for(tp.clone(), 0, "position was reset".into());
-        Ok(offset)
+        self.ask(async { self.dataset.reset(table, resets, &reason).await })?;
+        for (number, _) in &set {
+            let tp = TopicPartition::new(Arc::clone(&topic), *number);
+            self.partitions.remove(&tp);
+            self.wait_for(tp, 0, "position was reset".into());
+        }
+        let gone = |tp: &&TopicPartition| tp.topic == topic && !there.contains(&tp.partition);
+        let open = self.partitions.keys().chain(self.waiting.keys());
+        let gone: Vec<TopicPartition> = open.filter(gone).cloned().collect();
+        if !gone.is_empty() {
+            self.forget(&gone);
+        }
+        Ok(set)
+    }
+
+    /// Asks which partitions a topic has.
+    fn list(&mut self, topic: &Arc<str>) -> Result<()> {
+        let there = self.log.partitions(topic)?.into_iter().collect();
+        self.listed.insert(Arc::clone(topic), there);
+        Ok(())
+    }
+
+    /// Positions of tables in partitions that their topics no longer have.
+    fn gone(&self) -> Vec<PartitionStatus> {
+        let snapshot = self.dataset.snapshot();
+        let mut gone = Vec::new();
+        for (id, def) in &self.tables {
+            let Some(state) = snapshot.manifest().tables.get(id) else { continue };
+            for (tp, position) in &state.positions {
+                let left = |there: &BTreeSet<i32>| !there.contains(&tp.partition);
+                let open = self.partitions.contains_key(tp) || self.waiting.contains_key(tp);
+                if open || !self.listed.get(&tp.topic).is_some_and(left) || !reads(def, &tp.topic) {
+                    continue;
+                }
+                gone.push(PartitionStatus {
+                    table: *id,
+                    table_name: def.qualified_name(),
+                    topic: tp.topic.to_string(),
+                    partition: Some(tp.partition),
+                    state: PartitionState::Gone,
+                    position: Some(position.offset),
+                    end: None,
+                    lag: Some(0),
+                    rate: 0.0,
+                });
+            }
+        }
+        gone
     }
 
     /// What the world sees of this log.
@@ -218,6 +272,8 @@ impl Runner {
                     (state, _) => state,
                 };
                 let lag = match end {
+                    // What came meanwhile is not known.
+                    _ if self.trouble.is_some() => None,
                     _ if partition.at_end && !table.paused => Some(0),
                     end => end.map(|end| end.saturating_sub(table.next).max(0)),
                 };
@@ -241,6 +297,7 @@ impl Runner {
                 waiting_status(table, &tp.topic, Some(tp.partition), &waiting.reason)
             }));
         }
+        statuses.extend(self.gone());
         for (topic, reason) in &self.missing {
             let readers = self.tables.iter().filter(|(_, def)| source_names(def).contains(topic));
             statuses.extend(readers.map(|table| waiting_status(table, topic, None, reason)));
@@ -274,6 +331,25 @@ impl Runner {
             }
         }
         self.rates = rates;
+    }
+}
+
+/// The offset that an operator means.
+fn reset_offset(tp: &TopicPartition, bounds: &Bounds, to: ResetTo) -> Result<i64> {
+    match (to, bounds.high) {
+        (ResetTo::Earliest, _) => Ok(bounds.low),
+        (ResetTo::Latest, Some(high)) => Ok(high),
+        (ResetTo::Latest, None) => Err(Error::invalid(format!("the end of {tp} is not known"))),
+        (ResetTo::Offset(offset), high) => {
+            let high = high.unwrap_or(i64::MAX);
+            if (bounds.low..=high).contains(&offset) {
+                return Ok(offset);
+            }
+            let low = bounds.low;
+            Err(Error::invalid(format!(
+                "offset {offset} is outside {tp}, which has {low} to {high}"
+            )))
+        }
     }
 }
 

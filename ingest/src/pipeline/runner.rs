@@ -44,8 +44,14 @@ const STORE_DEADLINE: Duration = Duration::from_secs(30);
 pub(crate) enum Command {
     /// Stop or go on reading for a table.
     Pause { table: TableId, paused: bool },
-    /// Set the position of a table in a partition.
-    Reset { table: TableId, tp: TopicPartition, to: ResetTo, reply: oneshot::Sender<Result<i64>> },
+    /// Set the position of a table in a partition of a topic, or in all of them.
+    Reset {
+        table: TableId,
+        topic: String,
+        partition: Option<i32>,
+        to: ResetTo,
+        reply: oneshot::Sender<Result<Vec<(i32, i64)>>>,
+    },
     /// Publish, flush, hand over and end.
     Stop { deadline: Duration },
 }
@@ -81,6 +87,8 @@ pub(crate) struct Runner {
     pub(crate) partitions: BTreeMap<TopicPartition, Partition>,
     pub(crate) waiting: BTreeMap<TopicPartition, Waiting>,
     pub(crate) missing: BTreeMap<String, String>,
+    /// Partitions that topics had when last asked for.
+    pub(crate) listed: BTreeMap<Arc<str>, BTreeSet<i32>>,
     pub(crate) trouble: Option<String>,
     pub(crate) pressure: Option<String>,
     pub(crate) heard: bool,
@@ -122,6 +130,7 @@ impl Runner {
             partitions: BTreeMap::new(),
             waiting: BTreeMap::new(),
             missing: BTreeMap::new(),
+            listed: BTreeMap::new(),
             trouble: None,
             pressure: None,
             heard: false,
@@ -379,7 +388,7 @@ impl Runner {
     }
 
     /// Drops partitions with what is hot of them.
-    fn forget(&mut self, tps: &[TopicPartition]) {
+    pub(crate) fn forget(&mut self, tps: &[TopicPartition]) {
         for tp in tps {
             self.partitions.remove(tp);
             self.waiting.remove(tp);
@@ -404,8 +413,8 @@ impl Runner {
                 }
                 self.set_table_paused(table, paused);
             }
-            Command::Reset { table, tp, to, reply } => {
-                let result = self.reset(table, &tp, to);
+            Command::Reset { table, topic, partition, to, reply } => {
+                let result = self.reset(table, &topic, partition, to);
                 drop(reply.send(result));
             }
         }

@@ -32,10 +32,12 @@ pub enum PartitionState {
         /// Why.
         error: String,
     },
+    /// The topic was created anew with fewer partitions: there is nothing to read. What was read stays.
+    Gone,
 }
 
 impl PartitionState {
-    /// `waiting`, `running`, `finished`, `paused`, `rejecting` or `stopped`.
+    /// `waiting`, `running`, `finished`, `paused`, `rejecting`, `stopped` or `gone`.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Waiting { .. } => "waiting",
@@ -44,6 +46,7 @@ impl PartitionState {
             Self::Paused { .. } => "paused",
             Self::Rejecting { .. } => "rejecting",
             Self::Stopped { .. } => "stopped",
+            Self::Gone => "gone",
         }
     }
 
@@ -55,6 +58,7 @@ impl PartitionState {
                 Some(reason)
             }
             Self::Stopped { error } => Some(error),
+            Self::Gone => Some("the topic no longer has this partition; what was read of it stays"),
         }
     }
 }
@@ -76,7 +80,7 @@ pub struct PartitionStatus {
     pub position: Option<i64>,
     /// End of the partition as last heard.
     pub end: Option<i64>,
-    /// Offsets between position and end; 0 once the end was reached.
+    /// Offsets between position and end; 0 once the end was reached, none while the log does not answer.
     pub lag: Option<i64>,
     /// Records read per second, lately.
     pub rate: f64,

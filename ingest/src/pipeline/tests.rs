@@ -184,8 +184,10 @@ async fn a_cut_or_recreated_log_stops_until_reset() {
     wait_for("stop", || stopped().is_some()).await;
     let reason = stopped().unwrap();
     assert!(reason.starts_with("records 10 to 14 of events/0 are gone"), "{reason}");
-    assert!(ingest.reset(table, tp.clone(), ResetTo::Offset(3)).await.is_err());
-    assert_eq!(ingest.reset(table, tp.clone(), ResetTo::Earliest).await.unwrap(), 15);
+    assert!(ingest.reset(table, "events", Some(0), ResetTo::Offset(3)).await.is_err());
+    assert!(ingest.reset(table, "events", Some(1), ResetTo::Earliest).await.is_err());
+    assert!(ingest.reset(table, "others", None, ResetTo::Earliest).await.is_err());
+    assert_eq!(ingest.reset(table, "events", None, ResetTo::Earliest).await.unwrap(), [(0, 15)]);
     dataset.wait_visible(table, &tp, 19, SOON).await.unwrap();
     assert_eq!(counts(&dataset, table).kept, 15);
     ingest.shutdown(SOON).await;
@@ -197,6 +199,54 @@ async fn a_cut_or_recreated_log_stops_until_reset() {
     wait_for("stop", || ingest.status().iter().any(|s| s.state.name() == "stopped")).await;
     let reason = ingest.status()[0].state.reason().unwrap().to_string();
     assert!(reason.contains("was deleted and made again"), "{reason}");
+    ingest.shutdown(SOON).await;
+}
+
+/// A topic that is created anew with fewer partitions: the others' rows stay, and their state says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reset_sets_all_that_is_there_or_nothing() {
+    let storage = storage().await;
+    let memory = Arc::new(MemoryLog::default());
+    let fill = |partitions: i32, rows: &dyn Fn(i32) -> i64| {
+        memory.create("events", partitions);
+        for partition in 0..partitions {
+            let row = |x| AppendRecord { partition: Some(partition), ..row(x) };
+            memory.append("events", (0..rows(partition)).map(row).collect()).unwrap();
+        }
+    };
+    fill(3, &|_| 10);
+    let dataset = dataset(&storage, &[events("one")]).await;
+    let table = id(&dataset, "one");
+    let ingest = start(&dataset, &memory).await;
+    for partition in 0..3 {
+        let tp = TopicPartition::new("events", partition);
+        dataset.wait_visible(table, &tp, 9, SOON).await.unwrap();
+    }
+    ingest.shutdown(SOON).await;
+    memory.remove("events");
+    fill(2, &|partition| if partition == 0 { 20 } else { 4 });
+    let ingest = start(&dataset, &memory).await;
+    let states = || {
+        let status = ingest.status().into_iter();
+        let mut states: Vec<_> = status.map(|s| (s.partition, s.state.name(), s.lag)).collect();
+        states.sort_unstable();
+        states
+    };
+    wait_for("states", || states().len() == 3 && states()[0].1 == "stopped").await;
+    assert_eq!(states()[2], (Some(2), "gone", Some(0)));
+    let before = dataset.snapshot().positions(table);
+    let error = ingest.reset(table, "events", None, ResetTo::Offset(15)).await.unwrap_err();
+    assert!(error.to_string().contains("outside events/1"), "{error}");
+    assert_eq!(dataset.snapshot().positions(table), before, "nothing moved");
+    let set = ingest.reset(table, "events", None, ResetTo::Earliest).await.unwrap();
+    assert_eq!(set, [(0, 0), (1, 0)]);
+    for (partition, last) in [(0, 19), (1, 3)] {
+        let tp = TopicPartition::new("events", partition);
+        dataset.wait_visible(table, &tp, last, SOON).await.unwrap();
+    }
+    assert_eq!(counts(&dataset, table).kept, 30 + 24);
+    wait_for("running", || states()[0].1 == "running" && states()[1].1 == "running").await;
+    assert_eq!(states()[2].1, "gone");
     ingest.shutdown(SOON).await;
 }
 

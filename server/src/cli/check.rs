@@ -46,8 +46,7 @@ pub(crate) async fn run(args: CheckArgs) -> Result<ExitCode> {
     let is_new = dataset.snapshot().manifest().tables.is_empty();
     output::line("starting with this file would change:")?;
     for change in &changes {
-        let mark = if change.destructive { "!" } else { " " };
-        output::line(&format!(" {mark} {}", change.what))?;
+        output::line(&change.to_string())?;
     }
     if changes.iter().any(|c| c.destructive) {
         output::line("a line with ! lets stored data go")?;

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use otus_engine::{Error, Result};
+use serde_json::Value;
 
-use crate::config::{Config, ServerConfig, SystemEnvironment};
+use crate::config::ServerConfig;
 
 /// Longest wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -29,6 +30,19 @@ pub(crate) struct Answer {
     pub(crate) body: String,
 }
 
+impl Answer {
+    /// What the server said when it did not do it.
+    pub(crate) fn refusal(&self) -> Error {
+        let body: Value = serde_json::from_str(&self.body).unwrap_or_default();
+        let error = &body["error"];
+        let said = Error::invalid(error["message"].as_str().unwrap_or(&self.body));
+        match error["hint"].as_str() {
+            Some(hint) => said.with_hint(hint),
+            None => said,
+        }
+    }
+}
+
 impl Remote {
     pub(crate) async fn post(
         &self,
@@ -47,11 +61,7 @@ impl Remote {
 
     /// The server's base address, without a slash at its end.
     fn base(&self) -> String {
-        let configured = || {
-            let text = std::fs::read_to_string(&self.config).ok()?;
-            let file = self.config.display().to_string();
-            Config::parse(&file, &text, &SystemEnvironment, None).ok().map(|c| c.server.http)
-        };
+        let configured = || ServerConfig::of_file(&self.config).map(|server| server.http);
         let server = self.server.clone().or_else(configured);
         let server = server.unwrap_or_else(|| ServerConfig::default().http);
         let server = server.trim_end_matches('/');
@@ -76,4 +86,22 @@ fn client() -> Result<reqwest::Client> {
         .no_proxy()
         .build()
         .map_err(|e| Error::internal("no HTTP client can be made").with_source(e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_told_as_other_errors_are() {
+        let told = |body: &str| {
+            let refusal = Answer { is_success: false, body: body.into() }.refusal();
+            (refusal.to_string(), refusal.hint().map(str::to_string))
+        };
+        assert_eq!(
+            told(r#"{"error":{"code":"invalid","message":"offset 9 is outside t/0","hint":"h"}}"#),
+            ("offset 9 is outside t/0".into(), Some("h".into()))
+        );
+        assert_eq!(told("no JSON"), ("no JSON".into(), None));
+    }
 }

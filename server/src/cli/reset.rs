@@ -13,14 +13,14 @@ use super::remote::Remote;
   otus reset orders --topic orders --partition 3 --to 12000
 
 Rows already stored stay. Going back reads records again: they count twice, and the new
-position says so in the log.")]
+position says so in the log. All partitions are set or, on an error, none.")]
 pub(crate) struct ResetArgs {
     /// The table
     table: String,
     /// The topic
     #[arg(long)]
     topic: String,
-    /// The partition; all of them if not given
+    /// The partition; all that the topic has if not given
     #[arg(long, value_name = "N")]
     partition: Option<i32>,
     /// earliest, latest or an offset
@@ -43,10 +43,9 @@ pub(crate) async fn run(args: ResetArgs) -> Result<ExitCode> {
     });
     let body = request.to_string().into_bytes();
     let answer = args.remote.post("/api/ingest/reset", "application/json", body).await?;
-    if answer.is_success {
-        output::line(&answer.body)?;
-        return Ok(ExitCode::SUCCESS);
+    if !answer.is_success {
+        return Err(answer.refusal());
     }
-    output::note(&answer.body);
-    Ok(ExitCode::FAILURE)
+    output::line(&answer.body)?;
+    Ok(ExitCode::SUCCESS)
 }

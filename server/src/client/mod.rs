@@ -6,6 +6,7 @@ mod split;
 mod table;
 
 use std::io::{IsTerminal, Write, stderr, stdout};
+use std::path::PathBuf;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -18,6 +19,7 @@ use tokio_postgres::{AsyncMessage, Client, Config, NoTls, SimpleQueryMessage};
 use self::meta::Meta;
 use self::split::Splitter;
 use self::table::{Style, Table};
+use crate::config::ServerConfig;
 
 /// Asks a running server in SQL.
 #[derive(Debug, Clone, clap::Args)]
@@ -34,12 +36,16 @@ Examples:
 It ends with 1 if a statement failed and with 2 if there is no connection."
 )]
 pub struct SqlArgs {
-    /// Address of the server
-    #[arg(short, long, default_value = "127.0.0.1", env = "PGHOST")]
-    pub host: String,
-    /// Port of the server's Postgres wire
-    #[arg(short, long, default_value_t = 5433, env = "PGPORT")]
-    pub port: u16,
+    /// Address of the server; if neither this nor a port is given, the one in the configuration, else
+    /// 127.0.0.1
+    #[arg(short, long, env = "PGHOST")]
+    pub host: Option<String>,
+    /// Port of the server's Postgres wire, 5433 if not given
+    #[arg(short, long, env = "PGPORT")]
+    pub port: Option<u16>,
+    /// The configuration that names the server
+    #[arg(long, value_name = "FILE", default_value = "otus.toml", env = "OTUS_CONFIG")]
+    pub config: PathBuf,
     /// Name of the user
     #[arg(short = 'U', long, default_value = "otus", env = "PGUSER")]
     pub user: String,
@@ -72,10 +78,11 @@ impl From<std::io::Error> for Failure {
 
 /// Runs the client. Exit codes: 0 all went well, 1 a statement failed, 2 no connection.
 pub async fn run(args: SqlArgs) -> ExitCode {
-    let client = match connect(&args).await {
+    let (host, port) = address(&args);
+    let client = match connect(&host, port, &args.user).await {
         Ok(client) => client,
         Err(e) => {
-            complain(&format!("cannot connect to {}:{}: {}", args.host, args.port, cause(&e)));
+            complain(&format!("cannot connect to {host}:{port}: {}", cause(&e)));
             complain("is the server running? start it with `otus serve`, or `otus demo` to try");
             return ExitCode::from(2);
         }
@@ -96,9 +103,20 @@ pub async fn run(args: SqlArgs) -> ExitCode {
     }
 }
 
-async fn connect(args: &SqlArgs) -> Result<Client, tokio_postgres::Error> {
+/// Host and port of the server: as given, as configured, or the usual ones.
+fn address(args: &SqlArgs) -> (String, u16) {
+    let usual = ServerConfig::default().postgres;
+    let asked = args.host.is_some() || args.port.is_some();
+    let configured = if asked { None } else { ServerConfig::of_file(&args.config) };
+    let text = configured.map_or(usual, |server| server.postgres);
+    let (host, port) = text.rsplit_once(':').unwrap_or((&text, ""));
+    let host = args.host.as_deref().unwrap_or(host).trim_matches(['[', ']']);
+    (host.to_string(), args.port.or_else(|| port.parse().ok()).unwrap_or_default())
+}
+
+async fn connect(host: &str, port: u16, user: &str) -> Result<Client, tokio_postgres::Error> {
     let mut config = Config::new();
-    config.host(&args.host).port(args.port).user(&args.user).application_name("otus sql");
+    config.host(host).port(port).user(user).application_name("otus sql");
     config.connect_timeout(std::time::Duration::from_secs(10));
     let (client, mut connection) = config.connect(NoTls).await?;
     tokio::spawn(async move {
@@ -357,4 +375,33 @@ fn cause(e: &(dyn std::error::Error + 'static)) -> String {
 /// To the error output; there is nobody left to tell if that fails.
 fn complain(text: &str) {
     drop(writeln!(stderr(), "{text}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_is_given_or_configured() {
+        let name = format!("otus-sql-{}.toml", std::process::id());
+        let file = std::env::temp_dir().join(name);
+        std::fs::write(&file, "[server]\npostgres = \"[::1]:26011\"\n").unwrap();
+        let of = |host: Option<&str>, port, config: &PathBuf| {
+            address(&SqlArgs {
+                host: host.map(str::to_string),
+                port,
+                config: config.clone(),
+                user: "otus".into(),
+                command: Vec::new(),
+                csv: false,
+                help: None,
+            })
+        };
+        let at = |host: &str, port| (host.to_string(), port);
+        assert_eq!(of(None, None, &file), at("::1", 26011));
+        assert_eq!(of(Some("db"), None, &file), at("db", 5433));
+        assert_eq!(of(None, Some(7), &file), at("127.0.0.1", 7));
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(of(None, None, &file), at("127.0.0.1", 5433));
+    }
 }

@@ -82,6 +82,15 @@ impl Default for ServerConfig {
     }
 }
 
+impl ServerConfig {
+    /// The section of a file that can be read and is right; none otherwise. Expressions are not looked at.
+    pub fn of_file(path: &Path) -> Option<Self> {
+        let text = std::fs::read_to_string(path).ok()?;
+        let file = path.display().to_string();
+        Config::parse(&file, &text, &SystemEnvironment, None).ok().map(|config| config.server)
+    }
+}
+
 /// The `[query]` section.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct QueryConfig {
@@ -206,7 +215,7 @@ fn read(root: &Section<'_>, compiler: Option<&dyn ExpressionCompiler>) -> Config
 
 fn storage(section: Section<'_>, storage: &mut StorageConfig) {
     if let Some(node) = section.take("url")
-        && let Some(url) = node.expanded()
+        && let Some(url) = node.text()
     {
         let known = ["file:", "s3://", "memory:"].iter().any(|scheme| url.starts_with(scheme));
         if !known {
@@ -218,10 +227,18 @@ fn storage(section: Section<'_>, storage: &mut StorageConfig) {
         storage.url = url;
     }
     for (key, node) in section.entries() {
-        if key != "url"
-            && let Some((key, value)) = property(&key, &node)
-        {
-            storage.options.insert(key, value);
+        if key == "url" {
+            continue;
+        }
+        let Some((name, value)) = property(&key, &node) else { continue };
+        match storage.check_option(&name) {
+            Ok(()) => {
+                storage.options.insert(name, value);
+            }
+            Err(e) => {
+                let hint = e.hint().unwrap_or_default();
+                section.report_key(&key, Severity::Error, e.to_string(), hint);
+            }
         }
     }
 }
@@ -270,7 +287,7 @@ fn collect_properties(prefix: &str, section: &Section<'_>, into: &mut BTreeMap<S
 fn server(section: Section<'_>, server: &mut ServerConfig) {
     for (key, target) in [("postgres", &mut server.postgres), ("http", &mut server.http)] {
         if let Some(node) = section.take(key)
-            && let Some(address) = node.expanded()
+            && let Some(address) = node.text()
         {
             let port = address.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
             if !matches!(port, Some(Ok(_))) {
@@ -292,7 +309,7 @@ fn server(section: Section<'_>, server: &mut ServerConfig) {
 }
 
 fn local_log(section: &Section<'_>, local: &mut LocalLogConfig) {
-    local.folder = section.take("folder").and_then(|n| n.expanded()).map(PathBuf::from);
+    local.folder = section.take("folder").and_then(|n| n.text()).map(PathBuf::from);
     let options = &mut local.options;
     if let Some(us) = section.take("retention").and_then(|n| n.duration_us()) {
         options.retention_us = Some(us);

@@ -30,7 +30,6 @@ pub(super) struct PlacedTable<'a> {
 }
 
 /// Reads one table's section; `None` if it is too broken to go on with.
-#[expect(clippy::too_many_lines, reason = "one section, read key by key")]
 pub(super) fn table<'a>(
     tables: &Section<'a>,
     name: &str,
@@ -113,6 +112,10 @@ fn check_key(tables: &Section<'_>, name: &str) {
         tables.report_key(name, Severity::Error, message, hint);
     } else if let Some((message, hint)) = names::stumbling_block(name) {
         tables.report_key(name, Severity::Warning, message, &hint);
+    } else if name.starts_with("pg_") {
+        let message = format!("{name:?} is like the name of a system table, which SQL finds first");
+        let hint = format!("in SQL write it with its schema, as in public.{name}");
+        tables.report_key(name, Severity::Warning, message, &hint);
     }
 }
 
@@ -152,7 +155,7 @@ fn source(section: &Section<'_>) -> Option<Source> {
         return None;
     }
     if let Some(node) = topic {
-        let topic = node.expanded()?;
+        let topic = node.text()?;
         check_topic(&node, &topic);
         return Some(Source::Topics(vec![topic]));
     }
@@ -176,7 +179,7 @@ fn source(section: &Section<'_>) -> Option<Source> {
         return Some(Source::Pattern(pattern));
     }
     let node = file?;
-    Some(Source::File(node.expanded()?))
+    Some(Source::File(node.text()?))
 }
 
 fn check_topic(node: &Node<'_>, topic: &str) {
@@ -353,7 +356,14 @@ impl Compiling<'_> {
 
     /// Reports an error, unless it only follows from a lost column, which has been reported.
     fn report(&self, node: &Node<'_>, error: &Error) {
-        let follows = |name: &String| error.message().contains(&format!("\"{name}\""));
+        // A measure may be called as a lost column is, and both name the other kind of thing.
+        let message = error.message();
+        let follows = |name: &String| {
+            let quoted = format!("\"{name}\"");
+            message.match_indices(&quoted).any(|(at, _)| {
+                !message.get(..at).is_some_and(|before| before.ends_with("measure "))
+            })
+        };
         if !self.lost.iter().any(follows) {
             node.engine_error(error);
         }
@@ -367,8 +377,11 @@ impl Compiling<'_> {
         };
         let declared = self.def.column(&self.def.time).filter(is_time);
         let time = declared.or_else(|| self.def.columns.iter().find(is_time));
-        let Some(time) = time.map(|c| c.name.as_str()) else { return };
-        let compile = |list: &[MeasureDef]| self.compiler.measures(schema, time, list);
+        let (schema, time) = match time {
+            Some(column) => (Arc::clone(schema), column.name.as_str()),
+            None => (with_time(schema, &self.def.time), self.def.time.as_str()),
+        };
+        let compile = |list: &[MeasureDef]| self.compiler.measures(&schema, time, list);
         if compile(&defs(measures)).is_ok() {
             return;
         }
@@ -393,6 +406,13 @@ impl Compiling<'_> {
             waiting = failed.into_iter().map(|(measure, _)| measure).collect();
         }
     }
+}
+
+/// The schema with a stand-in for the event-time column.
+fn with_time(schema: &SchemaRef, time: &str) -> SchemaRef {
+    let others = schema.fields().iter().filter(|f| f.name() != time).map(|f| f.as_ref().clone());
+    let time = ColumnType::Timestamptz.field(time, false);
+    Arc::new(Schema::new(others.chain([time]).collect::<Vec<_>>()))
 }
 
 /// Plans every rollup that is not wrong already: its columns and states must fit into one file.

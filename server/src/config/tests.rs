@@ -167,6 +167,7 @@ otus.toml:2:2: error: storge: unknown key "storge"
 otus.toml:6:12: error: kafka.group.id: property "group.id" is fixed by Otus: Otus names the group after the dataset
     hint: remove it
 otus.toml:7:17: error: kafka.sasl.password: environment variable "NOT_SET" is not set
+    hint: set it, or write $${ for a plain ${
 otus.toml:8:16: error: kafka.ssl.key_file: file "/nowhere" cannot be read: no such file
 otus.toml:9:9: error: tables.edits: "time" is missing
     hint: the name of the column that holds the event's time
@@ -334,6 +335,69 @@ otus.toml:15:37: error: tables.b.columns.at.unit: unknown unit of an epoch time:
 }
 
 #[test]
+fn a_lost_event_time_hides_no_measure() {
+    let text = r#"
+[tables.t]
+topic = "t"
+time = "at"
+[tables.t.columns]
+at = "timestamtz"
+n = "numerik"
+[tables.t.measures]
+n = "cont(*)"
+latest = "max(at)"
+m = "sum(n)"
+"#;
+    let compiler = otus_sql::SqlCompiler::new();
+    let problems = Config::parse("otus.toml", text, &Fake, Some(compiler.as_ref()));
+    let problems = problems.expect_err("refused");
+    let places: Vec<_> = problems.list.iter().map(|p| (p.line, p.path.as_str())).collect();
+    let expected =
+        [(6, "tables.t.columns.at"), (7, "tables.t.columns.n"), (9, "tables.t.measures.n")];
+    assert_eq!(places, expected, "{problems}");
+    assert!(problems.to_string().contains("function cont() does not exist"), "{problems}");
+}
+
+#[test]
+fn storage_takes_the_options_of_its_store() {
+    refused(
+        "[storage]\nurl = \"file:./data\"\nfoo = 1\nregion = \"x\"\n",
+        "otus.toml:3:1: error: storage.foo: unknown key \"foo\"\n    \
+         hint: known here: url; more are of stores at s3://\n\
+         otus.toml:4:1: error: storage.region: unknown key \"region\"\n    \
+         hint: known here: url; more are of stores at s3://",
+    );
+    refused(
+        "[storage]\nurl = \"s3://bucket\"\nregion = \"x\"\nregoin = \"y\"\n",
+        "otus.toml:4:1: error: storage.regoin: unknown key \"regoin\"\n    \
+         hint: known are endpoint, region, access_key_id, secret_access_key, token, allow_http and \
+         virtual_hosted_style_request",
+    );
+}
+
+#[test]
+fn the_environment_is_put_into_every_text() {
+    let table = |description: &str, at: &str| {
+        format!(
+            "[tables.a]\ndescription = {description}\ntopics = [\"t-${{KAFKA_PASSWORD}}\"]\ntime = \"at\"\n\
+             [tables.a.columns]\nat = {at}\n"
+        )
+    };
+    let config = read(&table("\"of ${KAFKA_PASSWORD}, not $${X}\"", "\"timestamptz\"")).unwrap();
+    assert_eq!(config.tables[0].description.as_deref(), Some("of hunter2, not ${X}"));
+    assert_eq!(config.tables[0].source, Source::Topics(vec!["t-hunter2".into()]));
+    refused(
+        &table("\"${NOPE}\"", "{ type = \"${NOPE}\", title = \"${NOPE\" }"),
+        "otus.toml:2:15: error: tables.a.description: environment variable \"NOPE\" is not set\n    \
+         hint: set it, or write $${ for a plain ${\n\
+         otus.toml:6:15: error: tables.a.columns.at.type: environment variable \"NOPE\" is not set\n    \
+         hint: set it, or write $${ for a plain ${\n\
+         otus.toml:6:34: error: tables.a.columns.at.title: \"${\" has no closing brace\n    \
+         hint: set it, or write $${ for a plain ${",
+    );
+}
+
+#[test]
 fn syntax_errors_have_their_place_too() {
     let problems = read("[storage]\nurl = \n[server]\nhttp = \"nowhere\"\n").expect_err("refused");
     let lines: Vec<usize> = problems.list.iter().map(|p| p.line).collect();
@@ -357,6 +421,19 @@ fn names_that_make_people_stumble_are_warned_of() {
              SQL folds away\n    hint: in SQL write it with quotes: \"isRobot\"",
             "8:1: warning: tables.Edits.columns.\"a b\": \"a b\" is not a plain SQL name\n    \
              hint: in SQL write it with quotes: \"a b\"",
+        ]
+    );
+}
+
+#[test]
+fn a_table_like_a_system_table_is_warned_of() {
+    let text = "[tables.pg_class]\ntopic = \"t\"\ntime = \"at\"\n[tables.pg_class.columns]\nat = \"timestamptz\"\n";
+    let shown: Vec<_> = read(text).unwrap().warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        shown,
+        [
+            "1:9: warning: tables.pg_class: \"pg_class\" is like the name of a system table, which SQL \
+          finds first\n    hint: in SQL write it with its schema, as in public.pg_class"
         ]
     );
 }

@@ -2,11 +2,11 @@
 //! the next. The only module that knows the TOML library.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
 
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeString, DeTable, DeValue};
 
 use super::problem::{Problem, Severity};
 use super::units;
@@ -38,6 +38,8 @@ pub(super) struct Sink<'e> {
     text: String,
     environment: &'e dyn Environment,
     problems: RefCell<Vec<Problem>>,
+    /// Where a text begins that is not known: nothing more is said of it.
+    unknown: RefCell<BTreeSet<usize>>,
 }
 
 impl<'e> Sink<'e> {
@@ -48,6 +50,7 @@ impl<'e> Sink<'e> {
             text: text.to_string(),
             environment,
             problems: RefCell::new(Vec::new()),
+            unknown: RefCell::default(),
         }
     }
 
@@ -59,6 +62,9 @@ impl<'e> Sink<'e> {
         message: String,
         hint: Option<String>,
     ) {
+        if self.unknown.borrow().contains(&span.start) {
+            return;
+        }
         let line = self.line_starts.partition_point(|start| *start <= span.start);
         let line_start = self.line_starts.get(line.saturating_sub(1)).copied().unwrap_or(0);
         let before = self.text.get(line_start..span.start).unwrap_or_default();
@@ -141,22 +147,10 @@ impl<'a> Node<'a> {
         self.value.as_str()
     }
 
-    /// A string in which `${NAME}` stands for an environment variable and `$${` for `${`.
-    pub(super) fn expanded(&self) -> Option<String> {
-        let text = self.text()?;
-        match expand(&text, self.sink.environment) {
-            Ok(text) => Some(text),
-            Err(message) => {
-                self.error(message);
-                None
-            }
-        }
-    }
-
-    /// A scalar as text, expanded: librdkafka's properties may be written as numbers and booleans too.
+    /// A scalar as text: librdkafka's properties may be written as numbers and booleans too.
     pub(super) fn scalar_text(&self) -> Option<String> {
         match self.value {
-            DeValue::String(_) => self.expanded(),
+            DeValue::String(_) => self.text(),
             DeValue::Integer(n) => Some(n.as_str().replace('_', "")),
             DeValue::Float(n) => Some(n.as_str().replace('_', "")),
             DeValue::Boolean(b) => Some(b.to_string()),
@@ -169,7 +163,7 @@ impl<'a> Node<'a> {
 
     /// The text of the file whose path this is, without the line break at its end.
     pub(super) fn file_text(&self) -> Option<String> {
-        let path = self.expanded()?;
+        let path = self.text()?;
         match self.sink.environment.file(Path::new(&path)) {
             Ok(text) => Some(text.trim_end_matches(['\n', '\r']).to_string()),
             Err(e) => {
@@ -373,14 +367,45 @@ impl<'a> Section<'a> {
     }
 }
 
-/// Parses a document; syntax errors go to the sink.
+/// Parses a document and puts the environment into its texts; what is wrong with either goes to the sink.
 pub(super) fn parse<'a>(sink: &Sink<'_>, text: &'a str) -> DeTable<'a> {
     let (table, errors) = DeTable::parse_recoverable(text);
     for error in errors {
         let span = error.span().unwrap_or(0..0);
         sink.report(Severity::Error, &span, "", error.message().to_string(), None);
     }
-    table.into_inner()
+    let mut table = table.into_inner();
+    expand_table(sink, "", &mut table);
+    table
+}
+
+fn expand_table<'a>(sink: &Sink<'_>, path: &str, table: &mut DeTable<'a>) {
+    for (key, value) in table.iter_mut() {
+        let name: &DeString<'a> = key.get_ref();
+        expand_value(sink, &join(path, name), value);
+    }
+}
+
+/// Texts in which `${NAME}` stands for an environment variable and `$${` for `${`.
+fn expand_value(sink: &Sink<'_>, path: &str, value: &mut toml::Spanned<DeValue<'_>>) {
+    let span = value.span();
+    match value.get_mut() {
+        DeValue::String(text) if text.contains("${") => match expand(text, sink.environment) {
+            Ok(expanded) => *text = expanded.into(),
+            Err(message) => {
+                let hint = "set it, or write $${ for a plain ${".to_string();
+                sink.report(Severity::Error, &span, path, message, Some(hint));
+                sink.unknown.borrow_mut().insert(span.start);
+            }
+        },
+        DeValue::Array(items) => {
+            for (n, item) in items.iter_mut().enumerate() {
+                expand_value(sink, &format!("{path}[{n}]"), item);
+            }
+        }
+        DeValue::Table(table) => expand_table(sink, path, table),
+        _ => {}
+    }
 }
 
 fn integer_value(n: &toml::de::DeInteger<'_>) -> Option<i64> {

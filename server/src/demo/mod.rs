@@ -41,6 +41,8 @@ const STATUS_EVERY: Duration = Duration::from_secs(1);
 const STATUS_LOGGED_EVERY: Duration = Duration::from_secs(30);
 /// Between two looks at the disk.
 const BUDGET_EVERY: Duration = Duration::from_secs(20);
+/// Least budget, bytes: less would let most raw events go at once.
+const BUDGET_LEAST: u64 = 512 << 20;
 /// Time for the last flush.
 const DEADLINE: Duration = Duration::from_secs(30);
 /// Folder of the data below the demo's own.
@@ -59,7 +61,8 @@ pub struct DemoArgs {
     /// Live events per second on average; the history keeps its natural rate
     #[arg(long, value_name = "N", default_value_t = NATURAL_RATE, value_parser = parse_rate)]
     rate: f64,
-    /// Disk to use at most; the oldest days of raw events go, rollups stay
+    /// Disk to use at most, 512MiB or more: the oldest days of raw events go, and a line says so; rollups
+    /// and the last day stay, and files that were replaced for some minutes
     #[arg(long, value_name = "SIZE", default_value = "2GiB", value_parser = parse_budget)]
     budget: u64,
     /// Forget an earlier demo in this folder and start anew
@@ -81,10 +84,13 @@ fn parse_rate(text: &str) -> std::result::Result<f64, String> {
 }
 
 fn parse_budget(text: &str) -> std::result::Result<u64, String> {
-    let least = 256 << 20;
     match parse_size_bytes(text) {
-        Ok(bytes) if bytes >= least => Ok(bytes),
-        Ok(_) => Err("at least 256MiB".to_string()),
+        Ok(bytes) if bytes >= BUDGET_LEAST => Ok(bytes),
+        Ok(_) => Err(
+            "at least 512MiB: a month of events with its rollups, and the log of what has just \
+                      been made, take about 450 MiB"
+                .to_string(),
+        ),
         Err(e) => Err(e.to_string()),
     }
 }
@@ -297,6 +303,23 @@ async fn keep_budget(otus: &Otus, args: &DemoArgs) -> Result<()> {
     let raw = snapshot.raw_files(table.id).iter().map(AsRef::as_ref);
     let Some(horizon_us) = budget::horizon(raw, live + log, args.budget) else { return Ok(()) };
     otus.dataset().advance_horizon(table.id, horizon_us).await?;
-    tracing::info!(before = moment(horizon_us), "raw events dropped to keep the budget");
+    output::note(&format!(
+        "raw events of before {} UTC are dropped to keep within {}; rollups stay",
+        moment(horizon_us),
+        human_bytes(args.budget)
+    ));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_holds_a_month() {
+        assert_eq!(parse_budget("512MiB"), Ok(512 << 20));
+        let refused = parse_budget("511MiB").unwrap_err();
+        assert!(refused.starts_with("at least 512MiB: a month"), "{refused}");
+        assert!(parse_budget("much").is_err());
+    }
 }

@@ -13,7 +13,7 @@ pub(super) const TABLES: &str = r#"
 collect_grace = "10m"
 
 [local_log]
-retention = "1h"
+retention = "10m"
 
 [tables.game_events]
 description = "Events of a game platform that does not exist"

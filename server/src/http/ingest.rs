@@ -1,13 +1,10 @@
 //! `/api/ingest`: what is being read, and the levers to pause, resume and flush.
 
-use std::collections::BTreeSet;
-
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use otus_engine::catalog::TableId;
-use otus_engine::position::TopicPartition;
 use otus_ingest::ResetTo;
 use serde::Deserialize;
 use serde_json::json;
@@ -61,7 +58,7 @@ pub(super) async fn maintain(State(shared): State<Shared>) -> Result<Response, H
 struct ResetRequest {
     table: String,
     topic: String,
-    /// All partitions if none.
+    /// All that the topic has if none.
     partition: Option<i32>,
     /// `earliest`, `latest` or an offset.
     to: serde_json::Value,
@@ -85,37 +82,10 @@ pub(super) async fn reset(
         _ => return Err(invalid(format!("cannot reset to {}", request.to))),
     };
     let table = find(&shared, &request.table)?;
-    let partitions = partitions(&shared, table, &request)?;
-    let mut places = Vec::new();
-    for partition in partitions {
-        let tp = TopicPartition::new(request.topic.as_str(), partition);
-        let offset = shared.otus.ingest().reset(table, tp, to).await?;
-        places.push(json!({ "partition": partition, "offset": offset }));
-    }
+    let set = shared.otus.ingest().reset(table, &request.topic, request.partition, to).await?;
+    let place = |(partition, offset)| json!({ "partition": partition, "offset": offset });
+    let places: Vec<_> = set.into_iter().map(place).collect();
     Ok(axum::Json(json!({ "topic": request.topic, "positions": places })).into_response())
-}
-
-/// The named partition, or all that the table is known to have of the topic.
-fn partitions(
-    shared: &Shared,
-    table: TableId,
-    request: &ResetRequest,
-) -> Result<Vec<i32>, HttpError> {
-    if let Some(partition) = request.partition {
-        return Ok(vec![partition]);
-    }
-    let snapshot = shared.otus.dataset().snapshot();
-    let committed = snapshot.positions(table).into_keys();
-    let committed = committed.filter(|tp| *tp.topic == *request.topic).map(|tp| tp.partition);
-    let read = shared.otus.ingest().status().into_iter();
-    let read = read.filter(|p| p.table == table && p.topic == request.topic);
-    let found: BTreeSet<i32> = committed.chain(read.filter_map(|p| p.partition)).collect();
-    if found.is_empty() {
-        let message =
-            format!("table {:?} reads nothing of topic {:?}", request.table, request.topic);
-        return Err(HttpError::new(StatusCode::NOT_FOUND, "not_found", message));
-    }
-    Ok(found.into_iter().collect())
 }
 
 pub(super) async fn pause(

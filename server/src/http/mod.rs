@@ -114,11 +114,23 @@ async fn measure(request: Request, next: Next) -> Response {
     response
 }
 
-/// 200 once everything that the logs held at the start is visible, unless a topic is mostly rejected, a
+/// 200 once everything that the logs held at the start was visible, unless a topic is mostly rejected, a
 /// partition has stopped, or rows cannot be made durable.
 async fn ready(State(shared): State<Shared>) -> Response {
     let ingest = shared.otus.ingest();
-    let partitions = ingest.status();
+    let trouble = shared.otus.dataset().trouble();
+    let (is_ready, body) = readiness(&ingest.status(), ingest.caught_up_once(), trouble);
+    let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, axum::Json(body)).into_response()
+}
+
+/// Whether it is ready, and what there is to know of that. Where a log does not answer nobody knows the lag, nor
+/// whether what it holds now has been read: null.
+fn readiness(
+    partitions: &[PartitionStatus],
+    caught_up_once: bool,
+    trouble: Option<String>,
+) -> (bool, serde_json::Value) {
     let listed = |states: &[&str]| -> Vec<serde_json::Value> {
         let wanted = partitions.iter().filter(|p| states.contains(&p.state.name()));
         let told = |p: &PartitionStatus| {
@@ -134,20 +146,18 @@ async fn ready(State(shared): State<Shared>) -> Response {
     };
     // What needs an operator: a partition that has stopped, a topic that is mostly rejected.
     let ailing = listed(&["rejecting", "stopped"]);
-    let trouble = shared.otus.dataset().trouble();
-    let is_caught_up = ingest.caught_up_once();
-    let is_ready = is_caught_up && ailing.is_empty() && trouble.is_none();
-    let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let lag: i64 = partitions.iter().filter_map(|p| p.lag).sum();
+    let is_ready = caught_up_once && ailing.is_empty() && trouble.is_none();
+    let lag: Option<i64> = partitions.iter().map(|p| p.lag).sum();
+    let caught_up = (!caught_up_once || lag.is_some()).then_some(caught_up_once);
     let body = serde_json::json!({
         "ready": is_ready,
-        "caught_up": is_caught_up,
+        "caught_up": caught_up,
         "lag": lag,
         "ailing": ailing,
         "trouble": trouble,
         "waiting": listed(&["waiting"]),
     });
-    (status, axum::Json(body)).into_response()
+    (is_ready, body)
 }
 
 /// A whole body of at most `limit` bytes.

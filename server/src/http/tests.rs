@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use otus_ingest::{PartitionState, PartitionStatus};
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -186,6 +187,34 @@ async fn health_schema_and_levers() {
     let (status, body) = served.post("/api/ingest/maintain", "application/json", "").await;
     assert_eq!(status, 200, "{body}");
     served.end().await;
+}
+
+#[test]
+fn what_is_not_known_is_not_told() {
+    let partition = |partition, state: PartitionState, lag| PartitionStatus {
+        table: otus_engine::catalog::TableId(1),
+        table_name: "public.clicks".into(),
+        topic: "clicks".into(),
+        partition: Some(partition),
+        state,
+        position: Some(10),
+        end: Some(10),
+        lag,
+        rate: 0.0,
+    };
+    let waits = || PartitionState::Waiting { reason: "no broker".into() };
+    let running = [partition(0, PartitionState::Running, Some(3))];
+    let (ready, body) = super::readiness(&running, true, None);
+    assert_eq!((ready, &body["lag"], &body["caught_up"]), (true, &json!(3), &json!(true)));
+    // The broker went: it stays ready with what it has, and claims nothing.
+    let silent = [running[0].clone(), partition(1, waits(), None)];
+    let (ready, body) = super::readiness(&silent, true, None);
+    assert!(ready);
+    assert_eq!((&body["lag"], &body["caught_up"]), (&Value::Null, &Value::Null));
+    assert_eq!(body["waiting"][0]["partition"], 1);
+    // It was never there.
+    let (ready, body) = super::readiness(&silent, false, None);
+    assert_eq!((ready, &body["lag"], &body["caught_up"]), (false, &Value::Null, &json!(false)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,10 +18,26 @@ use std::sync::Arc;
 
 use super::{scalar, wrong, wrong_sql};
 use crate::aggregate::{AVERAGE, DIVIDE};
-use crate::error::SqlResult;
+use crate::error::{SqlResult, near};
 use crate::statement;
 
 const CALL: &str = "__call";
+/// What can be kept as a state and merged.
+const AGGREGATES: [&str; 13] = [
+    "count",
+    "sum",
+    "avg",
+    "min",
+    "max",
+    "var_pop",
+    "var_samp",
+    "stddev_pop",
+    "stddev_samp",
+    "first",
+    "last",
+    "approx_distinct",
+    "approx_quantile",
+];
 
 /// Compiles the measures of a table.
 pub(super) fn compile(
@@ -367,14 +383,31 @@ impl Split<'_, '_> {
         Ok(Some(call_name(call)))
     }
 
+    /// None for a function over what is aggregated.
     fn not_ours(&self, name: &str) -> Result<Option<Expr>> {
-        if !self.work.state.aggregate_functions().contains_key(name) {
+        let error = if self.work.state.aggregate_functions().contains_key(name) {
+            format!("aggregate function {name}() has no mergeable state")
+        } else if self.exists(name) {
             return Ok(None);
+        } else {
+            format!("function {name}() does not exist")
+        };
+        let hint = match near(name, AGGREGATES) {
+            Some(near) => format!("perhaps you meant {near}()"),
+            None => format!("aggregates are {}", AGGREGATES.join(", ")),
+        };
+        Err(wrong(self.sql, error).with_hint(hint))
+    }
+
+    /// Whether there is a function of this name that is no aggregate. Some are known to the planner alone.
+    fn exists(&self, name: &str) -> bool {
+        if self.work.state.scalar_functions().contains_key(name)
+            || self.work.state.window_functions().contains_key(name)
+        {
+            return true;
         }
-        Err(wrong(self.sql, format!("aggregate function {name}() has no mergeable state")).with_hint(
-            "one of count, sum, avg, min, max, var_pop, var_samp, stddev_pop, stddev_samp, first, last, \
-             approx_distinct, approx_quantile",
-        ))
+        let planned = scalar::logical(self.work.state, &Schema::empty(), &function(name, []));
+        planned.err().is_none_or(|e| e.message != format!("function {name}() does not exist"))
     }
 
     /// The arguments of a call; none stands for `*`.

@@ -133,6 +133,11 @@ fn wrong_measures_say_why() {
     check(&[("a", "count(*)"), ("a", "sum(added)")], "twice");
     check(&[("a", "approx_quantile(added, 2)")], "between 0 and 1");
     check(&[("a", "other / 2")], "no measure");
+    check(&[("a", "cont(*)")], "function cont() does not exist");
+    check(&[("a", "cont(added)")], "function cont() does not exist");
+    check(&[("a", "cont(*) + count(*)")], "function cont() does not exist");
+    let hint = measures(&[("a", "cont(*)")]).expect_err("cont").hint().map(str::to_string);
+    assert_eq!(hint.as_deref(), Some("perhaps you meant count()"));
 }
 
 #[test]

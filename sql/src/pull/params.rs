@@ -32,6 +32,18 @@ pub fn substitute(form: &Value, params: &Map) -> Result<Value, Vec<Problem>> {
     if substitution.problems.is_empty() { Ok(form) } else { Err(substitution.problems) }
 }
 
+/// The name under which the answer holds an entry: its key, or what `:as` says.
+fn entry_name(key: &Value) -> &Value {
+    let Some((plain, options)) = key.as_sequence().and_then(<[Value]>::split_first) else {
+        return key;
+    };
+    let renamed = options.chunks(2).find_map(|pair| match pair {
+        [Value::Keyword(name), other] if name.as_ref() == "as" => Some(other),
+        _ => None,
+    });
+    renamed.unwrap_or(plain)
+}
+
 struct Substitution<'a> {
     params: BTreeMap<&'a str, (&'a Value, usize)>,
     nodes: usize,
@@ -82,12 +94,45 @@ impl Substitution<'_> {
         items.iter().map(|item| self.replace(item, path)).collect()
     }
 
+    /// A key with its options; arguments of a call have places of their own.
+    fn key(&mut self, key: &Value, path: &Path) -> Value {
+        let Some((plain, options)) = key.as_sequence().and_then(<[Value]>::split_first) else {
+            return self.replace(key, path);
+        };
+        let mut items = vec![self.replace(plain, path)];
+        for pair in options.chunks(2) {
+            match pair {
+                [Value::Keyword(name), argument] if matches!(name.as_ref(), "with" | "batch") => {
+                    let levels = if name.as_ref() == "with" { 1 } else { 2 };
+                    items.extend(pair.first().map(|option| self.replace(option, path)));
+                    items.push(self.arguments(argument, &join(path, name.as_ref()), levels));
+                }
+                other => items.extend(other.iter().map(|item| self.replace(item, path))),
+            }
+        }
+        match key {
+            Value::List(_) => Value::List(items),
+            _ => Value::Vector(items),
+        }
+    }
+
+    /// Vectors whose items have numbers, one in another as often as `levels` says.
+    fn arguments(&mut self, value: &Value, path: &Path, levels: usize) -> Value {
+        match value {
+            Value::Vector(items) if levels > 0 => {
+                self.nodes = self.nodes.saturating_add(1);
+                let item = |(n, item)| self.arguments(item, &join(path, n), levels - 1);
+                Value::Vector(items.iter().enumerate().map(item).collect())
+            }
+            _ => self.replace(value, path),
+        }
+    }
+
     fn map(&mut self, map: &Map, path: &Path) -> Value {
         let mut entries = Vec::with_capacity(map.len());
         for (key, value) in map.iter() {
-            let plain = key.as_sequence().and_then(<[Value]>::first).unwrap_or(key);
-            let here = join(path, plain);
-            entries.push((self.replace(key, &here), self.replace(value, &here)));
+            let here = join(path, entry_name(key));
+            entries.push((self.key(key, &here), self.replace(value, &here)));
         }
         Map::from_entries(entries).map(Value::Map).unwrap_or_else(|_| {
             let reason = "parameters make two keys of a map equal";

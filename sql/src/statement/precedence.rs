@@ -30,7 +30,7 @@ enum Piece {
     Not,
     Infix(Infix),
     /// Binds tighter than all of these, or has brackets of some kind.
-    Operand(Expr),
+    Operand(Box<Expr>),
 }
 
 #[derive(Clone, Copy)]
@@ -96,7 +96,7 @@ fn flatten(expr: Expr, pieces: &mut Vec<Piece>) {
         Expr::BinaryOp { left, op: BinaryOperator::Or, right } => (left, Infix::Or, right),
         Expr::IsDistinctFrom(left, right) => (left, Infix::Distinct, right),
         Expr::IsNotDistinctFrom(left, right) => (left, Infix::NotDistinct, right),
-        other => return pieces.push(Piece::Operand(other)),
+        other => return pieces.push(Piece::Operand(Box::new(other))),
     };
     flatten(*left, pieces);
     pieces.push(Piece::Infix(infix));
@@ -106,7 +106,7 @@ fn flatten(expr: Expr, pieces: &mut Vec<Piece>) {
 /// The expression of the next pieces, up to an operator that binds no tighter than `above`.
 fn joined(pieces: &mut Peekable<IntoIter<Piece>>, above: u8) -> Expr {
     let mut left = match pieces.next() {
-        Some(Piece::Operand(operand)) => operand,
+        Some(Piece::Operand(operand)) => *operand,
         Some(Piece::Not) => {
             let expr = Box::new(joined(pieces, NOT_PRECEDENCE));
             Expr::UnaryOp { op: UnaryOperator::Not, expr }

@@ -50,6 +50,15 @@ fn a_stopped_broker_is_waited_for() -> Result<()> {
     broker.stop()?;
     let (count, _, _) = events::sums(2_000);
     otus.wait_number("select count(*) from events", count)?;
+    // It had caught up and stays ready, but what has come since nobody knows.
+    until("/readyz tells that it does not know", PATIENCE, || {
+        let (status, body) = get(&otus.url("/readyz"))?;
+        let told: serde_json::Value = serde_json::from_str(&body)?;
+        let known = !told["lag"].is_null() || !told["caught_up"].is_null();
+        let waiting = told["waiting"].as_array().map_or(0, Vec::len);
+        anyhow::ensure!(status == 200 && !known && waiting > 0, "{status} {body}");
+        Ok(())
+    })?;
     otus.kill()?;
     // With the broker down it starts, serves what it has, and is not ready.
     otus.launch()?;

@@ -47,6 +47,10 @@ async fn a_rollup_starts_anew_when_a_measure_below_its_own_changes() {
     let said = changes.iter().find(|c| c.what.contains("by_kind")).expect("it is said");
     assert!(said.destructive && said.what.contains("anew"), "{said:?}");
     assert!(said.what.contains("sum(n)"), "{said:?}");
+    // Whoever starts without having checked is warned as well.
+    let e = dataset.apply_tables(std::slice::from_ref(&def), false).await.unwrap_err();
+    assert!(e.message().contains(&format!("\n ! {}", said.what)), "{e}");
+    assert!(e.hint().unwrap().contains("a line with !"), "{e:?}");
     dataset.apply_tables(std::slice::from_ref(&def), true).await.unwrap();
     assert_ne!(rollup(&dataset), old, "its states are of the old meaning");
     let epoch = dataset.snapshot().manifest().claims[&tp()].epoch;

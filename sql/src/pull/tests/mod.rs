@@ -257,6 +257,12 @@ fn all_that_is_wrong_is_said_at_once() {
     assert_eq!(paths, ["[:a]", "[:b]", "[:c]", "[:d :e]"]);
     let params = decode_form(&read("{:a $p, $q ?}"), Encoding::Edn, &Map::new()).unwrap_err();
     assert_eq!(params.iter().map(|p| p.code).collect::<Vec<_>>(), ["missing-parameter"; 2]);
+    // At the place that any other mistake in an argument has.
+    let form =
+        "{:metrics {(:t :with [{:from $from}]) {:n ?}, (:u :as :v :batch [[{:to $to}]]) {:n ?}}}";
+    let params = decode_form(&read(form), Encoding::Edn, &Map::new()).unwrap_err();
+    let paths: Vec<_> = params.iter().map(|p| edn::write(&Value::Vector(p.path.clone()))).collect();
+    assert_eq!(paths, ["[:metrics :t :with 0 :from]", "[:metrics :v :batch 0 0 :to]"]);
 }
 
 #[test]
