@@ -111,6 +111,14 @@ impl Snapshot {
     pub fn hot(&self, id: TableId) -> &[Arc<Chunk>] {
         self.version.hot.table(id).map_or(&[], |t| t.chunks())
     }
+    /// The hot chunk of a table that still grows; its rollup states are not kept.
+    pub fn hot_open(&self, id: TableId) -> Option<&Arc<Chunk>> {
+        self.version.hot.table(id).and_then(|t| t.open())
+    }
+    /// The other hot chunks of a table.
+    pub fn hot_sealed(&self, id: TableId) -> &[Arc<Chunk>] {
+        self.version.hot.table(id).map_or(&[], |t| t.sealed_chunks())
+    }
     /// All hot rows.
     pub fn hot_set(&self) -> &Arc<HotSet> {
         &self.version.hot

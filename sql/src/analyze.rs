@@ -25,12 +25,15 @@ pub(crate) fn map_expressions(
             let changed = expr.transform_up(|e| change(e, &schema))?;
             Ok(changed.update_data(|e| name.restore(e)))
         };
-        node.map_expressions(|expr| match expr {
-            // Each of its keys has a name that is used above.
-            sets @ Expr::GroupingSet(_) => sets.map_children(renamed),
-            other => renamed(other),
-        })?
-        .map_data(LogicalPlan::recompute_schema)
+        let node = node.map_expressions(|expr| match expr {
+            // The set has no name of its own; its members have.
+            Expr::GroupingSet(_) => expr.map_children(renamed),
+            expr => renamed(expr),
+        })?;
+        match node.transformed {
+            true => node.map_data(LogicalPlan::recompute_schema),
+            false => Ok(node),
+        }
     })?;
     Ok(done.data)
 }

@@ -32,6 +32,16 @@ pub(crate) fn checked(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
     Ok(expr.transform_up(|e| rewrite(e, schema))?.data)
 }
 
+/// A lone expression whose casts to integers round, its types coerced already. Its operators are left as they
+/// are: integers wrap.
+pub(crate) fn rounded(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
+    let change = |expr| match expr {
+        Expr::Cast(_) => rewrite(expr, schema),
+        other => Ok(Transformed::no(other)),
+    };
+    Ok(expr.transform_up(change)?.data)
+}
+
 fn is_integer(t: &DataType) -> bool {
     matches!(t, DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64)
 }

@@ -18,6 +18,7 @@ use otus_engine::time::Granularity;
 
 use crate::error::near as near_name;
 use crate::provider::{self, RawTable, SYSTEM_SCHEMA, SYSTEM_TABLES};
+use crate::queries::Queries;
 pub(crate) use attribute::{NUMERIC, precision_and_scale};
 pub(crate) use pg::{PgTables, visible};
 
@@ -37,6 +38,7 @@ pub(crate) fn list(
     search_path: &[String],
     pg: PgTables,
     functions: Arc<SessionState>,
+    queries: Arc<Queries>,
 ) -> Arc<dyn CatalogProviderList> {
     let shared = Arc::new(Shared {
         snapshot,
@@ -44,6 +46,7 @@ pub(crate) fn list(
         path: search_path.to_vec(),
         pg,
         functions,
+        queries,
     });
     Arc::new(Databases(shared))
 }
@@ -56,6 +59,7 @@ struct Shared {
     pg: PgTables,
     /// State with which finishes of views are planned.
     functions: Arc<SessionState>,
+    queries: Arc<Queries>,
 }
 
 impl fmt::Debug for Shared {
@@ -136,7 +140,7 @@ impl SchemaProvider for Schema {
 impl Shared {
     fn table(&self, schema: &str, name: &str) -> DfResult<Option<Arc<dyn TableProvider>>> {
         match schema {
-            SYSTEM_SCHEMA => provider::system_table(&self.snapshot, name),
+            SYSTEM_SCHEMA => provider::system_table(&self.snapshot, name, || self.queries.list()),
             INFORMATION_SCHEMA => information::table(&self.snapshot, &self.database, name),
             _ => match find(&self.snapshot, schema, name) {
                 None => Ok(None),

@@ -21,6 +21,8 @@ use tokio::task::JoinHandle;
 use crate::catalog::PgTables;
 use crate::error::{SqlError, SqlResult};
 use crate::plan::SearchPath;
+use crate::queries::Queries;
+use crate::rewrite::FactsCache;
 use crate::session::{Session, SessionOptions};
 use crate::spill::Spill;
 use crate::state;
@@ -86,6 +88,8 @@ pub struct SqlEngine {
     handle: tokio::runtime::Handle,
     template: Arc<SessionState>,
     pg: PgTables,
+    facts: FactsCache,
+    queries: Arc<Queries>,
     next_pid: AtomicI32,
 }
 
@@ -115,6 +119,8 @@ impl SqlEngine {
             threads: Mutex::new(Some(threads)),
             template: Arc::new(template),
             pg,
+            facts: FactsCache::default(),
+            queries: Arc::default(),
             config,
             next_pid: AtomicI32::new(1),
         }))
@@ -154,10 +160,21 @@ impl SqlEngine {
             search_path,
             self.pg.clone(),
             Arc::clone(&self.template),
+            Arc::clone(&self.queries),
         );
         state.register_catalog_list(catalog);
         state.config_mut().set_extension(Arc::new(SearchPath(search_path.to_vec())));
         state
+    }
+
+    /// The latest queries.
+    pub(crate) fn queries(&self) -> &Arc<Queries> {
+        &self.queries
+    }
+
+    /// What is known of the declared aggregate calls.
+    pub(crate) fn facts(&self) -> &FactsCache {
+        &self.facts
     }
 
     /// Plans a statement on a thread of its own: whatever is folded there holds nobody else up.

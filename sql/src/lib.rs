@@ -27,6 +27,8 @@ pub mod outcome;
 mod plan;
 mod provider;
 pub mod pull;
+mod queries;
+mod rewrite;
 mod session;
 mod single;
 mod spill;

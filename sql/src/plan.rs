@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{AsArray, StringArray};
+use arrow::array::StringArray;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::error::{DataFusionError, Result as DfResult};
@@ -11,15 +11,16 @@ use datafusion::execution::SessionState;
 use datafusion::execution::context::SQLOptions;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::SendableRecordBatchStream;
+use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::tokenizer::Location;
 use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
-use futures::StreamExt;
 
 use crate::error::{SqlError, SqlResult, sqlstate};
+use crate::session::Ready;
 use crate::statement::{
     Explain, Plannable, bind_distinct, gathered_nothing, name_outputs, operators_as_functions,
 };
@@ -75,25 +76,6 @@ fn quoted(message: &str) -> Option<&str> {
 #[derive(Debug)]
 pub(crate) struct SearchPath(pub(crate) Vec<String>);
 
-/// Plans an EXPLAIN of a query.
-pub(crate) async fn explain(
-    state: &SessionState,
-    options: Explain,
-    query: &Plannable,
-) -> SqlResult<LogicalPlan> {
-    let explain = ast::Statement::Explain {
-        describe_alias: ast::DescribeAlias::Explain,
-        analyze: options.analyze,
-        verbose: options.verbose,
-        query_plan: false,
-        estimate: false,
-        statement: Box::new(dialect(query)),
-        format: None,
-        options: None,
-    };
-    plan(state, explain).await.map_err(|e| explained(state, query, &e))
-}
-
 async fn plan(state: &SessionState, statement: ast::Statement) -> DfResult<LogicalPlan> {
     state.statement_to_plan(DfStatement::Statement(Box::new(statement))).await
 }
@@ -140,20 +122,27 @@ pub(crate) fn verify(plan: &LogicalPlan) -> SqlResult<()> {
 }
 
 /// The answer of EXPLAIN as Postgres gives it: one text column, one line a row.
-pub(crate) async fn explain_lines(
-    mut stream: SendableRecordBatchStream,
+pub(crate) fn explain_lines(
+    ready: &Ready,
+    options: Explain,
 ) -> SqlResult<(SchemaRef, SendableRecordBatchStream)> {
+    let Ready { logical, physical, report, .. } = ready;
+    let physical = physical.as_ref();
     let mut lines = Vec::new();
-    while let Some(batch) = stream.next().await {
-        let batch = batch.map_err(SqlError::from)?;
-        let column = |i: usize| arrow::compute::cast(batch.column(i), &DataType::Utf8);
-        let (kinds, plans) = (column(0), column(1));
-        let (Ok(kinds), Ok(plans)) = (kinds, plans) else { continue };
-        let (kinds, plans) = (kinds.as_string::<i32>().clone(), plans.as_string::<i32>().clone());
-        for (kind, plan) in kinds.iter().zip(plans.iter()) {
-            lines.push(format!("-- {}", kind.unwrap_or_default().replace('_', " ")));
-            lines.extend(plan.unwrap_or_default().lines().map(str::to_string));
-        }
+    let mut section = |name: &str, text: &str| {
+        lines.push(format!("-- {name}"));
+        lines.extend(text.lines().map(str::to_string));
+    };
+    if !report.uses.is_empty() {
+        section("rollups", &report.lines().join("\n"));
+    }
+    if options.analyze {
+        let shown = DisplayableExecutionPlan::with_metrics(physical);
+        section("plan with metrics", &shown.indent(options.verbose).to_string());
+    } else {
+        section("logical plan", &logical.display_indent().to_string());
+        let shown = DisplayableExecutionPlan::new(physical);
+        section("physical plan", &shown.indent(options.verbose).to_string());
     }
     let schema = Arc::new(Schema::new(vec![Field::new("QUERY PLAN", DataType::Utf8, false)]));
     let batch = RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(StringArray::from(lines))])

@@ -42,6 +42,15 @@ impl Psql {
         Ok(String::from_utf8_lossy(&output.stdout).trim_end_matches('\n').to_owned())
     }
 
+    /// As [`Self::query`], under a setting of `otus.rollups`.
+    pub fn query_under(&self, rollups: &str, sql: &str) -> Result<String> {
+        let set = format!("set otus.rollups = {rollups}");
+        let output = self.command(&["-q", "-At", "-c", &set, "-c", sql]).output()?;
+        let words = String::from_utf8_lossy(&output.stderr);
+        anyhow::ensure!(output.status.success(), "psql: {sql}: {words}");
+        Ok(String::from_utf8_lossy(&output.stdout).trim_end_matches('\n').to_owned())
+    }
+
     /// Runs one statement that must fail, and gives the error as psql shows it.
     pub fn error(&self, sql: &str) -> Result<String> {
         let verbose = ["-At", "-v", "VERBOSITY=verbose", "-c", sql];

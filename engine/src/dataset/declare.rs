@@ -77,6 +77,8 @@ impl Dataset {
         }
         // A record follows the definition of the commit that holds it.
         self.flush().await?;
+        // What leaves may have got files by it.
+        let declaration = self.plan_tables(self.snapshot().manifest(), defs)?;
         self.commit(declaration.ops).await?;
         Ok(declaration.changes)
     }

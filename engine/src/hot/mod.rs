@@ -31,6 +31,15 @@ impl HotTable {
     pub fn chunks(&self) -> &[Arc<Chunk>] {
         &self.chunks
     }
+    /// The chunk to which the next append goes, if there is one: the last.
+    pub fn open(&self) -> Option<&Arc<Chunk>> {
+        self.chunks.last().filter(|_| self.open)
+    }
+    /// Chunks that no append changes any more.
+    pub fn sealed_chunks(&self) -> &[Arc<Chunk>] {
+        let open = usize::from(self.open);
+        self.chunks.get(..self.chunks.len().saturating_sub(open)).unwrap_or_default()
+    }
     /// One past the last hot offset, per partition that has hot ranges.
     pub fn ends(&self) -> &BTreeMap<TopicPartition, i64> {
         &self.ends

@@ -4,7 +4,9 @@ use arrow::array::{ArrayRef, BooleanArray};
 use otus_engine::state::{EmitTo, StateAccumulator};
 use otus_engine::{Error, ErrorKind, Result};
 
-/// Finishes with the state itself.
+use super::udaf::state_column;
+
+/// Finishes with the state itself: one column as it is, more as a struct.
 #[derive(Debug)]
 pub(super) struct GivesState(pub(super) Box<dyn StateAccumulator>);
 
@@ -34,8 +36,7 @@ impl StateAccumulator for GivesState {
     }
 
     fn finish(&mut self, emit: EmitTo) -> Result<ArrayRef> {
-        let states = self.0.state(emit)?.into_iter().next();
-        states.ok_or_else(|| Error::internal("an aggregate has no state"))
+        state_column(self.0.state(emit)?).map_err(|e| Error::internal(e.to_string()))
     }
 
     fn size(&self) -> usize {

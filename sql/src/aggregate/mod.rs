@@ -1,9 +1,11 @@
 //! Aggregate functions of SQL as thin adapters over the states of `engine`, so that raw rows and rollups
-//! give the same answer. Each has a twin `otus_merge_<name>` over state columns, used by rollup views.
+//! give the same answer. Each has a twin `otus_merge_<name>` over state columns, used by
+//! rollup views, and one `otus_state_<name>` that gives the state of raw rows.
 
 mod adapter;
 mod average;
 mod counted;
+mod extremes;
 mod kept;
 mod sum;
 mod udaf;
@@ -19,11 +21,14 @@ use datafusion::logical_expr::{AggregateUDF, Expr, lit};
 use otus_engine::expr::AggregateFunction;
 
 pub(crate) use average::{AVERAGE, DIVIDE, average, divide};
+pub(crate) use extremes::ordered_floats;
 pub(crate) use udaf::no_such_function;
 use udaf::{Kind, StateUdaf};
 
 /// Prefix of the merging twins.
 pub(crate) const MERGE_PREFIX: &str = "otus_merge_";
+/// Prefix of the twins that give their state.
+pub(crate) const STATE_PREFIX: &str = "otus_state_";
 
 /// Puts the functions of Otus in the place of DataFusion's.
 pub(crate) fn register(state: &mut SessionState) -> DfResult<()> {
@@ -45,6 +50,9 @@ pub(crate) fn register(state: &mut SessionState) -> DfResult<()> {
         list.push(AggregateUDF::from(StateUdaf::kept(kind)));
     }
     list.push(AggregateUDF::from(StateUdaf::kept(Kind::ApproxSet)));
+    for kind in Kind::SQL {
+        list.push(AggregateUDF::from(StateUdaf::columns(kind)));
+    }
     for udaf in list {
         state.register_udaf(Arc::new(udaf))?;
     }
@@ -63,4 +71,15 @@ pub(crate) fn parameter(function: AggregateFunction) -> Option<Expr> {
 /// The function that merges the states of `function`.
 pub(crate) fn merging(function: AggregateFunction) -> AggregateUDF {
     AggregateUDF::from(StateUdaf::merging(Kind::of(function)))
+}
+
+/// The function from raw values to the state of `function`; none where the value itself is the state.
+pub(crate) fn stating(function: AggregateFunction) -> Option<AggregateUDF> {
+    let kind = Kind::of(function);
+    Kind::SQL.contains(&kind).then(|| AggregateUDF::from(StateUdaf::columns(kind)))
+}
+
+/// `sum`.
+pub(crate) fn sum() -> AggregateUDF {
+    AggregateUDF::from(sum::Sum::default())
 }

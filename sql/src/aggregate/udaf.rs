@@ -1,6 +1,7 @@
 //! One adapter for all functions whose semantics live in the engine's states.
 
-use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
+use arrow::array::{ArrayRef, StructArray};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
 use datafusion::common::ScalarValue;
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
@@ -13,9 +14,9 @@ use otus_engine::expr::AggregateFunction;
 use otus_engine::state::{StateAccumulator, TOP_K_MAX, empty_set};
 use std::sync::Arc;
 
-use super::MERGE_PREFIX;
 use super::adapter::{Groups, Single};
 use super::kept::{GivesState, KeptStates};
+use super::{MERGE_PREFIX, STATE_PREFIX};
 use crate::error::{SqlError, sqlstate};
 use crate::function::json_field;
 
@@ -159,6 +160,8 @@ enum Form {
     State,
     /// States as bytes, which a user may have kept anywhere, give the finished value.
     Kept,
+    /// Values give what a rollup keeps of them: one column as it is, more as a struct.
+    Columns,
 }
 
 /// An aggregate function of SQL over raw values, or over states of the same function.
@@ -198,6 +201,11 @@ impl StateUdaf {
         Self::new(kind, Form::Kept, format!("{}_merge", kind.name()))
     }
 
+    /// The function from raw values to its state columns in a rollup.
+    pub(crate) fn columns(kind: Kind) -> Self {
+        Self::new(kind, Form::Columns, format!("{STATE_PREFIX}{}", kind.name()))
+    }
+
     /// Whether the arguments are states.
     fn merges(&self) -> bool {
         matches!(self.form, Form::Merging | Form::Kept)
@@ -214,9 +222,19 @@ impl StateUdaf {
     }
 
     fn output(&self, types: &[DataType]) -> DfResult<DataType> {
-        let output = self.kind.function().output_type(&self.values(types));
-        let output = output.map_err(SqlError::from).map_err(into)?;
-        Ok(if self.form == Form::State { DataType::BinaryView } else { output })
+        let (function, values) = (self.kind.function(), self.values(types));
+        let failed = |e| into(SqlError::from(e));
+        match self.form {
+            Form::State => Ok(DataType::BinaryView),
+            Form::Columns => {
+                let fields = function.state_fields("", &values).map_err(failed)?;
+                Ok(match fields.as_slice() {
+                    [one] => one.data_type().clone(),
+                    _ => DataType::Struct(state_struct(fields.iter().map(Field::data_type))),
+                })
+            }
+            _ => function.output_type(&values).map_err(failed),
+        }
     }
 
     fn function(&self, args: &AccumulatorArgs) -> DfResult<AggregateFunction> {
@@ -240,7 +258,7 @@ impl StateUdaf {
             function.accumulator(&self.values(&types)).map_err(|e| into(SqlError::from(e)))?;
         Ok((
             match self.form {
-                Form::State => Box::new(GivesState(accumulator)),
+                Form::State | Form::Columns => Box::new(GivesState(accumulator)),
                 Form::Kept => Box::new(KeptStates { inner: accumulator, name: self.kind.name() }),
                 Form::Raw | Form::Merging => accumulator,
             },
@@ -255,9 +273,25 @@ impl StateUdaf {
 
     /// Whether there is a value over no rows.
     fn is_total(&self) -> bool {
-        self.form != Form::State
+        !matches!(self.form, Form::State | Form::Columns)
             && matches!(self.kind, Kind::Count | Kind::ApproxDistinct | Kind::ApproxSet)
     }
+}
+
+/// The fields of a state of several columns: `s0`, `s1` ….
+fn state_struct<'a>(types: impl Iterator<Item = &'a DataType>) -> Fields {
+    types.enumerate().map(|(i, t)| Field::new(format!("s{i}"), t.clone(), true)).collect()
+}
+
+/// State columns as one column.
+pub(super) fn state_column(mut columns: Vec<ArrayRef>) -> arrow::error::Result<ArrayRef> {
+    if columns.len() == 1
+        && let Some(only) = columns.pop()
+    {
+        return Ok(only);
+    }
+    let fields = state_struct(columns.iter().map(|c| c.data_type()));
+    Ok(Arc::new(StructArray::try_new(fields, columns, None)?))
 }
 
 /// A constant argument, as a value of this type.
@@ -325,8 +359,8 @@ impl AggregateUDFImpl for StateUdaf {
         let parameter = usize::from(self.kind.has_parameter());
         let wanted = match (self.form, self.kind) {
             (Form::Merging, kind) => kind.states() + parameter,
-            (Form::Raw, Kind::First | Kind::Last) => 2,
-            (Form::Raw | Form::Kept, _) => 1 + parameter,
+            (Form::Raw | Form::Columns, Kind::First | Kind::Last) => 2,
+            (Form::Raw | Form::Columns | Form::Kept, _) => 1 + parameter,
             (Form::State, _) => 1,
         };
         if types.len() != wanted {

@@ -114,7 +114,7 @@ fn joins_text(left: &Expr, right: &Expr, schema: &DFSchema) -> bool {
 }
 
 /// Bounds the calls of a plan. Runs after types are coerced.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct BoundCalls(pub(crate) Bounds);
 
 impl AnalyzerRule for BoundCalls {

@@ -168,7 +168,7 @@ fn all(snapshot: &Arc<Snapshot>) -> DfResult<Vec<(String, String, bool, SchemaRe
                 Some(Found::Raw(t)) => (false, Some(Arc::clone(&t.schema))),
                 Some(Found::View(t, rollup, _)) => (true, Some(view_schema(t, rollup))),
                 None if schema == SYSTEM_SCHEMA => {
-                    (true, provider::system_table(snapshot, &name)?.map(|p| p.schema()))
+                    (true, provider::system_table(snapshot, &name, Vec::new)?.map(|p| p.schema()))
                 }
                 None => (false, None),
             };

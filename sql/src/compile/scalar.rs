@@ -17,7 +17,7 @@ use otus_engine::expr::CompiledExpr;
 use otus_engine::{Error, Result};
 
 use super::{wrong, wrong_sql};
-use crate::arithmetic::checked;
+use crate::arithmetic::{checked, rounded};
 use crate::error::SqlError;
 use crate::statement;
 
@@ -74,7 +74,7 @@ pub(super) fn compile_ast(
     parsed: &ast::Expr,
     sql: &str,
 ) -> Result<Arc<dyn CompiledExpr>> {
-    compile_with(state, schema, parsed, sql, |expr, _| Ok(expr))
+    compile_with(state, schema, parsed, sql, rounded)
 }
 
 fn compile_with(

@@ -44,6 +44,11 @@ impl Checked {
         self.operators.iter().copied().chain([operator]).collect()
     }
 
+    /// One between each two arguments.
+    pub(crate) fn operators(&self) -> &[Operator] {
+        &self.operators
+    }
+
     /// Of the arguments and the result.
     pub(crate) fn data_type(&self) -> &DataType {
         &self.of

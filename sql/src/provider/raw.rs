@@ -10,6 +10,7 @@ use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use otus_engine::compiled::CompiledTable;
+use otus_engine::hot::Chunk;
 use otus_engine::log::op::FileEntry;
 use otus_engine::snapshot::Snapshot;
 
@@ -17,14 +18,42 @@ use super::prune::{self, Files, Ranges};
 use super::scan::{Scan, from_time, predicate};
 
 /// A raw table at one snapshot.
+#[derive(Clone)]
 pub(crate) struct RawTable {
     snapshot: Arc<Snapshot>,
     table: Arc<CompiledTable>,
+    /// Only the rows of the hot chunk that still grows.
+    open_only: bool,
 }
 
 impl RawTable {
     pub(crate) fn new(snapshot: Arc<Snapshot>, table: Arc<CompiledTable>) -> Self {
-        Self { snapshot, table }
+        Self { snapshot, table, open_only: false }
+    }
+
+    /// The rows of the hot chunk that still grows.
+    pub(crate) fn open_chunk(snapshot: Arc<Snapshot>, table: Arc<CompiledTable>) -> Self {
+        Self { snapshot, table, open_only: true }
+    }
+
+    pub(crate) fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.snapshot
+    }
+
+    pub(crate) fn table(&self) -> &Arc<CompiledTable> {
+        &self.table
+    }
+
+    fn files(&self) -> &[Arc<FileEntry>] {
+        if self.open_only { &[] } else { self.snapshot.raw_files(self.table.id) }
+    }
+
+    fn chunks(&self) -> &[Arc<Chunk>] {
+        match self.snapshot.hot_open(self.table.id) {
+            _ if !self.open_only => self.snapshot.hot(self.table.id),
+            Some(open) => std::slice::from_ref(open),
+            None => &[],
+        }
     }
 }
 
@@ -49,12 +78,12 @@ impl RawTable {
         let schema = &self.table.schema;
         let predicate = predicate(session, schema, filters)?;
         let horizon = self.snapshot.horizon_us(self.table.id).unwrap_or(i64::MIN);
-        let files = self.snapshot.raw_files(self.table.id);
+        let files = self.files();
         let keep = prune::keep(predicate.as_ref(), schema, &Files { schema, files, shift: None })?;
         let kept = files.iter().zip(keep).filter(|(_, keep)| *keep).map(|(f, _)| Arc::clone(f));
         let files: Vec<_> =
             kept.filter(|f| f.rows > 0 && f.time.is_none_or(|(_, max)| max >= horizon)).collect();
-        let chunks = self.snapshot.hot(self.table.id);
+        let chunks = self.chunks();
         let ranges: Vec<_> = chunks.iter().map(|c| c.time_range()).collect();
         let column = self.table.def.time.as_str();
         let keep =

@@ -31,6 +31,16 @@ use crate::compile::finish_expr;
 use crate::error::SqlError;
 use crate::function;
 
+/// Which states of a granularity are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    All,
+    /// Those of compacted files.
+    Compacted,
+    /// Those of files of flushes and of sealed hot chunks, whatever their age.
+    Fresh,
+}
+
 /// Partial states of one granularity of a rollup.
 pub(crate) struct StatesTable {
     snapshot: Arc<Snapshot>,
@@ -38,6 +48,7 @@ pub(crate) struct StatesTable {
     rollup: RollupId,
     granularity: Granularity,
     schema: SchemaRef,
+    stage: Stage,
 }
 
 impl StatesTable {
@@ -49,7 +60,17 @@ impl StatesTable {
         granularity: Granularity,
     ) -> Self {
         let schema = Arc::clone(rollup.plan.schema());
-        Self { snapshot, table, rollup: rollup.id, granularity, schema }
+        Self { snapshot, table, rollup: rollup.id, granularity, schema, stage: Stage::All }
+    }
+
+    /// Only what compaction has brought to this granularity.
+    pub(crate) fn compacted(self) -> Self {
+        Self { stage: Stage::Compacted, ..self }
+    }
+
+    /// Only what no compaction has seen, without the open hot chunk, at the finest granularity.
+    pub(crate) fn fresh(self) -> Self {
+        Self { stage: Stage::Fresh, granularity: self.finest(), ..self }
     }
 
     fn finest(&self) -> Granularity {
@@ -100,6 +121,11 @@ impl StatesTable {
             .filter(|(f, keep)| {
                 *keep && f.rows > 0 && f.time.is_none_or(|(_, max)| floor(max) >= horizon)
             })
+            .filter(|(f, _)| match self.stage {
+                Stage::All => true,
+                Stage::Compacted => f.level > 0,
+                Stage::Fresh => f.level == 0,
+            })
             .map(|(f, _)| Arc::clone(f))
             .partition(|f| f.level > 0 || !coarser))
     }
@@ -137,8 +163,12 @@ impl TableProvider for StatesTable {
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
         let all: Vec<usize> = (0..self.schema.fields().len()).collect();
         let projection = projection.unwrap_or(&all);
-        let horizon =
-            self.snapshot.rollup_horizon_us(self.rollup, self.granularity).unwrap_or(i64::MIN);
+        let horizon = match self.stage {
+            // A coarser granularity may keep what the finest does not: the reader says from when.
+            Stage::Fresh => None,
+            _ => self.snapshot.rollup_horizon_us(self.rollup, self.granularity),
+        };
+        let horizon = horizon.unwrap_or(i64::MIN);
         let predicate = predicate(session, &self.schema, filters)?;
         let (whole, fine) = self.files(predicate.as_ref(), horizon)?;
         // Bucket is column 0; a horizon needs it even where the query does not.
@@ -184,18 +214,23 @@ impl StatesTable {
         &self,
         predicate: Option<&Arc<dyn PhysicalExpr>>,
     ) -> DfResult<Vec<arrow::array::RecordBatch>> {
-        let states = self.snapshot.hot_states(self.rollup);
-        let states = states.map_err(|e| DataFusionError::from(SqlError::from(e)))?;
-        let chunks = self.snapshot.hot(self.table.id).iter().filter(|c| c.rows() > 0);
+        let chunks = match self.stage {
+            Stage::All => self.snapshot.hot(self.table.id),
+            Stage::Compacted => &[],
+            Stage::Fresh => self.snapshot.hot_sealed(self.table.id),
+        };
+        let Some(rollup) = self.table.rollup(self.rollup) else { return Ok(Vec::new()) };
+        let chunks: Vec<_> = chunks.iter().filter(|c| c.rows() > 0).collect();
         let floor = |us: i64| self.granularity.floor_us(us);
         let ranges: Vec<_> =
-            chunks.map(|c| c.time_range().map(|(a, b)| (floor(a), floor(b)))).collect();
-        if ranges.len() != states.len() {
-            return Ok(states);
-        }
+            chunks.iter().map(|c| c.time_range().map(|(a, b)| (floor(a), floor(b)))).collect();
         let known = Ranges { schema: &self.schema, column: BUCKET_COLUMN, ranges: &ranges };
         let keep = prune::keep(predicate, &self.schema, &known)?;
-        Ok(states.into_iter().zip(keep).filter(|(_, keep)| *keep).map(|(s, _)| s).collect())
+        let kept = chunks.into_iter().zip(keep).filter(|(_, keep)| *keep);
+        kept.map(|(chunk, _)| {
+            chunk.states(rollup).map_err(|e| DataFusionError::from(SqlError::from(e)))
+        })
+        .collect()
     }
 }
 

@@ -22,23 +22,26 @@ use otus_engine::snapshot::Snapshot;
 
 use super::prune::{self, Files};
 use super::scan::{Scan, predicate};
+use crate::queries::Entry;
 
 /// The schema of system tables.
 pub(crate) const SYSTEM_SCHEMA: &str = "otus";
 /// Their names.
 pub(crate) const SYSTEM_TABLES: &[&str] =
-    &["partitions", "segments", "rollups", "rejected", "fields"];
+    &["partitions", "segments", "rollups", "rejected", "fields", "queries"];
 
-/// A system table at a snapshot.
+/// A system table at a snapshot; `queries` gives the latest queries of the process.
 pub(crate) fn system_table(
     snapshot: &Arc<Snapshot>,
     name: &str,
+    queries: impl FnOnce() -> Vec<Entry>,
 ) -> DfResult<Option<Arc<dyn TableProvider>>> {
     let batch = match name {
         "partitions" => partitions(snapshot)?,
         "segments" => segments(snapshot)?,
         "rollups" => rollups(snapshot)?,
         "fields" => fields(snapshot)?,
+        "queries" => latest(&queries())?,
         "rejected" => return Ok(Some(Arc::new(Rejected::new(Arc::clone(snapshot))))),
         _ => return Ok(None),
     };
@@ -289,6 +292,21 @@ fn fields(snapshot: &Snapshot) -> DfResult<RecordBatch> {
         .text("first_topic", rows.iter().map(|r| Some(r.1.first.0.topic.to_string())))
         .small("first_partition", rows.iter().map(|r| Some(r.1.first.0.partition)))
         .int("first_offset", rows.iter().map(|r| Some(r.1.first.1)))
+        .batch()
+}
+
+fn latest(queries: &[Entry]) -> DfResult<RecordBatch> {
+    let text = |of: fn(&Entry) -> Option<String>| queries.iter().map(of).collect::<Vec<_>>();
+    Columns::default()
+        .time("started_at", queries.iter().map(|q| Some(q.started_at_us)))
+        .text("user", text(|q| Some(q.user.clone())))
+        .text("query", text(|q| Some(q.text.clone())))
+        .int("duration_us", queries.iter().map(|q| Some(q.duration_us)))
+        .int("rows", queries.iter().map(|q| count(q.rows)))
+        .int("bytes_read", queries.iter().map(|q| count(q.bytes_read)))
+        .text("rollup", text(|q| q.rollup.clone()))
+        .text("raw_reason", text(|q| q.reason.clone()))
+        .text("sqlstate", text(|q| q.error.clone()))
         .batch()
 }
 

@@ -20,11 +20,12 @@ use super::plan::{self, Ground};
 use super::problem::{Path, Problem, join};
 use super::query::{Interval, Moment};
 use super::records::{self, RecordsQuery};
-use super::source::{self, Part, Source};
+use super::source;
 use super::table::tree_name;
 use super::tree::keyed;
 use super::value::{Map, Value};
 use crate::error::{SqlError, SqlResult, sqlstate};
+use crate::rewrite::Answer;
 use crate::session::{PinnedState, Session};
 
 /// Most calls of one request.
@@ -218,29 +219,19 @@ impl Branch {
     ) -> SqlResult<Value> {
         let snapshot = pinned.snapshot();
         let ground = Ground { state: pinned.state(), snapshot, table: &self.table };
-        let source = source::choose(snapshot, &self.table, query);
         self.interval_meta(query.interval, pinned, meta);
-        let rollup = match &source {
-            Source::Raw => Value::Nil,
-            Source::Rollup(part) => self
-                .table
-                .rollup(part.id)
-                .map_or(Value::Nil, |r| Value::text(r.def.view_name(part.granularity))),
-        };
-        meta.insert(Value::keyword("rollup"), rollup);
         let columns =
             query.columns.iter().map(|(name, column)| self.column_meta(query, name, *column));
         meta.insert(Value::keyword("columns"), Value::Vector(columns.collect()));
         meta.insert(Value::keyword("partial"), partial_buckets(query, snapshot.pinned_at_us()));
+        meta.insert(Value::keyword("rollup"), Value::Nil);
         let mut rows = if query.starts.is_empty() {
             Vec::new()
         } else {
-            let edges = match &source {
-                Source::Raw => None,
-                Source::Rollup(part) => self.edges(query, part, session, pinned).await?,
-            };
-            let plan = plan::metrics(&ground, query, &source, edges)?;
-            decode_rows(&run_plan(session, pinned, plan).await?, query)?
+            let plan = plan::metrics(&ground, query)?;
+            let (batches, view) = run_plan(session, pinned, plan).await?;
+            meta.insert(Value::keyword("rollup"), view.map_or(Value::Nil, Value::text));
+            decode_rows(&batches, query)?
         };
         if query.fill == Fill::None {
             return Ok(self.finish(query, rows, query.page.limit, meta));
@@ -257,28 +248,6 @@ impl Branch {
         fill::sort(query, &mut rows);
         let rows = rows.into_iter().skip(query.page.offset).collect();
         Ok(self.finish(query, rows, query.page.limit, meta))
-    }
-
-    /// States of the raw rows at the ends of a rollup's part.
-    async fn edges(
-        &self,
-        query: &MetricsQuery,
-        part: &Part,
-        session: &Session,
-        pinned: &PinnedState,
-    ) -> SqlResult<Option<RecordBatch>> {
-        let ground =
-            Ground { state: pinned.state(), snapshot: pinned.snapshot(), table: &self.table };
-        let plan = plan::edges(&ground, query, part)?;
-        let (Some(plan), Some(rollup)) = (plan, self.table.rollup(part.id)) else {
-            return Ok(None);
-        };
-        let (_, mut stream) = session.run_plan(pinned, plan).await?;
-        let mut states = rollup.plan.start(rollup.def.finest()).map_err(SqlError::from)?;
-        while let Some(batch) = stream.try_next().await.map_err(SqlError::from)? {
-            states.push_raw(&batch).map_err(SqlError::from)?;
-        }
-        states.finish().map(Some).map_err(SqlError::from)
     }
 
     /// Cuts the page and names the columns.
@@ -326,7 +295,7 @@ impl Branch {
             .collect();
         meta.insert(Value::keyword("columns"), Value::Vector(columns));
         let plan = plan::records(&ground, query)?;
-        let batches = run_plan(session, pinned, plan).await?;
+        let (batches, _) = run_plan(session, pinned, plan).await?;
         let keys: Vec<Value> = query.columns.iter().map(Value::keyword).collect();
         let mut rows = Vec::new();
         for batch in &batches {
@@ -399,13 +368,18 @@ fn partial_buckets(query: &MetricsQuery, now_us: i64) -> Value {
     Value::Vector(partial.map(|(_, (start, _))| instant_in(*start, zone)).collect())
 }
 
+/// The rows of a plan, and the view of the rollup that has answered, if one has.
 async fn run_plan(
     session: &Session,
     pinned: &PinnedState,
     plan: LogicalPlan,
-) -> SqlResult<Vec<RecordBatch>> {
-    let (_, stream) = session.run_plan(pinned, plan).await?;
-    stream.try_collect().await.map_err(SqlError::from)
+) -> SqlResult<(Vec<RecordBatch>, Option<String>)> {
+    let (stream, report) = session.run_plan(pinned, plan).await?;
+    let view = report.uses.into_iter().find_map(|used| match used.answer {
+        Answer::Rollup { view, .. } => Some(view),
+        Answer::Raw(_) => None,
+    });
+    Ok((stream.try_collect().await.map_err(SqlError::from)?, view))
 }
 
 fn columns_of(batch: &RecordBatch, zone: Tz, skip: usize) -> SqlResult<Vec<Vec<Value>>> {

@@ -38,5 +38,6 @@ mod tests;
 
 pub use answer::Encoding;
 pub use data::pull_data;
+pub(crate) use plan::BucketIndex;
 pub use request::{PullResponse, run, run_as};
 pub use value::Value;

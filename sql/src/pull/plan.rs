@@ -1,5 +1,4 @@
-//! A checked query as a logical plan over one snapshot. Values are literals of the plan, never text; measures
-//! are the same aggregates on raw rows and, merged, on the states of a rollup.
+//! A checked query as a logical plan over one snapshot. Values are literals of the plan, never text.
 
 use std::sync::Arc;
 
@@ -12,23 +11,21 @@ use datafusion::datasource::provider_as_source;
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, ScalarFunctionArgs,
-    ScalarUDF, ScalarUDFImpl, Signature, SortExpr, Volatility, cast, lit,
+    ColumnarValue, Expr, LogicalPlan, LogicalPlanBuilder, ScalarFunctionArgs, ScalarUDF,
+    ScalarUDFImpl, Signature, SortExpr, Volatility, cast, lit,
 };
 use datafusion::scalar::ScalarValue;
-use otus_engine::catalog::BUCKET_COLUMN;
-use otus_engine::compiled::{CompiledRollup, CompiledTable};
+use otus_engine::compiled::CompiledTable;
 use otus_engine::expr::{AggregateCall, AggregateFunction};
 use otus_engine::snapshot::Snapshot;
 
 use super::metrics::{Column, Fill, GROUPS_MAX, MetricsQuery};
 use super::query::Interval;
 use super::records::RecordsQuery;
-use super::source::{Part, Source};
-use crate::aggregate;
 use crate::compile::finish_expr;
 use crate::error::{SqlError, SqlResult};
-use crate::provider::{self, RawTable, StatesTable};
+use crate::provider::RawTable;
+use crate::rewrite::over_raw;
 
 /// What a plan is built over.
 pub(super) struct Ground<'a> {
@@ -38,33 +35,20 @@ pub(super) struct Ground<'a> {
 }
 
 /// Rows of a metrics query: index of the bucket, dimensions, measures. One row more than the page, so that
-/// a cut is seen. `edges` holds states of the raw rows at the ends of a rollup's part.
-pub(super) fn metrics(
-    ground: &Ground<'_>,
-    query: &MetricsQuery,
-    source: &Source,
-    edges: Option<RecordBatch>,
-) -> SqlResult<LogicalPlan> {
-    let (provider, time, from_us, to_us) = match source {
-        Source::Raw => {
-            let Interval { from_us, to_us, .. } = query.interval;
-            (ground.raw(), ground.table.def.time.as_str(), from_us, to_us)
-        }
-        Source::Rollup(part) => (ground.states(part)?, BUCKET_COLUMN, part.from_us, part.to_us),
-    };
-    let mut plan = LogicalPlanBuilder::scan("source", provider_as_source(provider), None)?
+/// a cut is seen. It stands over raw rows: the planner lets a rollup answer where one can.
+pub(super) fn metrics(ground: &Ground<'_>, query: &MetricsQuery) -> SqlResult<LogicalPlan> {
+    let time = ground.table.def.time.as_str();
+    let Interval { from_us, to_us, .. } = query.interval;
+    let mut plan = LogicalPlanBuilder::scan("source", provider_as_source(ground.raw()), None)?
         .filter(ground.within(time, from_us, to_us))?;
     for filter in &query.filters {
         plan = plan.filter(filter.to_expr(&|name| PlanColumn::new_unqualified(name)))?;
-    }
-    if let Some(edges) = edges {
-        plan = with_edges(plan, edges)?;
     }
     let bucket = ScalarUDF::from(BucketIndex::new(&query.starts)).call(vec![plain(time)]);
     let mut keys = vec![bucket.alias("__bucket")];
     keys.extend(query.dims.iter().enumerate().map(|(i, dim)| plain(dim).alias(format!("__d{i}"))));
     let calls = Calls::new(ground, query)?;
-    plan = plan.aggregate(keys, calls.aggregates(ground, source)?)?;
+    plan = plan.aggregate(keys, calls.aggregates(ground)?)?;
     let mut columns = vec![plain("__bucket")];
     columns.extend((0..query.dims.len()).map(|i| plain(&format!("__d{i}"))));
     for (place, index) in query.measures.iter().enumerate() {
@@ -99,33 +83,6 @@ pub(super) fn metrics(
     Ok(plan.limit(query.page.offset, Some(query.page.limit + 1))?.build()?)
 }
 
-/// The raw rows, whole, that lie at the ends of a rollup's part.
-pub(super) fn edges(
-    ground: &Ground<'_>,
-    query: &MetricsQuery,
-    part: &Part,
-) -> SqlResult<Option<LogicalPlan>> {
-    let time = ground.table.def.time.as_str();
-    let intervals = part.edges.iter().map(|(from, to)| ground.within(time, *from, *to));
-    let Some(within) = intervals.reduce(Expr::or) else { return Ok(None) };
-    let mut plan = LogicalPlanBuilder::scan("source", provider_as_source(ground.raw()), None)?
-        .filter(within)?;
-    for filter in &query.filters {
-        plan = plan.filter(filter.to_expr(&|name| PlanColumn::new_unqualified(name)))?;
-    }
-    Ok(Some(plan.build()?))
-}
-
-/// States read from a rollup, united with states in memory.
-fn with_edges(plan: LogicalPlanBuilder, edges: RecordBatch) -> SqlResult<LogicalPlanBuilder> {
-    let schema = edges.schema();
-    let columns =
-        || schema.fields().iter().map(|f| plain(f.name()).alias(f.name())).collect::<Vec<_>>();
-    let memory = provider_as_source(provider::memory(edges)?);
-    let edges = LogicalPlanBuilder::scan("edges", memory, None)?.project(columns())?.build()?;
-    Ok(plan.project(columns())?.union(edges)?)
-}
-
 /// Rows of a records query, columns in its order.
 pub(super) fn records(ground: &Ground<'_>, query: &RecordsQuery) -> SqlResult<LogicalPlan> {
     let time = ground.table.def.time.as_str();
@@ -149,17 +106,6 @@ pub(super) fn records(ground: &Ground<'_>, query: &RecordsQuery) -> SqlResult<Lo
 impl Ground<'_> {
     fn raw(&self) -> Arc<dyn TableProvider> {
         Arc::new(RawTable::new(Arc::clone(self.snapshot), Arc::clone(self.table)))
-    }
-
-    fn rollup(&self, part: &Part) -> SqlResult<&CompiledRollup> {
-        let missing = || SqlError::internal("the chosen rollup is not in the catalogue");
-        self.table.rollup(part.id).ok_or_else(missing)
-    }
-
-    fn states(&self, part: &Part) -> SqlResult<Arc<dyn TableProvider>> {
-        let rollup = self.rollup(part)?;
-        let snapshot = Arc::clone(self.snapshot);
-        Ok(Arc::new(StatesTable::new(snapshot, Arc::clone(self.table), rollup, part.granularity)))
     }
 
     fn within(&self, column: &str, from_us: i64, to_us: i64) -> Expr {
@@ -202,16 +148,12 @@ impl Calls {
         Ok(Self { indexes, schema: Schema::new(fields) })
     }
 
-    fn aggregates(&self, ground: &Ground<'_>, source: &Source) -> SqlResult<Vec<Expr>> {
+    fn aggregates(&self, ground: &Ground<'_>) -> SqlResult<Vec<Expr>> {
         let calls = &ground.table.measures.calls;
         let known = self.indexes.iter().filter_map(|index| Some((*index, calls.get(*index)?)));
         known
             .map(|(index, call)| {
-                let expr = match source {
-                    Source::Raw => over_raw(ground, call)?,
-                    Source::Rollup(part) => over_states(ground, part, index, call)?,
-                };
-                Ok(expr.alias(format!("__call{index}")))
+                Ok(over_raw(ground.state, ground.table, call)?.alias(format!("__call{index}")))
             })
             .collect()
     }
@@ -220,42 +162,6 @@ impl Calls {
 fn output_type(call: &AggregateCall) -> SqlResult<DataType> {
     let types: Vec<_> = call.args.iter().map(|arg| arg.data_type().clone()).collect();
     call.function.output_type(&types).map_err(SqlError::from)
-}
-
-fn over_raw(ground: &Ground<'_>, call: &AggregateCall) -> SqlResult<Expr> {
-    let name = call.function.sql_name();
-    let Some(function) = ground.state.aggregate_functions().get(name) else {
-        return Err(SqlError::internal(format!("aggregate function {name}() is not registered")));
-    };
-    let schema = ground.table.schema.as_ref();
-    let mut args = call
-        .args_sql
-        .iter()
-        .map(|sql| finish_expr(ground.state, sql, schema))
-        .collect::<SqlResult<Vec<_>>>()?;
-    match call.function {
-        AggregateFunction::CountAll => args.push(lit(1_i64)),
-        function => args.extend(aggregate::parameter(function)),
-    }
-    let expr = function.call(args);
-    match &call.filter_sql {
-        Some(sql) => Ok(expr.filter(finish_expr(ground.state, sql, schema)?).build()?),
-        None => Ok(expr),
-    }
-}
-
-fn over_states(
-    ground: &Ground<'_>,
-    part: &Part,
-    index: usize,
-    call: &AggregateCall,
-) -> SqlResult<Expr> {
-    let rollup = ground.rollup(part)?;
-    let fields = rollup.plan.schema().fields();
-    let columns = fields.get(rollup.plan.state_columns(index)).unwrap_or_default();
-    let mut args: Vec<Expr> = columns.iter().map(|field| plain(field.name())).collect();
-    args.extend(aggregate::parameter(call.function));
-    Ok(aggregate::merging(call.function).call(args))
 }
 
 /// What each measure of a query is over no rows: counts and sums are zero, and so is what follows from them.
@@ -304,7 +210,7 @@ pub(super) fn over_nothing(
 /// The index of the bucket that holds a time: buckets are given by their starts, so the zone's calendar is
 /// asked once per query, not once per row.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct BucketIndex {
+pub(crate) struct BucketIndex {
     starts: Arc<[i64]>,
     signature: Signature,
 }
@@ -313,6 +219,11 @@ impl BucketIndex {
     fn new(starts: &[i64]) -> Self {
         let signature = Signature::any(1, Volatility::Immutable);
         Self { starts: Arc::from(starts), signature }
+    }
+
+    /// Starts of the buckets, microseconds.
+    pub(crate) fn starts(&self) -> Arc<[i64]> {
+        Arc::clone(&self.starts)
     }
 
     fn index(&self, at: i64, known: usize) -> usize {

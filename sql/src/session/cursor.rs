@@ -17,7 +17,7 @@ use otus_engine::snapshot::Snapshot;
 use tokio::sync::Mutex;
 
 use super::guard::Guard;
-use super::run::too_old;
+use super::run::{Started, too_old};
 use super::stop::Stop;
 use super::{Frame, Prepared, Session, tagged};
 use crate::error::{SqlError, SqlResult, sqlstate};
@@ -99,7 +99,8 @@ impl Session {
             inner.transaction.is_some()
         };
         let frame = self.frame()?;
-        let (schema, stream) = frame.start(query.clone(), params).await?;
+        let Started { schema, stream, report } = frame.start(query.clone(), params).await?;
+        self.tell(&report);
         let cursor = Cursor {
             hold,
             in_transaction,

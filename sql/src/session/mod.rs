@@ -25,11 +25,14 @@ use crate::bounded::{BoundCalls, Bounds};
 use crate::engine::SqlEngine;
 use crate::error::{SqlError, SqlResult, sqlstate};
 use crate::outcome::{Outcome, Report, TransactionStatus};
+use crate::queries::Asked;
+use crate::rewrite::Mode;
 use crate::statement::{self, Action, Statement};
 use cursor::Cursor;
 pub use guard::CancelHandle;
 use guard::Guard;
 pub use run::PinnedState;
+pub(crate) use run::Ready;
 use run::too_old;
 pub use settings::SERVER_VERSION;
 use settings::Settings;
@@ -70,6 +73,8 @@ struct Inner {
     cursors: HashMap<String, Cursor>,
     prepared: HashMap<String, Prepared>,
     reports: Vec<Report>,
+    /// Text of the statement that runs; none = a plan without text.
+    text: Option<Arc<str>>,
 }
 
 #[derive(Clone)]
@@ -85,6 +90,8 @@ struct Frame {
     snapshot: Arc<Snapshot>,
     state: Arc<SessionState>,
     guard: Guard,
+    rollups: Mode,
+    asked: Asked,
     bounds: Bounds,
 }
 
@@ -189,7 +196,9 @@ impl Session {
 
     /// Runs a statement. Rows come as a stream; everything else is done on return.
     pub async fn execute(&self, stmt: &Statement, params: Vec<ScalarValue>) -> SqlResult<Outcome> {
+        self.inner.lock().text = Some(stmt.text().into());
         let result = self.execute_inner(stmt, params).await;
+        self.inner.lock().text = None;
         if result.is_err() {
             self.fail();
         }
@@ -290,8 +299,20 @@ impl Session {
         let bounds = Bounds::new(stop.flag(), self.engine.config().memory_bytes);
         state.add_analyzer_rule(Arc::new(BoundCalls(bounds.clone())));
         let guard = Guard::new(self.cancel.arm(), inner.settings.statement_timeout());
+        #[cfg(test)]
+        state.config_mut().set_extension(Arc::new(crate::rewrite::Fault::named(
+            &inner.settings.value("fuzz.fault"),
+        )));
+        let rollups = Mode::named(&inner.settings.value("otus.rollups"));
+        let engine = Arc::clone(&self.engine);
+        let asked = Asked {
+            queries: Arc::clone(engine.queries()),
+            clock: Arc::clone(engine.dataset().clock()),
+            user: self.user.as_str().into(),
+            text: inner.text.clone().unwrap_or_else(|| "pull".into()),
+        };
         let (guard, state) = (guard.telling(stop), Arc::new(state));
-        Ok(Frame { engine: Arc::clone(&self.engine), snapshot, state, guard, bounds })
+        Ok(Frame { engine, snapshot, state, guard, rollups, asked, bounds })
     }
 }
 

@@ -10,20 +10,24 @@ use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::execution::{RecordBatchStream, SessionState};
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::{SendableRecordBatchStream, execute_stream};
+use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
 use datafusion::scalar::ScalarValue;
 use futures::{Stream, StreamExt};
 use otus_engine::snapshot::Snapshot;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::stop::{Stop, stoppable};
 use super::{Frame, Session};
+use crate::aggregate;
 use crate::bounded;
 use crate::engine::SqlEngine;
 use crate::error::{SqlError, SqlResult, sqlstate};
 use crate::outcome::{Outcome, RowTag};
 use crate::plan;
+use crate::queries::Running;
+use crate::rewrite::{self, Mode, Report};
 use crate::statement::{Explain, OutputNames, Plannable};
 
 /// Batches between the query threads and the reader.
@@ -36,7 +40,8 @@ impl Session {
         params: Vec<ScalarValue>,
     ) -> SqlResult<Outcome> {
         let frame = self.frame()?;
-        let (schema, stream) = frame.start(query.clone(), params).await?;
+        let Started { schema, stream, report } = frame.start(query.clone(), params).await?;
+        self.tell(&report);
         let snapshot = Some(Arc::clone(&frame.snapshot));
         let stream = frame.guard.watch(stream);
         Ok(Outcome::Rows { schema, stream, tag: RowTag::Select, snapshot })
@@ -51,27 +56,29 @@ impl Session {
         let frame = self.frame()?;
         let (query, inner) = (query.clone(), frame.detached());
         let work = async move {
-            let plan = plan::explain(&inner.state, options, &query).await?;
-            let plan = plan::with_params(plan, params)?;
-            inner.open(plan, &OutputNames::default()).await
+            let plan = plan::logical(&inner.state, &query).await?;
+            inner.prepared(plan::with_params(plan, params)?).await
         };
-        let (_, stream) = frame.on_threads(work).await?;
-        let (schema, stream) = frame.guard.run(plan::explain_lines(stream)).await?;
+        let mut ready = frame.on_threads(work).await?;
+        if options.analyze {
+            ready.physical = frame.guard.run(frame.executed(&ready)).await?;
+        }
+        let (schema, stream) = plan::explain_lines(&ready, options)?;
         let stream = frame.guard.watch(stream);
         Ok(Outcome::Rows { schema, stream, tag: RowTag::Explain, snapshot: None })
     }
 
     /// Runs a plan that was built over [`Session::pinned_state`]'s state, as pull does.
-    pub async fn run_plan(
+    pub(crate) async fn run_plan(
         &self,
         pinned: &PinnedState,
         plan: LogicalPlan,
-    ) -> SqlResult<(SchemaRef, SendableRecordBatchStream)> {
+    ) -> SqlResult<(SendableRecordBatchStream, Report)> {
         let frame = pinned.0.clone();
         let inner = frame.detached();
         let work = async move { inner.open(plan, &OutputNames::default()).await };
-        let (schema, stream) = frame.on_threads(work).await?;
-        Ok((schema, frame.guard.watch(stream)))
+        let Started { stream, report, .. } = frame.on_threads(work).await?;
+        Ok((frame.guard.watch(stream), report))
     }
 
     /// Plans and runs one query over a pinned snapshot; several may share it and see the same rows.
@@ -88,8 +95,18 @@ impl Session {
         let crate::statement::Action::Query(query) = statement.action() else {
             return Err(SqlError::internal("a query was expected"));
         };
-        let (schema, stream) = pinned.0.start(query.clone(), params).await?;
+        let Started { schema, stream, .. } = pinned.0.start(query.clone(), params).await?;
         Ok((schema, pinned.0.guard.clone().watch(stream)))
+    }
+
+    /// Tells the client what a statement left out or took from elsewhere.
+    pub(super) fn tell(&self, report: &Report) {
+        let notice = |message: &String| crate::outcome::Report::Notice {
+            severity: "NOTICE",
+            sqlstate: "00000",
+            message: message.clone(),
+        };
+        self.inner.lock().reports.extend(report.notices.iter().map(notice));
     }
 
     /// Takes a snapshot for several plans of one request.
@@ -149,7 +166,7 @@ impl Frame {
         &self,
         query: Plannable,
         params: Vec<ScalarValue>,
-    ) -> SqlResult<(SchemaRef, SendableRecordBatchStream)> {
+    ) -> SqlResult<Started> {
         let inner = self.detached();
         self.on_threads(async move {
             let logical = plan::logical(&inner.state, &query).await?;
@@ -164,17 +181,11 @@ impl Frame {
     }
 
     /// Starts a plan; to be called where it is planned.
-    async fn open(
-        &self,
-        logical: LogicalPlan,
-        names: &OutputNames,
-    ) -> SqlResult<(SchemaRef, SendableRecordBatchStream)> {
-        plan::verify(&logical)?;
-        let logical = self.state.optimize(&logical).map_err(SqlError::from)?;
-        let state = self.state_for(&logical)?;
-        let planner = Arc::clone(state.query_planner());
-        let physical =
-            planner.create_physical_plan(&logical, state.as_ref()).await.map_err(SqlError::from)?;
+    async fn open(&self, logical: LogicalPlan, names: &OutputNames) -> SqlResult<Started> {
+        let begun = Instant::now();
+        let Ready { physical, state, report, .. } = self.prepared(logical).await?;
+        let asked = self.asked.clone();
+        let running = Running::new(asked, begun, report.clone(), Arc::clone(&physical));
         let schema = shown_schema(&physical.schema(), names);
         let stop = Stop::default();
         let physical = stoppable(physical, &stop).map_err(SqlError::from)?;
@@ -196,8 +207,67 @@ impl Frame {
             schema: Arc::clone(&schema),
             pin: self.pin(),
             _stop: stop,
+            running,
         };
-        Ok((schema, Box::pin(rows)))
+        Ok(Started { schema, stream: Box::pin(rows), report })
+    }
+
+    /// The plan as it will run, and what rollups do in it.
+    async fn prepared(&self, logical: LogicalPlan) -> SqlResult<Ready> {
+        plan::verify(&logical)?;
+        let state = self.state.as_ref();
+        let options = state.config_options();
+        let analyzed = state.analyzer().execute_and_check(logical, options, |_, _| {})?;
+        let facts = self.engine.facts();
+        let (plan, report) = rewrite::apply(analyzed.clone(), state, self.rollups, facts)?;
+        match self.physical(plan, report).await {
+            // Raw rows always answer: a rewriting that the planner does not take must not cost the answer.
+            Err((e, report)) if report.rollups().is_some() && self.rollups != Mode::Force => {
+                tracing::warn!(error = %e, "a plan over a rollup was not accepted");
+                let (plan, report) = rewrite::apply(analyzed, state, Mode::Off, facts)?;
+                self.physical(plan, report).await.map_err(|(e, _)| e)
+            }
+            done => done.map_err(|(e, _)| e),
+        }
+    }
+
+    async fn physical(
+        &self,
+        plan: LogicalPlan,
+        report: Report,
+    ) -> Result<Ready, (SqlError, Report)> {
+        let planned = async {
+            let state = self.state.as_ref();
+            let plan = aggregate::ordered_floats(plan)?;
+            let logical = state.optimizer().optimize(plan, state, |_, _| {})?;
+            let state = self.state_for(&logical)?;
+            let planner = Arc::clone(state.query_planner());
+            let physical = planner.create_physical_plan(&logical, state.as_ref()).await?;
+            Ok((logical, state, physical))
+        };
+        match planned.await {
+            Ok((logical, state, physical)) => Ok(Ready { logical, state, physical, report }),
+            Err(e) => Err((e, report)),
+        }
+    }
+
+    /// Runs a plan for its metrics; gives the plan that has them.
+    async fn executed(&self, ready: &Ready) -> SqlResult<Arc<dyn ExecutionPlan>> {
+        let stop = Stop::default();
+        let physical = stoppable(Arc::clone(&ready.physical), &stop).map_err(SqlError::from)?;
+        let context = ready.state.task_ctx();
+        let mut stream = execute_stream(Arc::clone(&physical), context).map_err(SqlError::from)?;
+        let mut task = Task(self.engine.spawn(async move {
+            while let Some(batch) = stream.next().await {
+                let _rows = batch?;
+            }
+            Ok::<_, DataFusionError>(())
+        }));
+        match (&mut task.0).await {
+            Ok(done) => done.map_err(|e| SqlError::from(self.pin().read_error(e)))?,
+            Err(_) => return Err(SqlError::internal("the query failed unexpectedly")),
+        }
+        Ok(physical)
     }
 
     /// The state, with smaller batches where a plan builds wide values.
@@ -212,6 +282,22 @@ impl Frame {
         *state.config_mut() = config;
         Ok(Arc::new(state))
     }
+}
+
+/// A plan that can run.
+pub(crate) struct Ready {
+    pub(crate) logical: LogicalPlan,
+    pub(crate) physical: Arc<dyn ExecutionPlan>,
+    pub(crate) report: Report,
+    /// The state to run it with.
+    state: Arc<SessionState>,
+}
+
+/// A query that runs.
+pub(super) struct Started {
+    pub(super) schema: SchemaRef,
+    pub(super) stream: SendableRecordBatchStream,
+    pub(super) report: Report,
 }
 
 /// The planned columns under the names to show.
@@ -244,6 +330,7 @@ struct Rows {
     schema: SchemaRef,
     pin: Pinned,
     _stop: Stop,
+    running: Running,
 }
 
 /// The moment that a statement reads.
@@ -282,7 +369,15 @@ impl Stream for Rows {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         match futures::ready!(self.receiver.poll_recv(cx)) {
-            Some(batch) => Poll::Ready(Some(batch.map_err(|e| self.pin.read_error(e)))),
+            Some(Ok(batch)) => {
+                self.running.count(batch.num_rows());
+                Poll::Ready(Some(Ok(batch)))
+            }
+            Some(Err(e)) => {
+                let e = SqlError::from(self.pin.read_error(e));
+                self.running.fail(e.sqlstate);
+                Poll::Ready(Some(Err(e.into())))
+            }
             // The queue closes when the task ends; a panic there must not look like the end of the rows.
             None => match futures::ready!(Pin::new(&mut self.task.0).poll(cx)) {
                 Ok(()) => Poll::Ready(None),

@@ -80,7 +80,7 @@ static KNOWN: &[Known] = &[
     known("lock_timeout", "0", Kind::Duration, "Accepted, without effect."),
     known("max_identifier_length", "63", Kind::ReadOnly, "Longest name."),
     known("max_index_keys", "32", Kind::ReadOnly, "Columns of an index."),
-    known("otus.rollups", "auto", Kind::OneOf(&["auto", "off"]), "Whether queries use rollups by themselves."),
+    known("otus.rollups", "auto", Kind::OneOf(&["auto", "off", "force"]), "Whether queries use rollups by themselves."),
     reported("is_superuser", "off", Kind::ReadOnly, "Whether the user may do everything."),
     reported("search_path", "\"$user\", public", Kind::Text, "Schemas of unqualified names."),
     reported("server_encoding", "UTF8", Kind::ReadOnly, "Encoding of the server."),

@@ -58,6 +58,18 @@ async fn sets_may_hold_truncated_times() {
 }
 
 #[tokio::test]
+async fn nan_is_the_greatest_float_of_a_group() {
+    let world = World::new().await;
+    let rows = "(VALUES (1, 1.5::double precision), (1, 'NaN'::double precision), (1, 5.0::double precision), (2, -1.0::double precision)) t (g, x)";
+    let sql = format!(
+        "SELECT g, min(x), max(x) AS m FROM {rows} GROUP BY g HAVING max(x) > 0 OR min(x) < 0 ORDER BY g"
+    );
+    assert_eq!(world.rows(&sql).await, [["1", "1.5", "NaN"], ["2", "-1.0", "-1.0"]]);
+    let sql = format!("SELECT min(x), max(x) FROM {rows}");
+    assert_eq!(world.rows(&sql).await, [["-1.0", "NaN"]]);
+}
+
+#[tokio::test]
 async fn sets_may_hold_expressions_that_become_functions() {
     let world = World::filled().await;
     for key in ["kind || '!'", "user_id + 1", "repeat(kind, 2)", "score::bigint"] {

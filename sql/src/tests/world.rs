@@ -77,7 +77,11 @@ fn rows(schema: &SchemaRef, from: i64, to: i64) -> RecordBatch {
     let o: Vec<i64> = (from..to).collect();
     let time = o.iter().map(|i| BASE_US + i * STEP_US);
     let columns: Vec<ArrayRef> = vec![
-        Arc::new(TimestampMicrosecondArray::from_iter_values(time.clone()).with_timezone("UTC")),
+        arrow::compute::cast(
+            &TimestampMicrosecondArray::from_iter_values(time.clone()).with_timezone("UTC"),
+            schema.field(0).data_type(),
+        )
+        .unwrap(),
         Arc::new(
             o.iter()
                 .map(|i| (i % 11 != 0).then(|| format!("kind number {}", i % 5)))
@@ -107,6 +111,17 @@ impl World {
     }
 
     pub(crate) async fn with(config: SqlConfig) -> Self {
+        Self::made(config, definition()).await
+    }
+
+    /// With a table that is declared otherwise.
+    pub(crate) async fn declared(change: impl FnOnce(&mut TableDef)) -> Self {
+        let mut def = definition();
+        change(&mut def);
+        Self::made(SqlConfig { threads: 2, ..SqlConfig::default() }, def).await
+    }
+
+    async fn made(config: SqlConfig, def: TableDef) -> Self {
         let memory = StorageConfig { url: "memory:".into(), options: Default::default() };
         let storage = Storage::open(&memory, Access::ReadWrite, "test").await.unwrap();
         let clock = Arc::new(ManualClock::new(BASE_US + 30 * 86_400_000_000));
@@ -117,7 +132,7 @@ impl World {
             flush: FlushLimits::default(),
         };
         let dataset = Dataset::open(storage, options).await.unwrap();
-        dataset.apply_tables(&[definition()], false).await.unwrap();
+        dataset.apply_tables(&[def], false).await.unwrap();
         let epoch = dataset.claim(&[tp()]).await.unwrap()[0].epoch;
         let table = dataset.snapshot().table("public", "events").unwrap().id;
         let identity = LogIdentity::default();
@@ -130,7 +145,11 @@ impl World {
 
     /// With 3,000 rows in two files, 1,500 of them at level 0 and 200 hot ones on top.
     pub(crate) async fn filled() -> Self {
-        let world = Self::new().await;
+        Self::new().await.fill().await
+    }
+
+    pub(crate) async fn fill(self) -> Self {
+        let world = self;
         world.append(1_500);
         world.dataset.flush().await.unwrap();
         world.append(1_500);
@@ -157,6 +176,13 @@ impl World {
         };
         self.dataset.append(vec![append]).unwrap();
         self.clock.now_us();
+    }
+
+    /// Declares the table otherwise.
+    pub(crate) async fn declare(&self, change: impl FnOnce(&mut TableDef)) {
+        let mut def = definition();
+        change(&mut def);
+        self.dataset.apply_tables(&[def], true).await.unwrap();
     }
 
     pub(crate) async fn rows(&self, sql: &str) -> Vec<Vec<String>> {

@@ -13,6 +13,7 @@ mod kafka_append;
 mod kafka_faults;
 mod kafka_secured;
 mod operator;
+mod peer;
 mod power_cut;
 mod pull_page;
 mod retention;

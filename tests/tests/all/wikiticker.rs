@@ -56,6 +56,15 @@ fn check(psql: &Psql, sql: &str, wanted: &str) -> Result<()> {
     Ok(())
 }
 
+fn check_under(psql: &Psql, rollups: &str, sql: &str, wanted: &str) -> Result<()> {
+    let found = psql.query_under(rollups, sql)?;
+    anyhow::ensure!(
+        found == wanted,
+        "{sql} under rollups = {rollups}\n  gave   {found}\n  wanted {wanted}"
+    );
+    Ok(())
+}
+
 /// Figures that only raw rows have.
 fn check_raw_only(psql: &Psql, answers: &Value) -> Result<()> {
     check(
@@ -106,8 +115,9 @@ fn pairs(value: &Value) -> Result<Vec<String>> {
 }
 
 /// Figures that raw and every granularity of the rollup have. `edits` and its like are SQL for the measure,
-/// `time` is the time column, `from` the table or view.
+/// `time` is the time column, `from` the table or view, `rollups` how raw rows may be answered.
 struct Side<'a> {
+    rollups: &'a str,
     from: &'a str,
     time: &'a str,
     edits: &'a str,
@@ -117,6 +127,7 @@ struct Side<'a> {
 }
 
 const RAW: Side<'_> = Side {
+    rollups: "off",
     from: "wikipedia",
     time: "time",
     edits: "count(*)",
@@ -125,8 +136,12 @@ const RAW: Side<'_> = Side {
     hourly: true,
 };
 
+/// The same queries, which a rollup must answer.
+const ROLLED: Side<'_> = Side { rollups: "force", ..RAW };
+
 fn view<'a>(name: &'a str, hourly: bool) -> Side<'a> {
     Side {
+        rollups: "auto",
         from: name,
         time: "bucket",
         edits: "sum(edits)",
@@ -138,6 +153,7 @@ fn view<'a>(name: &'a str, hourly: bool) -> Side<'a> {
 
 fn check_side(psql: &Psql, side: &Side<'_>, answers: &Value) -> Result<()> {
     let Side { from, time, edits, sums, .. } = side;
+    let check = |sql: &str, wanted: &str| check_under(psql, side.rollups, sql, wanted);
     let sum = &answers["sum"];
     let wanted = format!(
         "{ROWS}|{}|{}|{}",
@@ -146,7 +162,7 @@ fn check_side(psql: &Psql, side: &Side<'_>, answers: &Value) -> Result<()> {
         integer(&sum["delta"])?
     );
     let [added, deleted, delta] = sums;
-    check(psql, &format!("select {edits}, {added}, {deleted}, {delta} from {from}"), &wanted)?;
+    check(&format!("select {edits}, {added}, {deleted}, {delta} from {from}"), &wanted)?;
     for (column, key) in [
         ("is_new", "isNew"),
         ("is_minor", "isMinor"),
@@ -154,16 +170,16 @@ fn check_side(psql: &Psql, side: &Side<'_>, answers: &Value) -> Result<()> {
         ("is_anonymous", "isAnonymous"),
     ] {
         let wanted = integer(&answers["count_true"][key])?.to_string();
-        check(psql, &format!("select {edits} from {from} where {column}"), &wanted)?;
+        check(&format!("select {edits} from {from} where {column}"), &wanted)?;
     }
     for (column, key) in [("channel", "channel"), ("country_name", "countryName")] {
         let wanted = integer(&answers["distinct"][key])?.to_string();
-        check(psql, &format!("select count(distinct {column}) from {from}"), &wanted)?;
+        check(&format!("select count(distinct {column}) from {from}"), &wanted)?;
     }
     let channels = format!(
         "select channel, {edits} n from {from} group by channel order by n desc, channel limit 6"
     );
-    check(psql, &channels, &pairs(&answers["top_channels"])?.join("\n"))?;
+    check(&channels, &pairs(&answers["top_channels"])?.join("\n"))?;
     if side.hourly {
         let hours = answers["edits_per_hour_00_23"].as_array().context("edits per hour")?;
         let wanted: Vec<String> =
@@ -172,10 +188,11 @@ fn check_side(psql: &Psql, side: &Side<'_>, answers: &Value) -> Result<()> {
             "select extract(hour from {time})::integer h, {edits} \
              from {from} group by 1 order by 1"
         );
-        check(psql, &by_hour, &wanted.join("\n"))?;
+        check(&by_hour, &wanted.join("\n"))?;
     }
     if !side.editors.is_empty() {
-        let found = psql.query(&format!("select {} from {from}", side.editors))?;
+        let found =
+            psql.query_under(side.rollups, &format!("select {} from {from}", side.editors))?;
         check_editors(found.parse().ok(), answers, from)?;
     }
     Ok(())
@@ -206,6 +223,7 @@ pub(crate) fn check_everything(otus: &Otus, psql: &Psql) -> Result<()> {
     check(psql, "select count(*) from wikipedia", &ROWS.to_string())?;
     check_raw_only(psql, &answers)?;
     check_side(psql, &RAW, &answers)?;
+    check_side(psql, &ROLLED, &answers)?;
     for (granularity, rows) in VIEW_ROWS {
         let name = format!("edits_{granularity}");
         check(psql, &format!("select count(*) from {name}"), &rows.to_string())?;

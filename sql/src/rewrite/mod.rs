@@ -1,0 +1,521 @@
+//! Rollups chosen by themselves: an aggregate over the raw rows of a table becomes one over stored states,
+//! with raw rows where states do not reach, if that gives the same answer; else it stays, and says why.
+//!
+//! ```text
+//!  analyzed plan ─► chain (what lies between aggregate and scan) ─► range + rest of the conditions
+//!        for each rollup: calls ─► needs ─► design (sources by time) ─► the cheapest ─► build
+//! ```
+//!
+//! Runs once, after types are coerced and before the optimizer, on the statement's one snapshot. What is not
+//! known to be equal is refused.
+
+mod branch;
+mod build;
+mod calls;
+mod chain;
+mod design;
+mod facts;
+#[cfg(test)]
+mod fault;
+mod fits;
+mod needs;
+mod offsets;
+mod range;
+mod report;
+
+use std::sync::Arc;
+
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
+use datafusion::common::{DFSchema, HashSet};
+use datafusion::error::{DataFusionError, Result as DfResult};
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::utils::{grouping_set_to_exprlist, split_conjunction_owned};
+use datafusion::logical_expr::{Aggregate, Distinct, Expr, LogicalPlan, lit};
+use otus_engine::compiled::{CompiledRollup, CompiledTable};
+use otus_engine::snapshot::Snapshot;
+
+use crate::error::{SqlError, SqlResult, sqlstate};
+use crate::provider::RawTable;
+use build::Build;
+use calls::{Matched, Matcher};
+use chain::{chain, raw_table, resolve, tables_below};
+use design::{Design, Question, RawFacts, cut_notice};
+pub(crate) use facts::{FactsCache, over_raw};
+use facts::{Simplifier, TableFacts};
+#[cfg(test)]
+pub(crate) use fault::Fault;
+use needs::{Examiner, Needs};
+use range::Split;
+use report::Refusal;
+pub(crate) use report::{Answer, Report, Use};
+
+/// `otus.rollups`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Where they give the same answer with fewer rows.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
+    /// Always; a statement that no rollup serves is an error.
+    Force,
+}
+
+impl Mode {
+    /// The mode of a setting's value.
+    pub(crate) fn named(value: &str) -> Self {
+        match value {
+            "off" => Self::Off,
+            "force" => Self::Force,
+            _ => Self::Auto,
+        }
+    }
+}
+
+/// Lets rollups answer where they can. `plan` is analyzed and not yet optimized.
+pub(crate) fn apply(
+    plan: LogicalPlan,
+    state: &SessionState,
+    mode: Mode,
+    facts: &FactsCache,
+) -> SqlResult<(LogicalPlan, Report)> {
+    #[cfg(test)]
+    let _armed = fault::arm(state);
+    let mut work = Work {
+        state,
+        mode,
+        facts,
+        report: Report::default(),
+        seen: HashSet::new(),
+        recent: HashSet::new(),
+    };
+    let done = plan.transform_down_with_subqueries(|node| work.visit(node))?;
+    let report = work.report;
+    if mode == Mode::Force
+        && let Some(reason) = report.refusals()
+    {
+        let message = format!("no rollup serves this query: {reason}");
+        return Err(SqlError::new(sqlstate::FEATURE_NOT_SUPPORTED, message)
+            .with_hint("SET otus.rollups = auto lets raw rows answer"));
+    }
+    Ok((done.data, report))
+}
+
+struct Work<'a> {
+    state: &'a SessionState,
+    mode: Mode,
+    facts: &'a FactsCache,
+    report: Report,
+    /// Raw tables of which something is said already.
+    seen: HashSet<String>,
+    /// Raw tables that are filtered to what lies above their horizon.
+    recent: HashSet<String>,
+}
+
+/// What becomes of an aggregate.
+enum Fate {
+    /// It is none over raw rows.
+    Other,
+    Served(LogicalPlan, Use, Option<String>),
+    Refused(RawTable, Refusal, Option<String>),
+}
+
+impl Work<'_> {
+    fn visit(&mut self, node: LogicalPlan) -> DfResult<Transformed<LogicalPlan>> {
+        #[cfg(test)]
+        let node = match node {
+            LogicalPlan::Filter(filter)
+                if self.mode != Mode::Off
+                    && fault::has(Fault::HavingDropped)
+                    && matches!(filter.input.as_ref(), LogicalPlan::Aggregate(_)) =>
+            {
+                filter.input.as_ref().clone()
+            }
+            node => node,
+        };
+        let aggregate = match &node {
+            LogicalPlan::Aggregate(aggregate) => Some(aggregate.clone()),
+            LogicalPlan::Distinct(Distinct::All(input)) => distinct(input),
+            LogicalPlan::TableScan(scan) => {
+                if let Some(raw) = raw_table(scan) {
+                    self.unaggregated(&raw);
+                }
+                None
+            }
+            LogicalPlan::Filter(_) => {
+                self.note_range(&node)?;
+                None
+            }
+            _ => None,
+        };
+        let Some(aggregate) = aggregate else { return Ok(Transformed::no(node)) };
+        match self.fate(&aggregate) {
+            Fate::Other => Ok(Transformed::no(node)),
+            Fate::Served(plan, used, notice) => {
+                self.report.uses.push(used);
+                self.notice(notice);
+                Ok(Transformed::new(plan, true, TreeNodeRecursion::Jump))
+            }
+            Fate::Refused(raw, refusal, notice) => {
+                self.refused(&raw, refusal);
+                self.notice(notice);
+                Ok(Transformed::no(node))
+            }
+        }
+    }
+
+    /// Remembers a table whose rows are asked for from its horizon on only.
+    fn note_range(&mut self, filter: &LogicalPlan) -> DfResult<()> {
+        let mut tables = Vec::new();
+        tables_below(filter, &mut tables);
+        let [raw] = tables.as_slice() else { return Ok(()) };
+        let Some(horizon) = raw.snapshot().horizon_us(raw.table().id) else { return Ok(()) };
+        let Ok(Ok(Some(found))) = chain(filter) else { return Ok(()) };
+        let table = found.raw.table();
+        let simplifier = Simplifier::new(self.state, table)?;
+        let simple = found.conditions.into_iter().map(|c| simplifier.simplify(c));
+        let Ok(simple) = simple.collect::<DfResult<Vec<_>>>() else { return Ok(()) };
+        if range::split(&examiner(table, &[], ""), &simple).from_us >= horizon {
+            self.recent.insert(table.def.qualified_name());
+        }
+        Ok(())
+    }
+
+    fn notice(&mut self, notice: Option<String>) {
+        if let Some(notice) = notice.filter(|n| !self.report.notices.contains(n)) {
+            self.report.notices.push(notice);
+        }
+    }
+
+    fn refused(&mut self, raw: &RawTable, refusal: Refusal) {
+        self.seen.insert(raw.table().def.qualified_name());
+        if refusal.idle && self.mode == Mode::Force {
+            return;
+        }
+        let table = raw.table().def.name.clone();
+        let used = Use { table, answer: Answer::Raw(refusal.reason) };
+        if !self.report.uses.contains(&used) {
+            self.report.uses.push(used);
+        }
+    }
+
+    fn unaggregated(&mut self, raw: &RawTable) {
+        if self.seen.contains(&raw.table().def.qualified_name()) {
+            return;
+        }
+        self.refused(raw, Refusal::new("its rows are not aggregated"));
+        let recent = self.recent.contains(&raw.table().def.qualified_name());
+        if let Some(horizon) = raw.snapshot().horizon_us(raw.table().id).filter(|_| !recent) {
+            self.notice(Some(cut_notice(raw.table(), horizon)));
+        }
+    }
+
+    fn fate(&mut self, aggregate: &Aggregate) -> Fate {
+        let found = match chain(&aggregate.input) {
+            Ok(Ok(Some(found))) => found,
+            Ok(Ok(None)) | Err(_) => return Fate::Other,
+            Ok(Err(refusal)) => {
+                let mut tables = Vec::new();
+                tables_below(&aggregate.input, &mut tables);
+                for raw in tables {
+                    self.refused(&raw, refusal.clone());
+                }
+                return Fate::Other;
+            }
+        };
+        let raw = found.raw;
+        let case = match Case::new(self, &raw, aggregate, found.conditions) {
+            Ok(case) => case,
+            Err(e) => {
+                // What cannot be folded, such as a division by zero, is left to the plan over raw rows.
+                let reason = format!("it could not be matched: {}", SqlError::from(e).message);
+                return Fate::Refused(raw, Refusal::new(reason), None);
+            }
+        };
+        let below = |case: &Case<'_>| {
+            let horizon = case.raw_facts.horizon;
+            (case.split.from_us < horizon).then(|| cut_notice(raw.table(), horizon))
+        };
+        match self.serve(&case, aggregate) {
+            Ok((plan, used, notice)) => Fate::Served(plan, used, notice),
+            Err(Failure::Refused(refusal)) => {
+                let notice = below(&case);
+                Fate::Refused(raw.clone(), refusal, notice)
+            }
+            Err(Failure::Failed(e)) => {
+                // Raw rows answer all the same.
+                let reason = format!("its plan could not be built: {}", SqlError::from(e).message);
+                tracing::warn!(reason, "a plan over a rollup was not built");
+                Fate::Refused(raw.clone(), Refusal::new(reason), below(&case))
+            }
+        }
+    }
+
+    fn serve(
+        &self,
+        case: &Case<'_>,
+        aggregate: &Aggregate,
+    ) -> Result<(LogicalPlan, Use, Option<String>), Failure> {
+        let table = case.raw.table();
+        if self.mode == Mode::Off {
+            return Err(Refusal::new("otus.rollups is off").into());
+        }
+        if table.rollups.is_empty() {
+            return Err(Refusal::new("the table has no rollup").into());
+        }
+        if self.mode == Mode::Auto && case.folds() {
+            return Err(Refusal::idle("the statistics of its files answer").into());
+        }
+        let mut best: Option<(Matcher<'_>, Vec<Expr>, Design)> = None;
+        let mut refusal: Option<Refusal> = None;
+        for rollup in &table.rollups {
+            match case.match_rollup(rollup) {
+                Ok(found) => {
+                    let better = best.as_ref().is_none_or(|(_, _, known)| {
+                        (!found.2.below_horizon, found.2.cost) < (!known.below_horizon, known.cost)
+                    });
+                    if better {
+                        best = Some(found);
+                    }
+                }
+                Err(e) => {
+                    refusal = Some(match refusal {
+                        Some(known) => nearer(known, e),
+                        None => e,
+                    });
+                }
+            }
+        }
+        let Some((matcher, values, design)) = best else {
+            return Err(refusal.unwrap_or_else(|| Refusal::new("the table has no rollup")).into());
+        };
+        let raw_rows = case.raw_facts.rows((case.split.from_us, case.split.to_us));
+        if self.mode == Mode::Auto && !design.below_horizon && design.cost > raw_rows {
+            return Err(Refusal::idle(format!(
+                "rollup {} has no fewer rows to read",
+                matcher.rollup.def.name
+            ))
+            .into());
+        }
+        let plan = case.build(aggregate, &matcher, values, &design)?;
+        let def = &matcher.rollup.def;
+        let answer = Answer::Rollup {
+            name: def.name.clone(),
+            view: def.view_name(design.coarsest),
+            parts: design.lines(def.finest()),
+        };
+        let used = Use { table: table.def.name.clone(), answer };
+        Ok((plan, used, design.notice))
+    }
+}
+
+/// Of two reasons the one that comes later in the matching.
+fn nearer(known: Refusal, other: Refusal) -> Refusal {
+    if known.reason.contains("is no dimension") || known.reason.contains("stores no state") {
+        other
+    } else {
+        known
+    }
+}
+
+enum Failure {
+    Refused(Refusal),
+    Failed(DataFusionError),
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<DataFusionError> for Failure {
+    fn from(e: DataFusionError) -> Self {
+        Self::Failed(e)
+    }
+}
+
+/// `SELECT DISTINCT a, b` as the aggregate that it is.
+fn distinct(input: &Arc<LogicalPlan>) -> Option<Aggregate> {
+    let keys: Vec<Expr> = input.schema().columns().into_iter().map(Expr::Column).collect();
+    Aggregate::try_new(Arc::clone(input), keys, Vec::new()).ok()
+}
+
+/// One aggregate over the raw rows of a table, in terms of the table's own columns.
+struct Case<'a> {
+    raw: &'a RawTable,
+    facts: Arc<TableFacts>,
+    schema: DFSchema,
+    /// Distinct keys: as the aggregate has them, and over the table's columns.
+    keys: Vec<(Expr, Expr)>,
+    calls: Vec<Expr>,
+    conditions: Vec<Expr>,
+    split: Split,
+    raw_facts: RawFacts,
+}
+
+impl<'a> Case<'a> {
+    fn new(
+        work: &Work<'_>,
+        raw: &'a RawTable,
+        aggregate: &Aggregate,
+        conditions: Vec<Expr>,
+    ) -> DfResult<Self> {
+        let table = raw.table();
+        let simplifier = Simplifier::new(work.state, table)?;
+        let own = |expr: &Expr| -> DfResult<Expr> {
+            let expr = expr.clone().unalias_nested().data;
+            simplifier.simplify(resolve(expr, &aggregate.input)?)
+        };
+        let keys = grouping_set_to_exprlist(&aggregate.group_expr)?
+            .into_iter()
+            .map(|key| Ok((key.clone(), own(key)?)))
+            .collect::<DfResult<Vec<_>>>()?;
+        let calls = aggregate.aggr_expr.iter().map(own).collect::<DfResult<Vec<_>>>()?;
+        let mut simple = Vec::new();
+        for condition in conditions {
+            simple.extend(split_conjunction_owned(simplifier.simplify(condition)?));
+        }
+        simple.retain(|condition| *condition != lit(true));
+        let examiner = examiner(table, &[], "");
+        let split = range::split(&examiner, &simple);
+        Ok(Self {
+            raw,
+            facts: work.facts.of(work.state, table),
+            schema: DFSchema::try_from(table.schema.as_ref().clone())?,
+            keys,
+            calls,
+            conditions: simple,
+            split,
+            raw_facts: RawFacts::new(raw.snapshot(), table),
+        })
+    }
+
+    fn snapshot(&self) -> &Arc<Snapshot> {
+        self.raw.snapshot()
+    }
+
+    /// Whether the planner answers from the statistics of files, without a row.
+    fn folds(&self) -> bool {
+        let simple = |call: &Expr| match call {
+            Expr::AggregateFunction(f) => {
+                let known = match f.params.args.as_slice() {
+                    [Expr::Literal(..)] => f.func.name() == "count",
+                    [Expr::Column(_)] => matches!(f.func.name(), "min" | "max"),
+                    _ => false,
+                };
+                known && f.params.filter.is_none() && !f.params.distinct
+            }
+            _ => false,
+        };
+        self.keys.is_empty()
+            && self.conditions.is_empty()
+            && self.raw_facts.horizon == i64::MIN
+            && self.calls.iter().all(simple)
+    }
+
+    fn match_rollup<'b>(
+        &'b self,
+        rollup: &'b CompiledRollup,
+    ) -> Matched<(Matcher<'b>, Vec<Expr>, Design)> {
+        let table = self.raw.table();
+        let def = &rollup.def;
+        if def.dimensions.contains(&table.def.time) {
+            return Err(Refusal::new(format!(
+                "rollup {} has the event time among its dimensions",
+                def.name
+            )));
+        }
+        let mut matcher = Matcher {
+            table,
+            snapshot: self.snapshot(),
+            rollup,
+            facts: &self.facts,
+            examiner: examiner(table, &def.dimensions, &def.name),
+            schema: &self.schema,
+            needs: Needs::default(),
+            atoms: Vec::new(),
+            states: Vec::new(),
+            calls: Vec::new(),
+        };
+        if let Some(never) = self.conditions.iter().find(|c| matches!(c, Expr::Literal(..))) {
+            return Err(Refusal::idle(format!("the condition is always {never}")));
+        }
+        for condition in &self.split.rest {
+            matcher.examiner.examine(condition, &mut matcher.needs)?;
+        }
+        for (_, key) in &self.keys {
+            matcher.key(key)?;
+        }
+        let mut values = Vec::new();
+        for call in &self.calls {
+            match call {
+                Expr::AggregateFunction(f) => values.push(matcher.aggregate(f)?),
+                _ => return Err(Refusal::new("an aggregate of a kind that is not matched")),
+            }
+        }
+        #[cfg(test)]
+        fault::needs(&mut matcher.needs);
+        let question = Question {
+            snapshot: self.snapshot(),
+            table,
+            rollup,
+            raw: &self.raw_facts,
+            needs: &matcher.needs,
+            range: self.raw_facts.widened((self.split.from_us, self.split.to_us)),
+        };
+        let design = question.design()?;
+        Ok((matcher, values, design))
+    }
+
+    fn build(
+        &self,
+        aggregate: &Aggregate,
+        matcher: &Matcher<'_>,
+        values: Vec<Expr>,
+        design: &Design,
+    ) -> DfResult<LogicalPlan> {
+        #[cfg(test)]
+        let (design, rest, atoms) = fault::sources(
+            design,
+            &self.split.rest,
+            &matcher.atoms,
+            self.raw.table(),
+            matcher.rollup,
+        );
+        #[cfg(not(test))]
+        let (rest, atoms) = (&self.split.rest, &matcher.atoms);
+        let build = Build {
+            snapshot: self.snapshot(),
+            table: self.raw.table(),
+            rollup: matcher.rollup,
+            facts: &self.facts,
+            design: &design,
+            conditions: &self.conditions,
+            rest: &rest,
+            atoms: &atoms,
+            states: &matcher.states,
+        };
+        let rows = build.rows()?;
+        // The keys are the first atoms, in their order.
+        let keys: Vec<(Expr, Expr)> = self
+            .keys
+            .iter()
+            .enumerate()
+            .map(|(i, (key, _))| (key.clone(), calls::column(calls::atom_name(i))))
+            .collect();
+        let calls = matcher.named_calls();
+        #[cfg(test)]
+        let (calls, values) = fault::merges(calls, values)?;
+        build::finished(rows, aggregate, &keys, calls, values)
+    }
+}
+
+fn examiner<'a>(
+    table: &'a CompiledTable,
+    dimensions: &'a [String],
+    rollup: &'a str,
+) -> Examiner<'a> {
+    let time_type = table.schema.field(table.time_index).data_type();
+    Examiner { time: &table.def.time, time_type, dimensions, rollup }
+}

@@ -1,0 +1,141 @@
+//! The differential fuzzer of automatic rollups: random tables, rows, rollups, late events and queries;
+//! every query must have the same answer with `otus.rollups = auto` and `off` (promise P4).
+//!
+//! All chance comes from a seed. A failure prints its seed; `OTUS_SEED=<seed>` runs that case alone,
+//! `OTUS_FUZZ_CASES=<n>` runs more of them, from `OTUS_SEED` on if that is given too.
+
+mod chance;
+mod compare;
+mod data;
+mod grammar;
+mod query;
+mod run;
+mod table;
+mod world;
+
+use crate::rewrite::Fault;
+use run::{Tally, Verdict};
+use world::World;
+
+/// Cases of a plain test run.
+const CASES: u64 = 500;
+/// Cases over one table.
+const CASES_PER_WORLD: u64 = 25;
+/// First seed of a plain test run.
+const SEED: u64 = 1_000_000;
+
+fn variable(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|v| v.parse().unwrap_or_else(|_| panic!("{name} = {v:?}")))
+}
+
+/// Seeds to run.
+fn seeds(cases: u64) -> std::ops::Range<u64> {
+    let (seed, wanted) = (variable("OTUS_SEED"), variable("OTUS_FUZZ_CASES"));
+    let n = wanted.unwrap_or(if seed.is_some() { 1 } else { cases });
+    let from = seed.unwrap_or(SEED);
+    from..from + n
+}
+
+/// The world of a case: cases in a row share one.
+async fn world_of(seed: u64, last: Option<World>) -> World {
+    let wanted = seed / CASES_PER_WORLD;
+    match last {
+        Some(world) if world.seed == wanted => world,
+        _ => World::new(wanted).await,
+    }
+}
+
+/// Differences that are told of; the run ends with the last of them.
+const REPORTS_MAX: usize = 3;
+
+#[tokio::test]
+async fn rollups_answer_as_raw_rows_do() {
+    let cases = seeds(CASES);
+    let n = cases.end - cases.start;
+    let mut tally = Tally::default();
+    let mut reports = Vec::new();
+    let mut last = None;
+    for seed in cases {
+        let world = world_of(seed, last).await;
+        let query = grammar::query(&world.table, seed);
+        tally.count(&run::explain(&world, &query).await);
+        match run::compare((&world, "auto"), (&world, "off"), &query).await {
+            Verdict::Same => {}
+            Verdict::Failed(_) => tally.failed += 1,
+            Verdict::Different(_) | Verdict::Broken(_) => {
+                reports.push(run::report(&world, seed, query).await)
+            }
+        }
+        if reports.len() == REPORTS_MAX {
+            break;
+        }
+        last = Some(world);
+    }
+    println!("{tally:#?}");
+    assert!(reports.is_empty(), "{}", reports.join("\n\n"));
+    if n >= CASES {
+        assert!(tally.failed * 20 <= n, "too many queries fail: {tally:?}");
+        assert!(tally.rollup * 100 >= 60 * n, "too few by rollup: {tally:?}");
+        assert!(tally.mixed * 100 >= 20 * n, "too few by rollup, edges and hot rows: {tally:?}");
+    }
+}
+
+/// Each way to be wrong is noticed.
+#[tokio::test]
+async fn wrong_rewriting_is_noticed() {
+    let from = variable("OTUS_SEED").unwrap_or(SEED);
+    let mut left: Vec<Fault> = Fault::ALL.to_vec();
+    let mut found = Vec::new();
+    let mut last = None;
+    for seed in from..from + CASES {
+        let world = world_of(seed, last).await;
+        let query = grammar::query(&world.table, seed);
+        // Only what rollups answer can go wrong.
+        if run::explain(&world, &query).await.contains("events: rollup ") {
+            let mut missed = Vec::new();
+            for fault in left {
+                match run::is_noticed(&world, fault, &query).await {
+                    true => found.push((fault, seed - from + 1)),
+                    false => missed.push(fault),
+                }
+            }
+            left = missed;
+        }
+        if left.is_empty() {
+            break;
+        }
+        last = Some(world);
+    }
+    println!("noticed after so many cases: {found:?}");
+    assert!(left.is_empty(), "not noticed: {left:?}");
+}
+
+/// Rows in files, merged files and chunks are the rows that came.
+#[tokio::test]
+async fn storage_answers_as_rows_in_memory() {
+    let mut failed = 0;
+    let cases = seeds(100);
+    let n = cases.end - cases.start;
+    let mut worlds: Option<(World, World)> = None;
+    for seed in cases {
+        let wanted = seed / CASES_PER_WORLD;
+        if worlds.as_ref().is_none_or(|(w, _)| w.seed != wanted) {
+            worlds = Some((World::new(wanted).await, World::plain(wanted).await));
+        }
+        let (world, plain) = worlds.as_ref().unwrap();
+        let query = grammar::query(&world.table, seed);
+        match run::compare((world, "off"), (plain, "off"), &query).await {
+            Verdict::Same => {}
+            Verdict::Failed(why) => {
+                failed += 1;
+                println!("seed {seed}: {why}\n  {}", query.sql().0);
+            }
+            Verdict::Different(what) | Verdict::Broken(what) => {
+                let (sql, params) = query.sql();
+                let table = world.table.describe();
+                panic!("OTUS_SEED={seed}\n{table}{:?}\n{sql}\n{params:?}\n{what}", world.steps);
+            }
+        }
+    }
+    assert!(n < 100 || failed * 20 <= n, "{failed} of {n} queries fail");
+}

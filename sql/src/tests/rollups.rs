@@ -1,0 +1,349 @@
+//! Rollups chosen by themselves: what is matched answers as raw rows do, and what is not is refused.
+
+use otus_engine::catalog::MeasureDef;
+
+use super::world::{BASE_US, World, rows_of};
+
+/// Whether two cells are the same answer: floats within 1e-9.
+fn same(a: &str, b: &str) -> bool {
+    a == b
+        || match (a.parse::<f64>(), b.parse::<f64>()) {
+            (Ok(x), Ok(y)) => (x - y).abs() <= 1e-9 * x.abs().max(y.abs()).max(1e-300),
+            _ => false,
+        }
+}
+
+async fn under(world: &World, mode: &str, sql: &str) -> Vec<Vec<String>> {
+    world.rows(&format!("SET otus.rollups = {mode}; {sql}")).await
+}
+
+fn assert_same(sql: &str, mut a: Vec<Vec<String>>, mut b: Vec<Vec<String>>) {
+    if !sql.contains("ORDER BY") {
+        a.sort();
+        b.sort();
+    }
+    assert_eq!(a.len(), b.len(), "{sql}\n{a:?}\n{b:?}");
+    for (x, y) in a.iter().zip(&b) {
+        assert!(
+            x.len() == y.len() && x.iter().zip(y).all(|(x, y)| same(x, y)),
+            "{sql}\n{x:?}\n{y:?}"
+        );
+    }
+}
+
+/// Answers by rollup as by raw rows, under both spellings; `parts` stand in the plan.
+async fn served(world: &World, sql: &str, parts: &[&str]) {
+    let by_rollup = under(world, "force", sql).await;
+    let plan = world.explain(sql).await;
+    assert!(plan.contains("rollup by_kind"), "{sql}\n{plan}");
+    for part in parts {
+        assert!(plan.contains(part), "{sql}: no {part:?} in\n{plan}");
+    }
+    let raw = under(world, "off", sql).await;
+    assert_same(sql, by_rollup, raw);
+}
+
+async fn refused(world: &World, sql: &str, reason: &str) {
+    let automatic = under(world, "auto", sql).await;
+    assert_same(sql, automatic, under(world, "off", sql).await);
+    world.rows("SET otus.rollups = force").await;
+    let e = world.error(sql).await;
+    assert_eq!(e.sqlstate, "0A000", "{sql}: {e:?}");
+    assert!(e.message.contains(reason), "{sql}: {}", e.message);
+}
+
+const SERVED: &[&str] = &[
+    "SELECT kind, count(*), sum(amount) FROM events GROUP BY kind",
+    "SELECT count(*) FROM events WHERE kind = 'kind number 1'",
+    "SELECT date_trunc('hour', ts) AS h, count(*), sum(user_id) FROM events GROUP BY 1 ORDER BY 1",
+    "SELECT date_trunc('day', ts), kind, min(amount), approx_distinct(user_id) FROM events GROUP BY 1, 2",
+    "SELECT kind, avg(user_id), stddev(score), var_pop(score) FROM events GROUP BY kind",
+    "SELECT kind, last(user_id, ts) FROM events GROUP BY kind",
+    "SELECT kind, count(*) FILTER (WHERE ok) FROM events GROUP BY kind",
+    "SELECT sum(amount) FILTER (WHERE kind = 'kind number 2'), count(*) FROM events WHERE ts >= '2026-03-01T02:00:00Z'",
+    "SELECT count(*) FROM events WHERE ts >= '2026-03-01T02:00:30Z' AND ts < '2026-03-01T10:11:12.5Z'",
+    "SELECT count(*) FROM events WHERE ts > '2026-03-01T02:00:30Z' AND ts <= '2026-03-01T10:11:00Z'",
+    "SELECT kind, count(*) FROM events WHERE ts BETWEEN '2026-03-01T01:00:00Z' AND '2026-03-01T09:00:00Z' GROUP BY 1",
+    "SELECT kind, sum(CASE WHEN kind = 'kind number 3' THEN amount ELSE 0 END) FROM events GROUP BY kind",
+    "SELECT sum(CASE WHEN kind LIKE '%1' THEN amount END), sum(CASE WHEN kind LIKE '%1' THEN 1 ELSE 0 END) FROM events WHERE kind IS NOT NULL",
+    "SELECT count(CASE WHEN kind LIKE '%1' THEN 1 END), count(kind), count(DISTINCT kind), min(kind), max(kind) FROM events",
+    "SELECT date_trunc('hour', ts), count(*) FROM events GROUP BY 1 HAVING count(*) > 100 ORDER BY 2 DESC, 1 LIMIT 3",
+    "SELECT kind, date_trunc('hour', ts), sum(amount) FROM events GROUP BY GROUPING SETS ((kind), (date_trunc('hour', ts)), ())",
+    "SELECT kind, grouping(kind), sum(amount) FROM events GROUP BY ROLLUP (kind)",
+    "SELECT upper(kind), count(*) FROM events GROUP BY 1",
+    "SELECT DISTINCT kind FROM events",
+    "SELECT date_bin(interval '15 minutes', ts), count(*) FROM events GROUP BY 1",
+    "SELECT extract(hour from ts), count(*) FROM events GROUP BY 1",
+    "SELECT floor(extract(epoch from ts) / 300) * 300, count(*) FROM events GROUP BY 1",
+    "SELECT to_timestamp(floor(extract(epoch from ts) / 300) * 300), count(*) FROM events GROUP BY 1",
+    "SELECT count(*) FROM events WHERE date_trunc('day', ts) = '2026-03-01'",
+    "SELECT count(*) FROM events WHERE extract(epoch from ts) >= 1772330000 AND extract(epoch from ts) < 1772340000",
+    "SELECT count(*) FROM events WHERE ts::date = '2026-03-01'",
+    "SELECT count(*) FILTER (WHERE ts >= '2026-03-01T05:00:10Z'), count(*) FILTER (WHERE ts < '2026-03-01T05:00:10Z') FROM events WHERE ts < '2026-03-01T15:00:00Z'",
+    "SELECT count(*), sum(amount) FROM events WHERE kind = 'nobody'",
+    "SELECT kind, count(*), sum(amount) FROM events WHERE kind = 'nobody' GROUP BY kind",
+    "SELECT e.kind, e.n, t.n FROM (SELECT kind, count(*) AS n FROM events GROUP BY 1) e JOIN (SELECT kind, sum(amount) AS n FROM events GROUP BY 1) t USING (kind)",
+    "WITH x AS (SELECT ts AS at, kind AS k, amount * 1 AS one, amount FROM events WHERE kind <> 'kind number 4') SELECT k, sum(amount) FROM x WHERE at >= '2026-03-01T03:00:00Z' GROUP BY k",
+    "SELECT kind, n, rank() OVER (ORDER BY n DESC, kind) FROM (SELECT kind, count(*) AS n FROM events GROUP BY 1) s",
+    "SELECT 'a', count(*) FROM events WHERE kind = 'kind number 1' UNION ALL SELECT 'b', count(*) FROM events WHERE kind = 'kind number 2'",
+    "SELECT (SELECT count(*) FROM events WHERE kind = 'kind number 1') AS one",
+    "SELECT 'x', count(*) FROM events WHERE kind = 'nobody' GROUP BY 1",
+    "SELECT approx_distinct(kind), approx_distinct(user_id) FROM events",
+    "SELECT kind, sum(coalesce(amount, 0)) FROM events GROUP BY kind",
+    "SELECT kind, bool_or(kind = 'kind number 1') FROM events GROUP BY kind",
+    "SELECT count(*) FROM events WHERE 1 = 1 AND kind IN ('kind number 1', 'kind number 2')",
+    "SELECT kind IS NOT TRUE FROM (SELECT kind = 'kind number 1' AS kind FROM events) x GROUP BY 1",
+    "SELECT count(*) FILTER (WHERE (kind = 'kind number 1') IS NOT TRUE) FROM events WHERE ts < '2026-03-01T09:00:00Z'",
+    "SELECT count(*) FROM events WHERE (ts >= '2026-03-01T01:00:10Z' AND ts < '2026-03-01T02:00:00Z') OR (ts >= '2026-03-01T05:30:00Z' AND ts < '2026-03-01T07:00:00Z')",
+    "SELECT count(*), avg(user_id) FROM events WHERE ts < now() - interval '1 minute'",
+    "SELECT kind, count(*) FROM events WHERE ts >= '2026-03-01' GROUP BY CUBE (kind, date_trunc('day', ts))",
+    "SELECT sum(CASE WHEN length(kind) <> 13 THEN 1 / (length(kind) - 13) ELSE 0 END), count(CASE WHEN length(kind) <> 13 THEN 1 / (length(kind) - 13) END) FROM events WHERE kind LIKE '%'",
+    "SELECT sum(CASE kind WHEN 'kind number 1' THEN amount WHEN 'kind number 2' THEN amount WHEN NULL THEN 3 ELSE 1 END) FROM events WHERE ts > '2026-03-01T01:00:00Z'",
+    "SELECT sum(events_per) FROM (SELECT date_trunc('minute', ts), count(*) AS events_per FROM events GROUP BY 1) x",
+];
+
+#[tokio::test]
+async fn what_is_matched_answers_as_raw_rows_do() {
+    let world = World::filled().await;
+    for stage in ["level 0 and hot", "compacted"] {
+        if stage == "compacted" {
+            world.dataset.flush().await.unwrap();
+            world.dataset.maintain(true).await.unwrap();
+            world.append(77);
+        }
+        for sql in SERVED {
+            served(&world, sql, &[]).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_matched_is_refused() {
+    let world = World::filled().await;
+    for (sql, reason) in [
+        ("SELECT user_id, count(*) FROM events GROUP BY 1", "column \"user_id\" is no dimension"),
+        ("SELECT count(*) FROM events WHERE ok", "column \"ok\" is no dimension"),
+        ("SELECT count(DISTINCT user_id) FROM events", "exact over dimensions only"),
+        ("SELECT sum(score) FROM events WHERE kind = 'a'", "stores no state of sum(score)"),
+        ("SELECT max(ts), kind FROM events GROUP BY kind", "stores no state of max(ts)"),
+        ("SELECT count(*) FROM events WHERE _offset > 10", "column \"_offset\" is no dimension"),
+        ("SELECT date_trunc('second', ts), count(*) FROM events GROUP BY 1", "no granularity"),
+        ("SELECT ts, count(*) FROM events GROUP BY 1", "\"ts\" is used otherwise"),
+        ("SELECT count(*) FROM (SELECT * FROM events LIMIT 10) x", "LIMIT stands below"),
+        ("SELECT count(*) FROM events a JOIN events b USING (_offset)", "a join stands below"),
+        ("SELECT kind FROM events ORDER BY ts LIMIT 1", "not aggregated"),
+        (
+            "SELECT count(*) FROM events WHERE ts >= '2026-03-01T00:00:10Z' AND ts < '2026-03-01T00:00:20Z'",
+            "no whole bucket",
+        ),
+        ("SELECT array_agg(kind ORDER BY ts) FROM events WHERE kind = 'nobody'", "clause"),
+        ("SELECT median(user_id) FROM events", "stores no state"),
+    ] {
+        refused(&world, sql, reason).await;
+    }
+}
+
+#[tokio::test]
+async fn a_zone_is_served_by_granularities_that_its_offsets_are_multiples_of() {
+    let world = World::filled().await;
+    let day = "SELECT date_trunc('day', ts), count(*) FROM events GROUP BY 1 ORDER BY 1";
+    world.rows("SET timezone = 'Asia/Kolkata'").await;
+    served(&world, day, &[]).await;
+    world.rows("SET timezone = 'Europe/Berlin'").await;
+    served(&world, day, &[]).await;
+    served(&world, "SELECT extract(hour from ts), count(*) FROM events GROUP BY 1", &[]).await;
+    served(&world, "SELECT count(*) FROM events WHERE ts::date = '2026-03-01'", &[]).await;
+    served(&world, "SELECT count(*) FROM events WHERE date_trunc('day', ts) >= '2026-03-01'", &[])
+        .await;
+}
+
+#[tokio::test]
+async fn sources_follow_the_range() {
+    let world = World::filled().await;
+    world.dataset.flush().await.unwrap();
+    world.dataset.maintain(true).await.unwrap();
+    world.append(500);
+    let sql = "SELECT sum(amount) FROM events WHERE ts >= '2026-03-01T00:30:10Z' AND ts < '2026-03-01T20:00:00Z'";
+    world.rows("SET otus.rollups = force").await;
+    let plan = world.explain(sql).await;
+    assert!(plan.contains("hour states, 2026-03-01T01:00:00Z to 2026-03-01T20:00:00Z"), "{plan}");
+    assert!(
+        plan.contains("raw rows of cut buckets, 2026-03-01T00:30:10Z to 2026-03-01T01:00:00Z"),
+        "{plan}"
+    );
+    assert!(plan.contains("raw rows of the open hot chunk"), "{plan}");
+    served(&world, sql, &[]).await;
+}
+
+#[tokio::test]
+async fn off_uses_none_and_names_and_types_stay() {
+    let world = World::filled().await;
+    let sql = "SELECT kind, count(*) AS n, avg(user_id), sum(amount) FROM events e GROUP BY kind";
+    let plan = world.explain(sql).await;
+    assert!(plan.contains("events: rollup by_kind"), "{plan}");
+    world.rows("SET otus.rollups = off").await;
+    let plan = world.explain(sql).await;
+    assert!(plan.contains("raw rows (otus.rollups is off)"), "{plan}");
+    let of = async |mode: &str| {
+        rows_of(&world.session, &format!("SET otus.rollups = {mode}")).await.unwrap();
+        let statement = world.session.parse(sql).unwrap().remove(0);
+        match world.session.execute(&statement, vec![]).await.unwrap() {
+            crate::Outcome::Rows { schema, .. } => schema,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(of("off").await, of("force").await);
+}
+
+#[tokio::test]
+async fn rows_from_before_a_rollup_was_declared_are_read_raw() {
+    let world = World::filled().await;
+    world
+        .declare(|def| {
+            def.rollups[0].granularities.remove(0);
+            def.rollups[0].measures = vec!["share".into(), "amount".into()];
+        })
+        .await;
+    world.append(2_000);
+    world.dataset.flush().await.unwrap();
+    world.dataset.maintain(true).await.unwrap();
+    world.append(300);
+    for sql in [
+        "SELECT kind, count(*), sum(amount), count(*) FILTER (WHERE ok) FROM events GROUP BY kind",
+        "SELECT date_trunc('hour', ts), count(*) FROM events WHERE ts >= '2026-03-01T02:30:00Z' GROUP BY 1",
+    ] {
+        served(&world, sql, &["from before the rollup was declared"]).await;
+    }
+    // A measure that is stored by way of another one: its states are of another call now.
+    world
+        .declare(|def| {
+            def.rollups[0].granularities.remove(0);
+            def.rollups[0].measures = vec!["share".into(), "amount".into()];
+            def.measures.iter_mut().find(|m| m.name == "good").unwrap().sql =
+                "count(*) FILTER (WHERE NOT ok)".into();
+        })
+        .await;
+    world.append(100);
+    let sql = "SELECT kind, count(*) FILTER (WHERE NOT ok) FROM events GROUP BY kind";
+    served(&world, sql, &["from before the rollup was declared"]).await;
+}
+
+#[tokio::test]
+async fn below_the_horizon_a_rollup_answers_and_raw_rows_are_cut() {
+    let world = World::filled().await;
+    world.append(3_000);
+    world.dataset.flush().await.unwrap();
+    world.dataset.maintain(true).await.unwrap();
+    let by_kind = "SELECT kind, count(*) FROM events GROUP BY kind";
+    let before = under(&world, "auto", by_kind).await;
+    let table = world.dataset.snapshot().table("public", "events").unwrap().id;
+    world.dataset.advance_horizon(table, BASE_US + 86_400_000_000).await.unwrap();
+    let notices = || {
+        let reports = world.session.take_reports();
+        let texts = reports.into_iter().filter_map(|r| match r {
+            crate::Report::Notice { message, severity: "NOTICE", .. } => Some(message),
+            _ => None,
+        });
+        texts.collect::<Vec<_>>().join("; ")
+    };
+    notices();
+    assert_same(by_kind, under(&world, "auto", by_kind).await, before);
+    assert!(notices().contains("rollup \"by_kind\" answers for them"));
+    for (sql, expected) in [
+        ("SELECT count(*) FROM events WHERE user_id >= 0", "1880"),
+        (
+            "SELECT count(*) FROM events WHERE ts >= '2026-03-01T00:00:10Z' AND kind IS NULL OR user_id >= 0",
+            "1880",
+        ),
+    ] {
+        assert_eq!(world.value(sql).await, expected, "{sql}");
+        assert!(notices().contains("the answer begins there"), "{sql}");
+    }
+    for sql in [
+        "SELECT count(*) FROM events WHERE ts >= '2026-03-02T00:00:00Z' AND user_id >= 0",
+        "SELECT kind, count(*) FROM events WHERE ts >= '2026-03-02T10:00:00Z' GROUP BY 1",
+        "SELECT kind FROM events WHERE ts >= '2026-03-02T10:00:00Z' LIMIT 1",
+    ] {
+        world.rows(sql).await;
+        assert_eq!(notices(), "", "{sql}");
+    }
+    // A bucket below the horizon that the range cuts cannot be read from anywhere.
+    let cut = "SELECT count(*) FROM events WHERE ts >= '2026-03-01T10:00:10Z'";
+    assert_eq!(world.value(cut).await, "1880");
+    assert!(notices().contains("the answer begins there"));
+}
+
+#[tokio::test]
+async fn the_latest_queries_are_kept() {
+    let world = World::filled().await;
+    world.rows("SELECT kind, count(*) FROM events GROUP BY kind").await;
+    world.rows("SELECT user_id, count(*) FROM events GROUP BY user_id").await;
+    world.error("SELECT 1 / (count(*) - count(*)) FROM events").await;
+    let rows = world
+        .rows("SELECT \"user\", query, rows, rollup, raw_reason, sqlstate FROM otus.queries ORDER BY started_at, query")
+        .await;
+    let find = |text: &str| {
+        rows.iter().find(|r| r[1].contains(text)).unwrap_or_else(|| panic!("{text}: {rows:?}"))
+    };
+    let by_kind = find("GROUP BY kind");
+    assert_eq!(
+        (by_kind[0].as_str(), by_kind[2].as_str(), by_kind[3].as_str()),
+        ("ann", "6", "by_kind")
+    );
+    let by_user = find("GROUP BY user_id");
+    assert!(by_user[4].contains("\"user_id\" is no dimension"), "{by_user:?}");
+    assert_eq!(find("1 / (")[5], "22012");
+}
+
+#[tokio::test]
+async fn arithmetic_that_may_fail_is_left_to_raw_rows() {
+    let world = World::declared(|def| {
+        def.measures = vec![
+            MeasureDef::new("events", "count(*)"),
+            MeasureDef::new("more", "sum(user_id * 2 + 1)"),
+            MeasureDef::new("most", "sum(user_id * 922337203685477580)"),
+            MeasureDef::new("halves", "sum(score / 2)"),
+            MeasureDef::new("parts", "sum(1 / (score + 1))"),
+            MeasureDef::new("whole", "sum(score::bigint)"),
+            MeasureDef::new("thirds", "sum(amount / 3)"),
+        ];
+    });
+    let world = world.await.fill().await;
+    for sql in [
+        "SELECT kind, sum(user_id * 2 + 1) FROM events GROUP BY kind",
+        "SELECT kind, sum(score / 2), sum(score::bigint) FROM events GROUP BY kind",
+        "SELECT floor(extract(epoch from ts))::bigint / 300, count(*) FROM events GROUP BY 1",
+        "SELECT kind || '!', length(kind) + 1, count(*) FROM events GROUP BY 1, 2",
+        "SELECT repeat(kind, 2), count(*) FROM events GROUP BY 1",
+    ] {
+        served(&world, sql, &[]).await;
+        served(&world, sql, &[]).await;
+    }
+    refused(&world, "SELECT sum(1 / (score + 1)) FROM events WHERE kind = 'a'", "may fail").await;
+    // A declared quotient of numerics has fewer digits than that of a query.
+    refused(&world, "SELECT sum(amount / 3) FROM events WHERE kind = 'a'", "stores no state").await;
+    let half = "SELECT extract(epoch from ts)::bigint / 300, count(*) FROM events GROUP BY 1";
+    refused(&world, half, "\"ts\" is used otherwise").await;
+    let wide = "SELECT kind, sum(user_id * 922337203685477580) FROM events GROUP BY kind";
+    for mode in ["auto", "off"] {
+        world.rows(&format!("SET otus.rollups = {mode}")).await;
+        assert_eq!(world.error(wide).await.sqlstate, "22003", "{mode}");
+    }
+}
+
+#[tokio::test]
+async fn a_time_without_zone_is_matched_too() {
+    let naive = World::declared(|def| def.columns[0].column_type = "timestamp".parse().unwrap());
+    let world = naive.await.fill().await;
+    for zone in ["UTC", "Europe/Berlin"] {
+        world.rows(&format!("SET timezone = '{zone}'")).await;
+        for sql in [
+            "SELECT date_trunc('hour', ts), kind, count(*), sum(amount) FROM events GROUP BY 1, 2",
+            "SELECT count(*) FROM events WHERE ts >= '2026-03-01 02:00:30' AND ts < '2026-03-01 10:11:12.5'",
+            "SELECT extract(hour from ts), last(user_id, ts) FROM events WHERE ts::date = '2026-03-01' GROUP BY 1",
+            "SELECT count(*) FILTER (WHERE ts < '2026-03-01 05:00:10'), count(*) FROM events",
+        ] {
+            served(&world, sql, &[]).await;
+        }
+    }
+}
