@@ -1,5 +1,7 @@
 //! The dataset in memory: what is appended is seen once, before and after flush, compaction and reopening.
 
+mod keyed;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
