@@ -121,7 +121,7 @@ impl EventLog for FileLog {
             kind: "file".into(),
             cluster: String::new(),
             topic_id: fingerprint(&self.path)?,
-            leader_epoch: None,
+            ..LogIdentity::default()
         };
         Ok(Bounds { low: 0, high: None, identity })
     }
