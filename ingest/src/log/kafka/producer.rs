@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures::future::join_all;
+use otus_engine::position::TopicPartition;
 use otus_engine::{Error, Result};
 use parking_lot::Mutex;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -10,6 +11,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 
 use super::config::KafkaConfig;
+use super::fetch::fetch;
 use crate::log::append::{AppendRecord, Appended};
 
 /// Longest wait for room in the producer's queue.
@@ -31,6 +33,11 @@ impl KafkaProducer {
     /// A producer for the configured cluster.
     pub fn new(config: &KafkaConfig) -> Self {
         Self { config: config.clone(), producer: Mutex::new(None) }
+    }
+
+    /// The record at a place; none if it is there no more. Blocks.
+    pub fn read(&self, tp: &TopicPartition, offset: i64) -> Result<Option<AppendRecord>> {
+        fetch(&self.config, tp, offset)
     }
 
     fn client(&self) -> Result<FutureProducer> {

@@ -25,9 +25,9 @@ use parking_lot::{Condvar, Mutex};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use super::Bounds;
 use super::append::{AppendRecord, Appended};
 use super::store::RecordStore;
+use super::{Bounds, TopicPolicy};
 use crate::record::Slice;
 
 mod batch;
@@ -374,10 +374,13 @@ impl Shared {
             partitions: wanted,
             keyed: options.keyed,
         });
+        // A topic that some keyed table reads keeps the latest record of each key from now on.
+        meta.keyed |= options.keyed;
         if options.partitions.is_some() {
             meta.partitions = meta.partitions.max(wanted);
         }
-        if entry.as_ref().is_some_and(|old| old.partitions == meta.partitions) {
+        let same = |old: &TopicMeta| old.partitions == meta.partitions && old.keyed == meta.keyed;
+        if entry.as_ref().is_some_and(same) {
             return Ok(());
         }
         let text = serde_json::to_vec(&meta)
@@ -432,7 +435,7 @@ impl RecordStore for LocalLog {
             kind: "local".into(),
             cluster: self.shared.id.clone(),
             topic_id,
-            leader_epoch: None,
+            ..LogIdentity::default()
         };
         Ok(Bounds { low: extent.low, high: Some(extent.high), identity })
     }
@@ -468,6 +471,12 @@ impl RecordStore for LocalLog {
         }
         slice.next = slice.next.max(extent.high);
         Ok(())
+    }
+
+    fn policy(&self, topic: &str) -> Option<TopicPolicy> {
+        let keyed = self.shared.state.lock().topics.get(topic)?.meta.keyed;
+        let delete_retention_us = self.shared.options.delete_retention_us;
+        Some(TopicPolicy { compacts: keyed, deletes: !keyed, delete_retention_us })
     }
 
     fn offset_at(&self, tp: &TopicPartition, timestamp_us: i64) -> Result<i64> {
