@@ -15,7 +15,7 @@ use otus_engine::compiled::{CompiledRollup, CompiledTable};
 use otus_engine::snapshot::Snapshot;
 use otus_engine::time::Granularity;
 
-use crate::provider::{self, RawTable, SYSTEM_SCHEMA, SYSTEM_TABLES};
+use crate::provider::{self, KeyedRows, RawTable, SYSTEM_SCHEMA, SYSTEM_TABLES};
 pub(crate) use pg::{PgTables, visible};
 
 /// Name of the schema that stands for the search path.
@@ -137,6 +137,9 @@ impl Shared {
             INFORMATION_SCHEMA => information::table(&self.snapshot, &self.database, name),
             _ => match find(&self.snapshot, schema, name) {
                 None => Ok(None),
+                Some(Found::Raw(table)) if table.def.keyed().is_some() => {
+                    Ok(Some(Arc::new(KeyedRows::new(&self.snapshot, table)?)))
+                }
                 Some(Found::Raw(table)) => {
                     let table = RawTable::new(Arc::clone(&self.snapshot), Arc::clone(table));
                     Ok(Some(Arc::new(table)))
