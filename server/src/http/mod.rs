@@ -14,6 +14,7 @@ mod pull;
 mod render;
 mod schema;
 mod sql;
+mod tables;
 #[cfg(test)]
 mod tests;
 
@@ -47,6 +48,7 @@ type Shared = Arc<Context>;
 struct Context {
     otus: Otus,
     hosts: Vec<String>,
+    pages: tables::Pages,
 }
 
 /// Serves until `shutdown` is cancelled; answers under way are finished.
@@ -61,7 +63,8 @@ pub async fn serve(
 /// All routes.
 pub fn router(otus: Otus) -> Router {
     let hosts = otus.config().server.hosts.clone();
-    let shared: Shared = Arc::new(Context { otus, hosts });
+    let pages = tables::Pages::default();
+    let shared: Shared = Arc::new(Context { otus, hosts, pages });
     // The recorder must be there before the first metric moves.
     if telemetry::metrics().is_none() {
         tracing::warn!("metrics are not available in this process");
@@ -74,6 +77,11 @@ pub fn router(otus: Otus) -> Router {
         .route("/api/schema", get(schema::schema))
         .route("/api/sql", post(sql::sql))
         .route("/api/append/{topic}", post(append::append))
+        .route("/api/tables/{table}", get(tables::list).post(tables::create))
+        .route(
+            "/api/tables/{table}/{key}",
+            get(tables::row).put(tables::put).delete(tables::remove),
+        )
         .route("/api/ingest", get(ingest::status))
         .route("/api/ingest/flush", post(ingest::flush))
         .route("/api/ingest/maintain", post(ingest::maintain))
