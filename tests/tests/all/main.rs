@@ -7,6 +7,7 @@ mod exactly_once;
 mod faces;
 mod golden;
 mod kafka_faults;
+mod keyed;
 mod samples;
 mod slt;
 mod snapshots;
