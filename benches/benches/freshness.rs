@@ -1,5 +1,6 @@
 //! (b) Produce-to-visible: an open-loop producer at 5,000 and 20,000 events per second, whose acknowledgement is
-//! not waited for, and a client that asks again and again for the greatest id it can see. Control: the same
+//! not waited for, and a client that asks again and again for the greatest offset it can see in each partition:
+//! an event counts as visible when its own partition shows it. Control: the same
 //! producer and a consumer that only receives, which is the delay that Kafka and the machine have by themselves.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -61,10 +62,18 @@ fn produce(broker: &Broker, topic: &str, rate: u64, seconds: u64, started: Insta
     Ok(total)
 }
 
-/// Milliseconds from when each id was due until `seen` ids could be seen, for newly seen ids.
-fn note(delays: &mut Vec<f64>, from: u64, to: u64, rate: u64, started: Instant) {
+/// Milliseconds from when each event was due until now, for events newly seen: ids go round the partitions, so
+/// the id of an event is its offset times the partitions, and its partition.
+fn note(
+    delays: &mut Vec<f64>,
+    partition: u64,
+    offsets: std::ops::Range<u64>,
+    rate: u64,
+    started: Instant,
+) {
     let now = started.elapsed().as_secs_f64() * 1e3;
-    delays.extend((from..to).map(|id| now - float(id) * 1e3 / float(rate)));
+    let id = |offset| float(offset * PARTITIONS + partition);
+    delays.extend(offsets.map(|offset| now - id(offset) * 1e3 / float(rate)));
 }
 
 fn summary(mut delays: Vec<f64>, warm: usize) -> Value {
@@ -87,12 +96,20 @@ fn otus(broker: &Broker, rate: u64, seconds: u64) -> Result<Value> {
     let mut delays = Vec::new();
     let total = std::thread::scope(|scope| -> Result<u64> {
         let producer = scope.spawn(|| produce(broker, &topic, rate, seconds, started));
-        let mut seen = 0;
-        while seen < rate * seconds {
-            // Ids go round the partitions: those below the count are the ones visible, within a few.
-            let now = u64::try_from(client.numbers("select count(*) from ticks")?[0])?;
-            note(&mut delays, seen, now, rate, started);
-            seen = now;
+        let mut seen = vec![0_u64; usize::try_from(PARTITIONS)?];
+        while seen.iter().sum::<u64>() < rate * seconds {
+            let least = seen.iter().min().copied().unwrap_or(0);
+            let newest = format!(
+                "select _partition, max(_offset) + 1 from ticks where _offset >= {least} group by 1"
+            );
+            for row in client.rows(&newest)? {
+                let [Some(partition), Some(next)] = row.as_slice() else {
+                    anyhow::bail!("{row:?}")
+                };
+                let (partition, next): (usize, u64) = (partition.parse()?, next.parse()?);
+                note(&mut delays, partition.try_into()?, seen[partition]..next, rate, started);
+                seen[partition] = next;
+            }
             std::thread::park_timeout(Duration::from_millis(2));
             anyhow::ensure!(started.elapsed() < Duration::from_secs(seconds + 120), "stuck");
         }
@@ -125,7 +142,9 @@ fn control(broker: &Broker, rate: u64, seconds: u64) -> Result<Value> {
         for seen in 0..rate * seconds {
             let message = consumer.poll(Duration::from_secs(30)).context("nothing came")??;
             anyhow::ensure!(message.payload().is_some(), "an empty record");
-            note(&mut delays, seen, seen + 1, rate, started);
+            let (partition, offset) =
+                (message.partition().try_into()?, message.offset().try_into()?);
+            note(&mut delays, partition, offset..offset + 1, rate, started);
             received.store(seen + 1, Ordering::Relaxed);
         }
         stopped.store(true, Ordering::Relaxed);

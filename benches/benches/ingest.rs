@@ -97,6 +97,10 @@ fn control(broker: &Broker, topic: &str, rows: u64) -> Result<Value> {
         .set("group.id", "control")
         .set("isolation.level", "read_committed")
         .set("enable.auto.commit", "false")
+        // As Otus itself asks, so that the control never waits where Otus would not.
+        .set("fetch.queue.backoff.ms", "10")
+        .set("fetch.wait.max.ms", "100")
+        .set("queued.max.messages.kbytes", "65536")
         .create()?;
     let mut list = TopicPartitionList::new();
     for partition in 0..PARTITIONS {

@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use arrow::array::RecordBatch;
 use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext};
 use futures::TryStreamExt;
-use otus_benches::{is_smoke, machine, median, report, round, sized};
+use otus_benches::{machine, median, report, round, sized};
 use otus_engine::clock::SystemClock;
 use otus_engine::dataset::{Dataset, DatasetOptions, FlushLimits};
 use otus_engine::store::{Access, Storage, StorageConfig};
@@ -237,10 +237,8 @@ fn main() -> Result<()> {
         .build()?;
     let queries =
         runtime.block_on(async { tokio::spawn(async move { measure(&data).await }).await? })?;
-    if is_smoke() {
-        let list = queries.as_array().context("queries")?;
-        anyhow::ensure!(list.iter().all(|q| q["same_answer"] == true), "answers differ: {queries}");
-    }
+    let list = queries.as_array().context("queries")?;
+    anyhow::ensure!(list.iter().all(|q| q["same_answer"] == true), "answers differ: {queries}");
     let results = json!({"rows": rows, "data": from, "queries": queries});
     report("queries", &machine, "within 10% of plain DataFusion on the same files", &results)
 }

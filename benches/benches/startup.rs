@@ -50,6 +50,7 @@ fn entry(number: u64, now_ms: u64) -> FileEntry {
             column("amount", StatValue::Int(0), StatValue::Int(999)),
         ],
         created_at_us: from,
+        commit: None,
     }
 }
 

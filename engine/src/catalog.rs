@@ -8,6 +8,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use serde::{Deserialize, Serialize};
 
+use crate::limits::RECORD_BYTES_MAX;
 use crate::time::Granularity;
 use crate::types::ColumnType;
 
@@ -185,6 +186,21 @@ pub struct ColumnDef {
     pub presentation: Presentation,
 }
 
+impl ColumnDef {
+    /// A column that takes the field of its own name, as it is.
+    pub fn new(name: impl Into<String>, column_type: ColumnType) -> Self {
+        let name = name.into();
+        Self {
+            source: ColumnSource::Path(vec![name.clone()]),
+            name,
+            column_type,
+            epoch: None,
+            default: None,
+            presentation: Presentation::default(),
+        }
+    }
+}
+
 /// A declared measure: an SQL expression of aggregates, or of other measures.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MeasureDef {
@@ -195,6 +211,13 @@ pub struct MeasureDef {
     /// Presentation.
     #[serde(default)]
     pub presentation: Presentation,
+}
+
+impl MeasureDef {
+    /// A measure with nothing to say about its looks.
+    pub fn new(name: impl Into<String>, sql: impl Into<String>) -> Self {
+        Self { name: name.into(), sql: sql.into(), presentation: Presentation::default() }
+    }
 }
 
 /// A declared rollup of a table.
@@ -289,6 +312,29 @@ pub struct TableDef {
 }
 
 impl TableDef {
+    /// A table of events in schema `public` that reads the topic of its name from the beginning as JSON, with
+    /// nothing else declared.
+    pub fn events(name: &str, time: &str, columns: Vec<ColumnDef>) -> Self {
+        Self {
+            schema: "public".into(),
+            name: name.into(),
+            kind: TableKind::Events,
+            description: None,
+            source: Source::Topics(vec![name.into()]),
+            start: Start::Earliest,
+            format: "json".into(),
+            time: time.into(),
+            columns,
+            filter: None,
+            measures: Vec::new(),
+            rollups: Vec::new(),
+            accept: Accept::default(),
+            retention: Retention::default(),
+            append: false,
+            record_bytes_max: RECORD_BYTES_MAX,
+        }
+    }
+
     /// `schema.name`, for messages.
     pub fn qualified_name(&self) -> String {
         format!("{}.{}", self.schema, self.name)

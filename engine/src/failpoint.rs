@@ -2,6 +2,7 @@
 //! `OTUS_FAILPOINT="flush.files_written:2,commit.ack_lost:1"` arms them: the second pass through the
 //! first kills the process, the first pass through the second loses an acknowledgement. Unset: no cost.
 
+use std::io::Write as _;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -30,7 +31,23 @@ pub fn fires(name: &'static str) -> bool {
     if armed.is_empty() {
         return false;
     }
-    armed.iter().filter(|a| a.name == name).any(Armed::pass)
+    let fires = armed.iter().filter(|a| a.name == name).any(Armed::pass);
+    if fires {
+        // Past the log, which may be off: whoever armed it must be able to tell this death from another.
+        writeln!(std::io::stderr(), "{}", reached(name)).ok();
+    }
+    fires
+}
+
+/// Whether the failpoint is named at all: for those that say how things are, not when something happens.
+pub fn is_armed(name: &'static str) -> bool {
+    let armed = ARMED.get_or_init(|| parse(&std::env::var(VARIABLE).unwrap_or_default()));
+    armed.iter().any(|a| a.name == name)
+}
+
+/// What a process says on its error output when a failpoint fires.
+pub fn reached(name: &str) -> String {
+    format!("failpoint {name:?} is reached")
 }
 
 impl Armed {

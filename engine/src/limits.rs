@@ -12,6 +12,8 @@ pub const FLUSH_AGE_US: i64 = 60 * 1_000_000;
 pub const FLUSH_SMALL_ROWS: usize = 10_000;
 /// Age at which even a small table is flushed, microseconds.
 pub const FLUSH_AGE_SMALL_US: i64 = 10 * 60 * 1_000_000;
+/// Largest record of a table that says nothing else, bytes: Kafka's own default for a message.
+pub const RECORD_BYTES_MAX: usize = 1 << 20;
 /// Level-0 files of a table at which compaction starts.
 pub const COMPACT_FILES: usize = 16;
 /// Level-0 files of a table at which ingestion waits for compaction.
@@ -28,6 +30,8 @@ pub const CHECKPOINTS_KEPT: usize = 3;
 pub const COMMIT_RACES_MAX: u32 = 1_000;
 /// Undeclared fields that are remembered per table; a topic with generated keys has no end of them.
 pub const FIELDS_MAX: usize = 1_000;
+/// Resets of positions that are remembered per table, for audits.
+pub const RESETS_MAX: usize = 1_000;
 /// Rows of a Parquet row group.
 pub const ROW_GROUP_ROWS: usize = 512 * 1024;
 /// Age after which a pinned snapshot is refused, microseconds.

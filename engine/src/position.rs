@@ -38,6 +38,23 @@ pub struct OffsetRange {
     pub to: i64,
 }
 
+impl OffsetRange {
+    /// The union of ranges, by partition and offset, with touching ones joined.
+    pub fn joined(mut ranges: Vec<Self>) -> Vec<Self> {
+        ranges.sort_by(|a, b| (&a.tp, a.from).cmp(&(&b.tp, b.from)));
+        let mut joined: Vec<Self> = Vec::new();
+        for range in ranges {
+            match joined.last_mut() {
+                Some(last) if last.tp == range.tp && range.from <= last.to => {
+                    last.to = last.to.max(range.to);
+                }
+                _ => joined.push(range),
+            }
+        }
+        joined
+    }
+}
+
 /// How the records of a range ended. `read()` is their sum.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReadCounts {

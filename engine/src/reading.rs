@@ -4,15 +4,16 @@
 use std::fmt::Debug;
 
 use crate::catalog::TableId;
-use crate::position::TopicPartition;
 
-/// What a reader says of one partition of one table.
+/// What a reader says of one partition of one table, or of a topic as a whole while that is waited for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartitionReport {
     /// The table.
     pub table: TableId,
-    /// The partition.
-    pub tp: TopicPartition,
+    /// The topic.
+    pub topic: String,
+    /// The partition; none if it is said of the topic as a whole.
+    pub partition: Option<i32>,
     /// `waiting`, `running`, `finished`, `paused`, `rejecting` or `stopped`.
     pub state: &'static str,
     /// Why, where there is a reason.

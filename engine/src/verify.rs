@@ -1,19 +1,19 @@
 //! The audit behind `otus inspect --verify`: reads what is committed and checks counts, tiling, uniqueness
 //! and that every rollup equals its raw rows (invariants I1 and I2).
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+mod offsets;
+mod rejected;
 
 use arrow::array::{AsArray, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::{Int32Type, Int64Type, TimestampMicrosecondType};
+use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 
-use crate::catalog::{OFFSET_COLUMN, PARTITION_COLUMN, Source, TOPIC_COLUMN};
 use crate::compiled::{CompiledRollup, CompiledTable};
-use crate::error::{Error, Result};
-use crate::log::manifest::TableState;
-use crate::position::TopicPartition;
-use crate::rollup::compare;
+use crate::error::{Error, ErrorKind, Result};
+use crate::log::manifest::{RollupState, TableState};
+use crate::log::op::FileEntry;
+use crate::position::OffsetRange;
+use crate::rollup::{Aggregation, compare};
 use crate::segment::read_segment;
 use crate::snapshot::Snapshot;
 use crate::time::Granularity;
@@ -34,7 +34,8 @@ pub struct TableAudit {
 /// Problems of one kind that are listed; more are only counted.
 const PROBLEMS_MAX: usize = 20;
 
-/// Audits the committed part of every served table. `progress` hears of each file read.
+/// Audits the committed part of every served table, and the rejected records. `progress` hears of each file
+/// read.
 pub async fn verify(
     snapshot: &Snapshot,
     progress: &(dyn Fn(&str) + Sync),
@@ -43,170 +44,193 @@ pub async fn verify(
     for table in snapshot.tables() {
         let Some(state) = snapshot.manifest().tables.get(&table.id) else { continue };
         let mut audit = TableAudit { table: table.def.qualified_name(), ..TableAudit::default() };
-        check_offsets(snapshot, table, state, &mut audit, progress).await?;
+        offsets::check(snapshot, table, state, &mut audit, progress).await?;
         for rollup in &table.rollups {
             for &granularity in &rollup.def.granularities {
-                check_rollup(snapshot, table, rollup, granularity, &mut audit, progress).await?;
+                let part = Part { snapshot, table, rollup, granularity };
+                part.check(state, &mut audit, progress).await?;
             }
         }
         audits.push(audit);
     }
+    audits.extend(rejected::check(snapshot, progress).await?);
     Ok(audits)
-}
-
-/// Every kept record once, within the positions; as many as the commits counted.
-async fn check_offsets(
-    snapshot: &Snapshot,
-    table: &CompiledTable,
-    state: &TableState,
-    audit: &mut TableAudit,
-    progress: &(dyn Fn(&str) + Sync),
-) -> Result<()> {
-    let mut names = vec![PARTITION_COLUMN.to_string(), OFFSET_COLUMN.to_string()];
-    if table.def.source.is_many() {
-        names.push(TOPIC_COLUMN.to_string());
-    }
-    let mut seen: BTreeMap<TopicPartition, Vec<i64>> = BTreeMap::new();
-    for file in &state.files {
-        progress(&file.path);
-        let batches = read_segment(snapshot.storage(), file, &table.stored, Some(&names)).await?;
-        let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
-        if rows as u64 != file.rows {
-            let path = &file.path;
-            audit.problems.push(format!("file {path} holds {rows} rows, not {}", file.rows));
-        }
-        audit.rows += rows as u64;
-        audit.files += 1;
-        for batch in &batches {
-            collect_offsets(table, batch, &mut seen)?;
-        }
-    }
-    let mut found = Vec::new();
-    for (tp, offsets) in &mut seen {
-        offsets.sort_unstable();
-        for pair in offsets.windows(2).filter(|w| w[0] == w[1]) {
-            found.push(format!("{tp} offset {} stands twice", pair[0]));
-        }
-        let Some(position) = state.positions.get(tp) else {
-            found.push(format!("{tp} has rows but no position"));
-            continue;
-        };
-        let outside = |o: &&i64| **o < position.start || **o >= position.offset;
-        for offset in offsets.iter().filter(outside) {
-            found.push(format!("{tp} offset {offset} is outside what was committed"));
-        }
-    }
-    for (tp, position) in &state.positions {
-        let rows = seen.get(tp).map_or(0, Vec::len) as u64;
-        // Of a keyed table only the latest rows are kept.
-        let gone = state.horizon_us.is_some() || table.def.keyed().is_some();
-        if rows > position.counts.kept || (rows < position.counts.kept && !gone) {
-            found.push(format!("{tp} has {rows} rows, {} were kept", position.counts.kept));
-        }
-    }
-    report(audit, found);
-    Ok(())
 }
 
 fn report(audit: &mut TableAudit, mut found: Vec<String>) {
     let more = found.len().saturating_sub(PROBLEMS_MAX);
     found.truncate(PROBLEMS_MAX);
-    audit.problems.append(&mut found);
+    for problem in found {
+        if !audit.problems.contains(&problem) {
+            audit.problems.push(problem);
+        }
+    }
     if more > 0 {
         audit.problems.push(format!("… and {more} more of these"));
     }
 }
 
-fn collect_offsets(
-    table: &CompiledTable,
-    batch: &RecordBatch,
-    seen: &mut BTreeMap<TopicPartition, Vec<i64>>,
-) -> Result<()> {
-    let missing = |name: &str| Error::corrupt(format!("raw file without column {name:?}"));
-    let partitions = batch
-        .column_by_name(PARTITION_COLUMN)
-        .and_then(|c| c.as_primitive_opt::<Int32Type>())
-        .ok_or_else(|| missing(PARTITION_COLUMN))?;
-    let offsets = batch
-        .column_by_name(OFFSET_COLUMN)
-        .and_then(|c| c.as_primitive_opt::<Int64Type>())
-        .ok_or_else(|| missing(OFFSET_COLUMN))?;
-    let topics = batch.column_by_name(TOPIC_COLUMN).and_then(|c| c.as_string_view_opt());
-    let only: Arc<str> = match &table.def.source {
-        Source::Topics(topics) => topics.first().map_or("", String::as_str).into(),
-        Source::File(path) => path.as_str().into(),
-        Source::Pattern(_) => "".into(),
+/// The rows of a file, or what is wrong with it. A store that does not answer is an error.
+async fn read(
+    snapshot: &Snapshot,
+    file: &FileEntry,
+    schema: &SchemaRef,
+    columns: Option<&[String]>,
+) -> Result<Result<Vec<RecordBatch>, String>> {
+    let path = &file.path;
+    let batches = match read_segment(snapshot.storage(), file, schema, columns).await {
+        Ok(batches) => batches,
+        Err(e) if matches!(e.kind(), ErrorKind::Unavailable | ErrorKind::Busy) => return Err(e),
+        Err(e) => return Ok(Err(format!("file {path} cannot be read: {e}"))),
     };
-    let mut tp = TopicPartition::new(only, -1);
-    let mut list = Vec::new();
-    for row in 0..batch.num_rows() {
-        let topic = topics.map(|t| t.value(row)).filter(|t| *t != &*tp.topic);
-        if topic.is_some() || tp.partition != partitions.value(row) {
-            if !list.is_empty() {
-                seen.entry(tp.clone()).or_default().append(&mut list);
-            }
-            if let Some(topic) = topic {
-                tp.topic = topic.into();
-            }
-            tp.partition = partitions.value(row);
-        }
-        list.push(offsets.value(row));
+    let rows = batches.iter().map(|b| b.num_rows() as u64).sum::<u64>();
+    if rows != file.rows {
+        return Ok(Err(format!("file {path} holds {rows} rows, not {}", file.rows)));
     }
-    if !list.is_empty() {
-        seen.entry(tp).or_default().append(&mut list);
-    }
-    Ok(())
+    Ok(Ok(batches))
 }
 
-/// States computed anew from raw rows against the stored ones, where both are still kept.
-async fn check_rollup(
-    snapshot: &Snapshot,
-    table: &CompiledTable,
-    rollup: &CompiledRollup,
+/// One granularity of one rollup.
+struct Part<'a> {
+    snapshot: &'a Snapshot,
+    table: &'a CompiledTable,
+    rollup: &'a CompiledRollup,
     granularity: Granularity,
-    audit: &mut TableAudit,
-    progress: &(dyn Fn(&str) + Sync),
-) -> Result<()> {
-    let Some(state) = snapshot.manifest().rollups.get(&rollup.id) else { return Ok(()) };
-    let began_later = snapshot.manifest().tables.get(&table.id).is_some_and(|t| {
-        t.positions.iter().any(|(tp, p)| state.since.get(tp).is_some_and(|s| *s > p.start))
-    });
-    if began_later {
-        // Raw rows from before the rollup was declared have no states to compare with.
-        return Ok(());
-    }
-    let from_us =
-        [snapshot.horizon_us(table.id), snapshot.rollup_horizon_us(rollup.id, granularity)]
-            .into_iter()
-            .flatten()
-            .max()
-            .map(|h| if granularity.floor_us(h) == h { h } else { granularity.next_us(h) });
-    let mut raw = rollup.plan.start(granularity)?;
-    for file in snapshot.raw_files(table.id) {
-        progress(&file.path);
-        for batch in read_segment(snapshot.storage(), file, &table.schema, None).await? {
-            raw.push_raw(&since(&batch, table.time_index, from_us)?)?;
+}
+
+impl Part<'_> {
+    /// States computed anew from raw rows against the stored ones, where both are still kept; and against
+    /// those of the finest granularity, which may be kept for longer than raw rows.
+    async fn check(
+        &self,
+        table: &TableState,
+        audit: &mut TableAudit,
+        progress: &(dyn Fn(&str) + Sync),
+    ) -> Result<()> {
+        let Some(state) = self.snapshot.manifest().rollups.get(&self.rollup.id) else {
+            return Ok(());
+        };
+        let mut found = Vec::new();
+        let horizon_us = self.snapshot.horizon_us(self.table.id);
+        if let Some(covered) = Covered::of(state, table) {
+            let from_us = self.begin_us(horizon_us);
+            let mut raw = self.rollup.plan.start(self.granularity)?;
+            for file in self.snapshot.raw_files(self.table.id) {
+                progress(&file.path);
+                match read(self.snapshot, file, &self.table.stored, None).await? {
+                    Ok(batches) => {
+                        for batch in &batches {
+                            let batch = since(batch, self.table.time_index, from_us)?;
+                            raw.push_raw(&covered.filter(self.table, &batch)?)?;
+                        }
+                    }
+                    Err(problem) => found.push(problem),
+                }
+            }
+            let stored =
+                self.stored(self.granularity, from_us, audit, &mut found, progress).await?;
+            self.differences(raw, stored, "raw rows", &mut found)?;
         }
-    }
-    let mut stored = rollup.plan.start(granularity)?;
-    for file in snapshot.rollup_files(rollup.id, granularity) {
-        progress(&file.path);
-        audit.files += 1;
-        let schema = rollup.plan.schema();
-        for batch in read_segment(snapshot.storage(), &file, schema, None).await? {
-            stored.push_states(&since(&batch, 0, from_us)?)?;
+        let finest = self.rollup.def.finest();
+        if self.granularity != finest && horizon_us.is_some() {
+            let kept = self.snapshot.rollup_horizon_us(self.rollup.id, finest);
+            let from_us = self.begin_us(kept);
+            let fine = self.stored(finest, from_us, audit, &mut found, progress).await?;
+            let stored =
+                self.stored(self.granularity, from_us, audit, &mut found, progress).await?;
+            let name = self.rollup.def.view_name(finest);
+            self.differences(fine, stored, &name, &mut found)?;
         }
+        report(audit, found);
+        Ok(())
     }
-    let name = rollup.def.view_name(granularity);
-    let differences = compare(raw, stored)?;
-    let text = differences.into_iter().map(|d| {
-        format!(
-            "{name} differs at {}: {} is {:?}, raw rows give {:?}",
-            d.key, d.what, d.rollup, d.raw
-        )
-    });
-    report(audit, text.collect());
-    Ok(())
+
+    /// First whole bucket at or after both horizons, microseconds.
+    fn begin_us(&self, other_us: Option<i64>) -> Option<i64> {
+        let own = self.snapshot.rollup_horizon_us(self.rollup.id, self.granularity);
+        let latest = own.into_iter().chain(other_us).max()?;
+        let floor = self.granularity.floor_us(latest);
+        Some(if floor == latest { floor } else { self.granularity.next_us(latest) })
+    }
+
+    /// The states stored for `granularity`, at the granularity of this part.
+    async fn stored(
+        &self,
+        granularity: Granularity,
+        from_us: Option<i64>,
+        audit: &mut TableAudit,
+        found: &mut Vec<String>,
+        progress: &(dyn Fn(&str) + Sync),
+    ) -> Result<Aggregation<'_>> {
+        let mut stored = self.rollup.plan.start(self.granularity)?;
+        for file in self.snapshot.rollup_files(self.rollup.id, granularity) {
+            progress(&file.path);
+            audit.files += 1;
+            match read(self.snapshot, &file, self.rollup.plan.schema(), None).await? {
+                Ok(batches) => {
+                    for batch in &batches {
+                        stored.push_states(&since(batch, 0, from_us)?)?;
+                    }
+                }
+                Err(problem) => found.push(problem),
+            }
+        }
+        Ok(stored)
+    }
+
+    fn differences(
+        &self,
+        right: Aggregation<'_>,
+        stored: Aggregation<'_>,
+        source: &str,
+        found: &mut Vec<String>,
+    ) -> Result<()> {
+        let name = self.rollup.def.view_name(self.granularity);
+        found.extend(compare(right, stored)?.into_iter().map(|d| {
+            format!(
+                "{name} differs at {}: {} is {:?}, {source} give {:?}",
+                d.key, d.what, d.rollup, d.raw
+            )
+        }));
+        Ok(())
+    }
+}
+
+/// Offsets whose rows a rollup holds.
+struct Covered(Option<Vec<OffsetRange>>);
+
+impl Covered {
+    /// None if it cannot be told: offsets of before the rollup were read again after it.
+    fn of(rollup: &RollupState, table: &TableState) -> Option<Self> {
+        let stretches = offsets::Stretches::of(table);
+        let late = |tp| {
+            let since = rollup.since.get(tp).copied().unwrap_or(i64::MAX);
+            stretches.first(tp).is_some_and(|first| first < since)
+        };
+        let late: Vec<_> = table.positions.keys().filter(|tp| late(tp)).collect();
+        if late.iter().any(|tp| stretches.overlap(tp)) {
+            return None;
+        }
+        if late.is_empty() {
+            return Some(Self(None));
+        }
+        let from = |(tp, from): (&_, &i64)| OffsetRange {
+            tp: Clone::clone(tp),
+            from: *from,
+            to: i64::MAX,
+        };
+        let all = rollup.since.iter().map(from).chain(rollup.coverage.iter().cloned());
+        Some(Self(Some(OffsetRange::joined(all.collect()))))
+    }
+
+    fn filter(&self, table: &CompiledTable, batch: &RecordBatch) -> Result<RecordBatch> {
+        let Some(ranges) = &self.0 else { return Ok(batch.clone()) };
+        let mut keep = Vec::with_capacity(batch.num_rows());
+        offsets::each_offset(table, batch, &mut |tp, offset| {
+            keep.push(offsets::contains(ranges, tp, offset));
+        })?;
+        Ok(filter_record_batch(batch, &BooleanArray::from(keep))?)
+    }
 }
 
 /// Rows whose time is at or after `from_us`.

@@ -7,10 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arrow::datatypes::SchemaRef;
-use otus_engine::catalog::{
-    Accept, ColumnDef, ColumnSource, MeasureDef, Presentation, Retention, Source, Start, TableDef,
-    TableKind,
-};
+use otus_engine::catalog::{ColumnDef, ColumnSource, MeasureDef, TableDef};
 use otus_engine::expr::{CompiledExpr, CompiledMeasures, ExpressionCompiler};
 use otus_engine::position::TopicPartition;
 use otus_engine::{Error, Result};
@@ -55,33 +52,10 @@ fn wikipedia() -> Result<TableDef> {
         ("deleted", "deleted", "bigint"),
     ];
     let columns = columns.into_iter().map(|(name, path, column_type)| {
-        Ok(ColumnDef {
-            name: name.into(),
-            column_type: column_type.parse()?,
-            source: ColumnSource::Path(vec![path.into()]),
-            epoch: None,
-            default: None,
-            presentation: Presentation::default(),
-        })
+        let source = ColumnSource::Path(vec![path.into()]);
+        Ok(ColumnDef { source, ..ColumnDef::new(name, column_type.parse()?) })
     });
-    Ok(TableDef {
-        schema: "public".into(),
-        name: "wikipedia".into(),
-        kind: TableKind::Events,
-        description: None,
-        source: Source::Topics(vec!["wikiticker".into()]),
-        start: Start::Earliest,
-        format: "json".into(),
-        time: "time".into(),
-        columns: columns.collect::<Result<_>>()?,
-        filter: None,
-        measures: vec![],
-        rollups: vec![],
-        accept: Accept::default(),
-        retention: Retention::default(),
-        append: false,
-        record_bytes_max: 1 << 20,
-    })
+    Ok(TableDef::events("wikipedia", "time", columns.collect::<Result<_>>()?))
 }
 
 #[expect(clippy::print_stdout, clippy::cast_precision_loss, reason = "prints rates for people")]

@@ -16,7 +16,7 @@ pub mod record;
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub use log::append::{AppendRecord, Appended};
+pub use log::append::{AppendError, AppendFault, AppendRecord, AppendResult, Appended};
 pub use log::memory::MemoryLog;
 pub use pipeline::{
     Ingest, IngestConfig, IngestCounters, PartitionState, PartitionStatus, ResetTo,

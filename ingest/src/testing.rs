@@ -4,10 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::datatypes::{DataType, Int64Type, SchemaRef};
-use otus_engine::catalog::{
-    Accept, ColumnDef, ColumnSource, MeasureDef, Presentation, Retention, Source, Start, TableDef,
-    TableKind,
-};
+use otus_engine::catalog::{ColumnDef, ColumnSource, MeasureDef, TableDef};
 use otus_engine::expr::{CompiledExpr, CompiledMeasures, ExpressionCompiler};
 use otus_engine::{Error, Result};
 
@@ -56,14 +53,7 @@ impl CompiledExpr for TestExpr {
 }
 
 pub(crate) fn column(name: &str, column_type: &str, source: ColumnSource) -> ColumnDef {
-    ColumnDef {
-        name: name.into(),
-        column_type: column_type.parse().unwrap(),
-        source,
-        epoch: None,
-        default: None,
-        presentation: Presentation::default(),
-    }
+    ColumnDef { source, ..ColumnDef::new(name, column_type.parse().unwrap()) }
 }
 
 pub(crate) fn path(name: &str, column_type: &str) -> ColumnDef {
@@ -74,22 +64,5 @@ pub(crate) fn path(name: &str, column_type: &str) -> ColumnDef {
 pub(crate) fn table(columns: Vec<ColumnDef>) -> TableDef {
     let mut all = vec![path("time", "timestamptz")];
     all.extend(columns);
-    TableDef {
-        schema: "public".into(),
-        name: "events".into(),
-        kind: TableKind::Events,
-        description: None,
-        source: Source::Topics(vec!["events".into()]),
-        start: Start::Earliest,
-        format: "json".into(),
-        time: "time".into(),
-        columns: all,
-        filter: None,
-        measures: vec![],
-        rollups: vec![],
-        accept: Accept::default(),
-        retention: Retention::default(),
-        append: false,
-        record_bytes_max: 1 << 20,
-    }
+    TableDef::events("events", "time", all)
 }

@@ -12,6 +12,10 @@ const DEPTH_MAX: usize = 3;
 const DISTINCT_MAX: usize = 64;
 /// Dimensions of the proposed rollup.
 const DIMENSIONS_MAX: usize = 4;
+/// Whole numbers that are no bigint and still a numeric.
+const VAST: std::ops::Range<f64> = 9_223_372_036_854_775_808.0..1e38;
+/// Longest name of a column, bytes, with room for a number behind it.
+const NAME_BYTES_MAX: usize = 56;
 
 /// What a field was seen to hold.
 #[derive(Debug, Default, Clone)]
@@ -20,12 +24,16 @@ struct Seen {
     count: usize,
     booleans: usize,
     integers: usize,
+    /// Whole numbers beyond bigint.
+    vast: usize,
     floats: usize,
     texts: usize,
     times: usize,
     dates: usize,
     uuids: usize,
-    composites: usize,
+    /// Arrays, and what their elements are.
+    arrays: usize,
+    elements: Option<Box<Seen>>,
     greatest: f64,
     least: f64,
     distinct: std::collections::BTreeSet<String>,
@@ -79,7 +87,11 @@ impl Seen {
                 let number = n.as_f64().unwrap_or_default();
                 self.greatest = self.greatest.max(number);
                 self.least = self.least.min(number);
-                if n.is_i64() { self.integers += 1 } else { self.floats += 1 }
+                match n.as_i64() {
+                    Some(_) => self.integers += 1,
+                    None if number.fract() == 0.0 && VAST.contains(&number.abs()) => self.vast += 1,
+                    None => self.floats += 1,
+                }
             }
             Value::String(text) => {
                 self.texts += 1;
@@ -87,7 +99,12 @@ impl Seen {
                 self.dates += usize::from(text.parse::<chrono::NaiveDate>().is_ok());
                 self.uuids += usize::from(text.len() == 36 && text.parse::<uuid::Uuid>().is_ok());
             }
-            Value::Array(_) | Value::Object(_) => self.composites += 1,
+            Value::Array(values) => {
+                self.arrays += 1;
+                let elements = self.elements.get_or_insert_default();
+                values.iter().for_each(|value| elements.add(value));
+            }
+            Value::Object(_) => {}
         }
         self.count += 1;
         if self.distinct.len() <= DISTINCT_MAX {
@@ -105,11 +122,19 @@ impl Seen {
                 Some(unit) => return ("timestamptz", Some(unit)),
                 None => "bigint",
             },
-            () if all(self.integers + self.floats) => "double precision",
+            () if all(self.integers + self.vast) => "numeric(38,0)",
+            () if all(self.integers + self.vast + self.floats) => "double precision",
             () if all(self.times) => "timestamptz",
             () if all(self.dates) => "date",
             () if all(self.uuids) => "uuid",
             () if all(self.texts) => "text",
+            () if all(self.arrays) => match self.elements.as_ref().map(|e| e.column_type("").0) {
+                Some("boolean") => "boolean[]",
+                Some("bigint") => "bigint[]",
+                Some("double precision") => "double precision[]",
+                Some("text" | "uuid" | "date" | "timestamptz") => "text[]",
+                _ => "jsonb",
+            },
             () => "jsonb",
         };
         (plain, None)
@@ -117,9 +142,8 @@ impl Seen {
 
     /// Whole numbers between 2001 and 2100, in a field whose name speaks of time.
     fn epoch(&self, name: &str) -> Option<&'static str> {
-        let speaks = ["time", "date", "ts", "_at", "stamp"];
-        let lower = name.to_ascii_lowercase();
-        if self.least < 0.0 || !speaks.iter().any(|s| lower.contains(s)) {
+        let speaks = ["time", "date", "ts", "at", "stamp", "timestamp", "datetime", "epoch"];
+        if self.least < 0.0 || !snake_case(name).split('_').any(|word| speaks.contains(&word)) {
             return None;
         }
         let units = [("s", 1e9), ("ms", 1e12), ("us", 1e15), ("ns", 1e18)];
@@ -188,7 +212,7 @@ fn columns(sample: &Sample) -> Vec<Column> {
     let mut fields: Vec<_> = sample.fields.iter().collect();
     fields.sort_by_key(|(_, seen)| seen.order);
     let mut columns: Vec<Column> = Vec::new();
-    for (path, seen) in fields {
+    for (path, seen) in fields.into_iter().filter(|(path, _)| path.iter().all(|p| !p.is_empty())) {
         let leaf = path.last().map(String::as_str).unwrap_or_default();
         let (column_type, unit) = seen.column_type(leaf);
         let mut name = snake_case(leaf);
@@ -198,6 +222,7 @@ fn columns(sample: &Sample) -> Vec<Column> {
         if columns.iter().any(|c| c.name == name) {
             name = path.iter().map(|p| snake_case(p)).collect::<Vec<_>>().join("_");
         }
+        name.truncate(name.floor_char_boundary(NAME_BYTES_MAX));
         let base = name.clone();
         let mut n = 2;
         while columns.iter().any(|c| c.name == name) {
@@ -234,7 +259,7 @@ pub(crate) fn section(sample: &Sample, name: &str, source: &str) -> String {
     line(source.to_string());
     line("format = \"json\"".to_string());
     match time {
-        Some(time) => line(format!("time = {:?}", time.name)),
+        Some(time) => line(format!("time = {}", quoted(&time.name))),
         None => {
             line("time = \"\"    # no field looks like a time: name the event's time here".into())
         }
@@ -246,13 +271,17 @@ pub(crate) fn section(sample: &Sample, name: &str, source: &str) -> String {
         line(format!("{:width$} = {}", key(&column.name), declaration(column)));
     }
     line(String::new());
+    let nameless = sample.fields.keys().filter(|path| path.iter().any(String::is_empty)).count();
+    if nameless > 0 {
+        line(format!("# {nameless} fields have an empty name, which no path can hold: left out"));
+    }
     line(format!("[tables.{table}.measures]"));
     line("events = \"count(*)\"".to_string());
     let dimensions: Vec<String> = columns
         .iter()
         .filter(|c| c.is_dimension)
         .take(DIMENSIONS_MAX)
-        .map(|c| format!("{:?}", c.name))
+        .map(|c| quoted(&c.name))
         .collect();
     if !dimensions.is_empty() {
         line(String::new());
@@ -272,9 +301,10 @@ fn declaration(column: &Column) -> String {
     if !is_own_path {
         let has_dot = column.path.iter().any(|p| p.contains('.') || p.is_empty());
         let path = if has_dot {
-            format!("{:?}", column.path)
+            let parts: Vec<String> = column.path.iter().map(|part| quoted(part)).collect();
+            format!("[{}]", parts.join(", "))
         } else {
-            format!("{:?}", column.path.join("."))
+            quoted(&column.path.join("."))
         };
         // Writing to a string cannot fail.
         write!(out, ", path = {path}").ok();
@@ -287,7 +317,21 @@ fn declaration(column: &Column) -> String {
 
 fn key(name: &str) -> String {
     let is_bare = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    if is_bare { name.to_string() } else { format!("{name:?}") }
+    if is_bare { name.to_string() } else { quoted(name) }
+}
+
+/// A TOML string.
+pub(crate) fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            // Writing to a string cannot fail.
+            c if c.is_control() => write!(out, "\\u{:04X}", u32::from(c)).unwrap_or_default(),
+            c => out.push(c),
+        }
+    }
+    out + "\""
 }
 
 #[cfg(test)]
@@ -341,11 +385,41 @@ mod tests {
                 "n bigint",
                 "price double precision",
                 "sent_ts timestamptz",
-                "tags jsonb",
+                "tags text[]",
                 "time timestamptz",
                 "user_value text",
             ]
         );
         assert_eq!(table.rollups[0].dimensions, ["channel", "name", "is_robot"]);
+    }
+
+    #[test]
+    fn odd_fields_still_give_a_valid_configuration() {
+        let long = "x".repeat(90);
+        let mut sample = Sample::default();
+        for n in 0..30_u64 {
+            let id = 12_345_678_901_234_567_890_u64 + n;
+            let record = format!(
+                r#"{{"at":"2024-01-01T00:00:00Z","a\u200bb":1,"c\u001bd":"x","":1,"e\"f\\":true,"{long}1":1,"{long}2":2,
+                   "id":{id},"points":1500000000,"sentTs":1700000000,"tags":["a"],"ns":[1,2],"o":[{{}}],"é":1}}"#
+            );
+            sample.add(record.as_bytes());
+        }
+        let text = section(&sample, "odd", "topic = \"clicks\"");
+        let config = Config::parse("x", &text, &SystemEnvironment, None)
+            .unwrap_or_else(|e| panic!("{e}\n{text}"));
+        let table = &config.tables[0];
+        let type_of = |name: &str| {
+            let column = table.columns.iter().find(|c| c.name == name);
+            column.map(|c| format!("{} {:?}", c.column_type, c.epoch)).unwrap_or_default()
+        };
+        assert_eq!(type_of("id"), "numeric(38,0) None");
+        assert_eq!(type_of("points"), "bigint None");
+        assert_eq!(type_of("sent_ts"), "timestamptz Some(Seconds)");
+        assert_eq!(type_of("tags"), "text[] None");
+        assert_eq!(type_of("ns"), "bigint[] None");
+        assert_eq!(type_of("o"), "jsonb None");
+        assert_eq!(table.columns.len(), 13, "{text}");
+        assert!(text.contains("1 fields have an empty name"), "{text}");
     }
 }

@@ -18,7 +18,7 @@ use otus_engine::reading::{PartitionReport, Reading};
 use otus_engine::store::{Access, Storage};
 use otus_engine::{Error, ErrorKind, Result};
 use otus_ingest::log::memory::MemoryLog;
-use otus_ingest::{AppendRecord, Ingest, IngestConfig, PartitionStatus};
+use otus_ingest::{AppendError, AppendRecord, AppendResult, Ingest, IngestConfig, PartitionStatus};
 use otus_sql::{Outcome, SessionOptions, SqlCompiler, SqlConfig, SqlEngine};
 use parking_lot::Mutex;
 use tokio::runtime::Runtime;
@@ -227,9 +227,20 @@ impl Otus {
     }
 
     /// Writes records to a topic of the embedded log, or of Kafka. Durable on return, visible soon after:
-    /// see [`Self::wait_visible`]. Each answer is a partition and an offset.
+    /// see [`Self::wait_visible`]. Each answer is a partition and an offset. On an error some may be durable:
+    /// see [`Self::append_each`].
     pub async fn append(&self, topic: &str, records: Vec<AppendRecord>) -> Result<Vec<(i32, i64)>> {
         self.inner.ingest.append(topic, records).await
+    }
+
+    /// As [`Self::append`], and says of each record where it is durable or why it is not. An error means the
+    /// same of all.
+    pub async fn append_each(
+        &self,
+        topic: &str,
+        records: Vec<AppendRecord>,
+    ) -> Result<Vec<AppendResult>, AppendError> {
+        self.inner.ingest.append_each(topic, records).await
     }
 
     /// Waits until a record is visible, as a row or as a counted one, in every table that reads its topic.
@@ -322,17 +333,16 @@ struct IngestReports(Weak<Ingest>);
 impl Reading for IngestReports {
     fn reports(&self) -> Vec<PartitionReport> {
         let Some(ingest) = self.0.upgrade() else { return Vec::new() };
-        let report = |p: PartitionStatus| {
-            Some(PartitionReport {
-                table: p.table?,
-                tp: TopicPartition::new(p.topic, p.partition?),
-                state: p.state.name(),
-                reason: p.state.reason().map(str::to_string),
-                end: p.end,
-                lag: p.lag,
-            })
+        let report = |p: PartitionStatus| PartitionReport {
+            table: p.table,
+            state: p.state.name(),
+            reason: p.state.reason().map(str::to_string),
+            topic: p.topic,
+            partition: p.partition,
+            end: p.end,
+            lag: p.lag,
         };
-        ingest.status().into_iter().filter_map(report).collect()
+        ingest.status().into_iter().map(report).collect()
     }
 }
 
@@ -390,6 +400,8 @@ fn sql_config(config: &Config) -> SqlConfig {
         sql.threads = threads;
     }
     sql.statement_timeout = config.query.timeout;
+    let port = config.server.postgres.rsplit_once(':').map(|(_, port)| port.parse());
+    sql.port = port.and_then(Result::ok).unwrap_or(0);
     sql
 }
 

@@ -1,6 +1,7 @@
 //! The catalogue of one statement: every schema and table is that of one snapshot. Unqualified names are
 //! looked up along the session's search path.
 
+mod attribute;
 mod information;
 mod pg;
 
@@ -15,7 +16,9 @@ use otus_engine::compiled::{CompiledRollup, CompiledTable};
 use otus_engine::snapshot::Snapshot;
 use otus_engine::time::Granularity;
 
+use crate::error::near as near_name;
 use crate::provider::{self, KeyedRows, RawTable, SYSTEM_SCHEMA, SYSTEM_TABLES};
+pub(crate) use attribute::{NUMERIC, precision_and_scale};
 pub(crate) use pg::{PgTables, visible};
 
 /// Name of the schema that stands for the search path.
@@ -174,6 +177,32 @@ pub(crate) fn find<'a>(snapshot: &'a Snapshot, schema: &str, name: &str) -> Opti
         .flat_map(|(t, r)| r.def.granularities.iter().map(move |g| (t, r, *g)));
     let (table, rollup, granularity) = views.find(|(_, r, g)| r.def.view_name(*g) == name)?;
     Some(Found::View(table, rollup, granularity))
+}
+
+/// The table that was perhaps meant by a name that stands for none.
+pub(crate) fn near(
+    databases: &dyn CatalogProviderList,
+    search_path: &[String],
+    name: &str,
+) -> Option<String> {
+    let database = databases.catalog(databases.catalog_names().first()?)?;
+    let (mut reached, mut all) = (Vec::new(), Vec::new());
+    for schema in database.schema_names() {
+        let tables = database.schema(&schema).map(|s| s.table_names()).unwrap_or_default();
+        all.extend(tables.iter().map(|table| format!("{schema}.{table}")));
+        if search_path.contains(&schema) {
+            reached.extend(tables);
+        }
+    }
+    if name.contains('.') {
+        return near_name(name, all.iter().map(String::as_str)).map(str::to_string);
+    }
+    let near = near_name(name, reached.iter().map(String::as_str)).map(str::to_string);
+    let elsewhere = || {
+        let same = |full: &&String| full.split_once('.').is_some_and(|(_, table)| table == name);
+        all.iter().find(same).cloned()
+    };
+    near.or_else(elsewhere)
 }
 
 /// Schemas of a snapshot, those of the system included.

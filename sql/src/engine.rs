@@ -26,6 +26,9 @@ use crate::state;
 /// Stack of a query thread, bytes: plans are walked by recursion.
 pub(crate) const STACK_BYTES: usize = 16 << 20;
 
+/// Query threads beyond the partitions of a plan.
+const SPARE_THREADS: usize = 4;
+
 /// Settings of the query engine.
 #[derive(Debug, Clone)]
 pub struct SqlConfig {
@@ -37,12 +40,15 @@ pub struct SqlConfig {
     pub spill_bytes: u64,
     /// Rows of a batch.
     pub batch_rows: usize,
-    /// Query threads, and partitions of a plan; 0 = one per core.
+    /// Partitions of a plan; 0 = one per core. There are more query threads than that, so that a short
+    /// statement gets its turn beside long ones.
     pub threads: usize,
     /// Memory for Parquet footers, bytes.
     pub metadata_cache_bytes: usize,
     /// Name of the database that clients see.
     pub database: String,
+    /// Port that clients are told; 0 = that of Postgres.
+    pub port: u16,
     /// Time zone of a new session.
     pub timezone: String,
     /// Longest time of a statement of a new session, if bounded.
@@ -59,6 +65,7 @@ impl Default for SqlConfig {
             threads: 0,
             metadata_cache_bytes: 256 << 20,
             database: "otus".into(),
+            port: 0,
             timezone: "UTC".into(),
             statement_timeout: None,
         }
@@ -88,7 +95,7 @@ impl SqlEngine {
         let storage = dataset.snapshot().storage().clone();
         runtime.register_object_store(&storage.object_url(), Arc::clone(storage.store()));
         let threads = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(config.threads)
+            .worker_threads(config.threads.saturating_add(SPARE_THREADS))
             .thread_name("otus-query")
             .thread_stack_size(STACK_BYTES)
             .enable_all()
@@ -146,6 +153,33 @@ impl SqlEngine {
         state.register_catalog_list(catalog);
         state.config_mut().set_extension(Arc::new(SearchPath(search_path.to_vec())));
         state
+    }
+
+    /// Plans a statement on a thread of its own: whatever is folded there holds nobody else up.
+    pub(crate) fn plan<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        let handle = self.handle.clone();
+        self.handle.spawn_blocking(move || handle.block_on(work))
+    }
+
+    /// The error without the folders of this machine.
+    pub(crate) fn without_paths(&self, mut e: SqlError) -> SqlError {
+        let snapshot = self.dataset.snapshot();
+        let data = snapshot.storage().local_dir().map(std::path::Path::to_path_buf);
+        let absolute = data.as_deref().and_then(|dir| std::path::absolute(dir).ok());
+        let spill = self.config.spill_dir.clone().unwrap_or_else(std::env::temp_dir);
+        let hidden = [absolute, data, Some(spill)];
+        for text in [Some(&mut e.message), e.detail.as_mut(), e.hint.as_mut()] {
+            let Some(text) = text else { continue };
+            for dir in hidden.iter().flatten().map(|dir| dir.to_string_lossy()) {
+                if dir.len() > 1 && text.contains(dir.as_ref()) {
+                    *text = text.replace(&format!("{dir}/"), "").replace(dir.as_ref(), "");
+                }
+            }
+        }
+        e
     }
 
     /// Runs a piece of work on the query threads.

@@ -6,9 +6,11 @@ use std::fmt;
 use datafusion::error::DataFusionError;
 use otus_engine::{Error, ErrorKind};
 
+mod near;
 mod planner;
 
-pub(crate) use planner::{pg_field_type, pg_type};
+pub(crate) use near::near;
+pub(crate) use planner::{of_planner, pg_field_type, pg_type};
 
 /// Result with [`SqlError`].
 pub type SqlResult<T> = Result<T, SqlError>;
@@ -21,6 +23,8 @@ pub mod sqlstate {
     pub const INVALID_TEXT: &str = "22P02";
     /// A number that its type does not hold.
     pub const OUT_OF_RANGE: &str = "22003";
+    /// A span of time that its type does not hold.
+    pub const INTERVAL_OVERFLOW: &str = "22008";
     /// Division by zero.
     pub const DIVISION_BY_ZERO: &str = "22012";
     /// A parameter with a value that makes no sense.

@@ -10,11 +10,15 @@
 //! crate knows nothing of the network and never writes table data.
 
 mod aggregate;
+mod analyze;
+mod arithmetic;
+mod bounded;
 mod catalog;
 mod compile;
 mod engine;
 pub mod error;
 mod function;
+mod late;
 pub mod outcome;
 mod plan;
 mod provider;

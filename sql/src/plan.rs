@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::array::{AsArray, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
+use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::execution::SessionState;
 use datafusion::execution::context::SQLOptions;
 use datafusion::logical_expr::LogicalPlan;
@@ -14,26 +15,60 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::tokenizer::Location;
 use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 use futures::StreamExt;
 
-use crate::error::{SqlError, SqlResult};
-use crate::statement::{Explain, Plannable, name_outputs};
-use crate::{catalog, function};
+use crate::error::{SqlError, SqlResult, sqlstate};
+use crate::statement::{
+    Explain, Plannable, gathered_nothing, name_outputs, operators_as_functions,
+};
+use crate::{catalog, error, function, statement};
 
 /// Plans a query. Nothing is optimised yet, and parameters are still open.
 pub(crate) async fn logical(state: &SessionState, query: &Plannable) -> SqlResult<LogicalPlan> {
     let statement = dialect(query);
     let asks = query.catalog_text.as_ref().is_some_and(|t| t.contains("pg_table_is_visible"));
     if !asks {
-        return plan(state, statement).await;
+        return plan(state, statement).await.map_err(|e| explained(state, query, &e));
     }
     let path = state.config().get_extension::<SearchPath>();
     let path = path.map(|p| p.0.clone()).unwrap_or_default();
     let oids = catalog::visible(state, &path).await.map_err(SqlError::from)?;
     let mut state = state.clone();
     function::register_visible(&mut state, oids)?;
-    plan(&state, statement).await
+    plan(&state, statement).await.map_err(|e| explained(&state, query, &e))
+}
+
+/// The error with its place in the message, and for a missing table the name that was perhaps meant.
+fn explained(state: &SessionState, query: &Plannable, e: &DataFusionError) -> SqlError {
+    let mut found = error::of_planner(e);
+    // A catalogue query was perhaps planned from another text.
+    if found.position.is_none() && query.catalog_text.is_none() {
+        let span = e.diagnostic().and_then(|d| d.span);
+        let start = span.map(|s| Location::new(s.start.line, s.start.column));
+        // Not all clauses tell the planner's errors where they stand.
+        let start = start.or_else(|| statement::place_of(&query.query, quoted(&found.message)?));
+        found.position = start.and_then(|at| statement::character(&query.message, at));
+    }
+    if found.sqlstate == sqlstate::UNDEFINED_TABLE && found.hint.is_none() {
+        let path = state.config().get_extension::<SearchPath>();
+        let path = path.map(|p| p.0.clone()).unwrap_or_default();
+        let name = quoted(&found.message).unwrap_or_default();
+        let near = catalog::near(state.catalog_list().as_ref(), &path, name);
+        found.hint = near.map(|near| format!("perhaps you meant the table \"{near}\""));
+    }
+    if found.sqlstate == sqlstate::UNDEFINED_FUNCTION && found.hint.is_none() {
+        let name = found.message.strip_prefix("function ").and_then(|m| m.split_once('('));
+        let near = function::near(state, name.map_or("", |(name, _)| name));
+        found.hint = near.map(|near| format!("perhaps you meant {near}()"));
+    }
+    found
+}
+
+/// The name that a message puts in quotes.
+fn quoted(message: &str) -> Option<&str> {
+    message.split('"').nth(1)
 }
 
 /// The schemas of unqualified names, in the configuration of a state.
@@ -56,12 +91,11 @@ pub(crate) async fn explain(
         format: None,
         options: None,
     };
-    plan(state, explain).await
+    plan(state, explain).await.map_err(|e| explained(state, query, &e))
 }
 
-async fn plan(state: &SessionState, statement: ast::Statement) -> SqlResult<LogicalPlan> {
-    let statement = DfStatement::Statement(Box::new(statement));
-    state.statement_to_plan(statement).await.map_err(SqlError::from)
+async fn plan(state: &SessionState, statement: ast::Statement) -> DfResult<LogicalPlan> {
+    state.statement_to_plan(DfStatement::Statement(Box::new(statement))).await
 }
 
 /// Catalogue queries of tools need rewriting before they plan; other queries are left as they are.
@@ -77,6 +111,8 @@ fn dialect(query: &Plannable) -> ast::Statement {
         };
         if let [ast::Statement::Query(rewritten)] = list.as_slice() {
             let mut rewritten = rewritten.clone();
+            gathered_nothing(&mut *rewritten);
+            operators_as_functions(&mut *rewritten);
             let _names = name_outputs(&mut rewritten);
             return ast::Statement::Query(rewritten);
         }
@@ -99,7 +135,7 @@ pub(crate) fn verify(plan: &LogicalPlan) -> SqlResult<()> {
         .with_allow_dml(false)
         .with_allow_statements(false)
         .verify_plan(plan)
-        .map_err(|_| crate::statement::read_only("a statement that writes"))
+        .map_err(|_| statement::read_only("a statement that writes"))
 }
 
 /// The answer of EXPLAIN as Postgres gives it: one text column, one line a row.

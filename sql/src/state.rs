@@ -6,10 +6,11 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
 use datafusion::common::config::Dialect;
 use datafusion::error::Result as DfResult;
-use datafusion::execution::SessionState;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::logical_expr::planner::TypePlanner;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::sqlparser::ast;
 use datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
@@ -20,10 +21,14 @@ use crate::catalog::PATH_SCHEMA;
 use crate::engine::SqlConfig;
 use crate::error::{SqlError, SqlResult};
 use crate::function;
+use crate::late::FailLate;
 
 /// The state of a new session, without a catalogue.
 pub(crate) fn template(config: &SqlConfig, runtime: Arc<RuntimeEnv>) -> SqlResult<SessionState> {
-    build(options(config), runtime, &config.database)
+    let mut state = build(options(config), runtime, &config.database)?;
+    // Declared measures keep the planner's own operators: their types are on disk.
+    state.register_expr_planner(Arc::new(function::Operators)).map_err(SqlError::from)?;
+    Ok(state)
 }
 
 /// A state for expressions alone.
@@ -41,6 +46,7 @@ fn options(config: &SqlConfig) -> SessionConfig {
         .with_batch_size(config.batch_rows);
     let options = session.options_mut();
     options.sql_parser.dialect = Dialect::PostgreSQL;
+    options.sql_parser.collect_spans = true;
     options.execution.time_zone = Some(config.timezone.clone());
     options.execution.parquet.pushdown_filters = false;
     options.execution.parquet.reorder_filters = false;
@@ -64,9 +70,13 @@ fn build(
     let catalog = Arc::new(datafusion::catalog::MemoryCatalogProvider::new());
     let _previous = context.register_catalog(database, catalog);
     setup_pg_catalog(&context, database, EmptyContextProvider).map_err(|e| SqlError::from(*e))?;
+    let mut rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> = vec![Arc::new(FailLate)];
+    rules.extend(context.state().physical_optimizers().iter().cloned());
     let mut state = SessionStateBuilder::new_from_existing(context.state())
+        .with_physical_optimizer_rules(rules)
         .with_type_planner(Arc::new(Types::default()))
         .with_table_factories(std::collections::HashMap::default())
+        .with_analyzer_rule(Arc::new(crate::arithmetic::CheckedArithmetic))
         .with_analyzer_rule(Arc::new(crate::zone::SessionZone))
         .build();
     function::register(&mut state).map_err(SqlError::from)?;

@@ -3,19 +3,19 @@
 //! some hundred times faster than truncating by calendar row by row.
 
 use std::str::FromStr;
+use std::sync::Arc;
 
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::DFSchema;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::Transformed;
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::expr::{Cast, ScalarFunction};
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, cast, lit};
 use datafusion::optimizer::AnalyzerRule;
 use otus_engine::time::Granularity;
 
+use crate::analyze::map_expressions;
 use crate::function::{bucket, floor};
 
 /// Runs after types are coerced.
@@ -77,23 +77,31 @@ impl AnalyzerRule for SessionZone {
             None | Some("UTC" | "+00:00" | "") => Zone::Utc,
             Some(name) => Zone::Named(name.to_string()),
         };
-        let done = plan.transform_up_with_subqueries(|node| {
-            let mut schema = merge_schema(&node.inputs());
-            if let LogicalPlan::TableScan(scan) = &node {
-                let source = scan.source.schema();
-                schema
-                    .merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &source)?);
-            }
-            let names = NamePreserver::new(&node);
-            node.map_expressions(|expr| {
-                let name = names.save(&expr);
-                let changed = expr.transform_up(|e| rewrite(e, &schema, &zone))?;
-                Ok(changed.update_data(|e| name.restore(e)))
-            })?
-            .map_data(LogicalPlan::recompute_schema)
-        })?;
-        Ok(done.data)
+        map_expressions(plan, &|expr, schema| rewrite(expr, schema, &zone))
     }
+}
+
+/// A text that is cast to a time and ends with its minutes, `2026-03-01 12:00`, gets the seconds that arrow
+/// wants.
+fn with_seconds(expr: &Expr) -> Option<Expr> {
+    let Expr::Cast(Cast { expr, field }) = expr else { return None };
+    let Expr::Literal(value, _) = expr.as_ref() else { return None };
+    let text = value.try_as_str()??.trim();
+    if !matches!(field.data_type(), DataType::Timestamp(..)) {
+        return None;
+    }
+    let (minutes, rest) = text.split_at_checked("2026-03-01 12:00".len())?;
+    let place = |c| match c {
+        '0'..='9' => '0',
+        'T' => ' ',
+        other => other,
+    };
+    let is_minutes = minutes.chars().map(place).eq("0000-00-00 00:00".chars());
+    if !is_minutes || !(rest.is_empty() || rest.starts_with(['Z', '+', '-', ' '])) {
+        return None;
+    }
+    let whole = lit(format!("{minutes}:00{rest}"));
+    Some(Expr::Cast(Cast { expr: Box::new(whole), field: Arc::clone(field) }))
 }
 
 fn rewrite(expr: Expr, schema: &DFSchema, zone: &Zone) -> DfResult<Transformed<Expr>> {
@@ -103,7 +111,12 @@ fn rewrite(expr: Expr, schema: &DFSchema, zone: &Zone) -> DfResult<Transformed<E
     {
         return Ok(Transformed::yes(bucket));
     }
-    let Zone::Named(zone) = zone else { return Ok(Transformed::no(expr)) };
+    let whole = with_seconds(&expr);
+    let changed = whole.is_some();
+    let expr = whole.unwrap_or(expr);
+    let Zone::Named(zone) = zone else {
+        return Ok(if changed { Transformed::yes(expr) } else { Transformed::no(expr) });
+    };
     match expr {
         Expr::ScalarFunction(ScalarFunction { func, mut args })
             if matches!(func.name(), "date_trunc" | "date_part" | "to_char") =>
@@ -135,7 +148,8 @@ fn rewrite(expr: Expr, schema: &DFSchema, zone: &Zone) -> DfResult<Transformed<E
             let reads = is_utc(to) && (text(&from) || plain(&from) || from == DataType::Date32);
             let shows = is_utc(&from) && (text(to) || plain(to) || *to == DataType::Date32);
             if !(reads || shows) {
-                return Ok(Transformed::no(Expr::Cast(Cast { expr, field })));
+                let same = Expr::Cast(Cast { expr, field });
+                return Ok(if changed { Transformed::yes(same) } else { Transformed::no(same) });
             }
             let inner = Box::new(cast(*expr, instant(zone)));
             Ok(Transformed::yes(Expr::Cast(Cast { expr: inner, field })))

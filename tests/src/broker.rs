@@ -1,5 +1,5 @@
 //! Apache Kafka itself: one broker per test run (KRaft, loopback), or one of a test's own that it may stop and
-//! start. Topics, records and transactions go through rdkafka.
+//! start, or one that wants its clients to log in. Topics, records and transactions go through rdkafka.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -22,6 +22,7 @@ use rdkafka::{ClientContext, Message, Offset};
 use crate::leash;
 use crate::paths;
 use crate::process::{Process, free_port, until};
+use crate::secured::Secured;
 
 const WAIT: Duration = Duration::from_secs(60);
 
@@ -31,10 +32,12 @@ pub struct Broker {
     folder: PathBuf,
     jars: PathBuf,
     port: u16,
+    secured: Option<Secured>,
     process: Option<Process>,
 }
 
 static SHARED: OnceLock<Result<Broker, String>> = OnceLock::new();
+static SECURED: OnceLock<Result<Broker, String>> = OnceLock::new();
 static TOPICS: AtomicU64 = AtomicU64::new(0);
 
 /// Where Kafka's jars are, or why there are none.
@@ -57,18 +60,30 @@ impl Broker {
     /// The broker of this run, started on first use; or why there is none.
     pub fn shared() -> Result<&'static Self, String> {
         let jars = jars()?;
-        let started = SHARED.get_or_init(|| Self::start(&jars).map_err(|e| format!("{e:#}")));
-        started.as_ref().map_err(Clone::clone)
+        let start = || Self::start(&jars, false).map_err(|e| format!("{e:#}"));
+        SHARED.get_or_init(start).as_ref().map_err(Clone::clone)
+    }
+
+    /// The broker of this run that wants its clients to log in, started on first use; or why there is none.
+    /// What this harness does itself goes through a listener without security.
+    pub fn secured() -> Result<(&'static Self, &'static Secured), String> {
+        let jars = jars()?;
+        let start = || Self::start(&jars, true).map_err(|e| format!("{e:#}"));
+        let broker = SECURED.get_or_init(start).as_ref().map_err(Clone::clone)?;
+        let secured = broker.secured.as_ref().ok_or("the broker has no security")?;
+        Ok((broker, secured))
     }
 
     /// A broker for one test alone, which may stop it; or why there is none.
     pub fn own() -> Result<Self, String> {
-        Self::start(&jars()?).map_err(|e| format!("{e:#}"))
+        Self::start(&jars()?, false).map_err(|e| format!("{e:#}"))
     }
 
-    fn start(jars: &Path) -> Result<Self> {
+    fn start(jars: &Path, is_secured: bool) -> Result<Self> {
         let folder = leash::fresh_folder("kafka")?;
-        let mut this = Self { folder, jars: jars.to_owned(), port: free_port()?, process: None };
+        let secured = is_secured.then(|| Secured::new(&folder)).transpose()?;
+        let (jars, port) = (jars.to_owned(), free_port()?);
+        let mut this = Self { folder, jars, port, secured, process: None };
         let properties = this.properties(free_port()?);
         std::fs::write(this.folder.join("server.properties"), properties)?;
         let id = uuid_text();
@@ -77,6 +92,7 @@ impl Broker {
             .java("kafka.tools.StorageTool")
             .args(arguments)
             .args(["-c", "server.properties"])
+            .args(this.secured.iter().flat_map(Secured::format_arguments))
             .output()?;
         anyhow::ensure!(
             formatted.status.success(),
@@ -99,15 +115,18 @@ impl Broker {
         java
     }
 
+    /// Topics are made for whoever asks for them, as is Kafka's default: what must not make one is seen to.
     fn properties(&self, controller: u16) -> String {
         let (port, data) = (self.port, self.folder.join("data"));
+        let listeners = self.secured.as_ref().map(Secured::listeners).unwrap_or_default();
+        let security = self.secured.as_ref().map(Secured::properties).unwrap_or_default();
         format!(
             "process.roles=broker,controller\nnode.id=1\n\
              controller.quorum.bootstrap.servers=127.0.0.1:{controller}\n\
-             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-             advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
+             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{listeners}\n\
+             advertised.listeners=PLAINTEXT://127.0.0.1:{port}{listeners}\n\
              controller.listener.names=CONTROLLER\ninter.broker.listener.name=PLAINTEXT\n\
-             log.dirs={}\nauto.create.topics.enable=false\n\
+             log.dirs={}\nauto.create.topics.enable=true\n\
              offsets.topic.replication.factor=1\noffsets.topic.num.partitions=4\n\
              transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
              transaction.state.log.num.partitions=4\n\
@@ -118,7 +137,7 @@ impl Broker {
              log.initial.task.delay.ms=500\nlog.retention.check.interval.ms=1000\n\
              log.segment.delete.delay.ms=100\nlog.cleaner.backoff.ms=500\n\
              log.cleaner.dedupe.buffer.size=16777216\n\
-             transaction.abort.timed.out.transaction.cleanup.interval.ms=1000\n",
+             transaction.abort.timed.out.transaction.cleanup.interval.ms=1000\n{security}",
             data.display()
         )
     }
@@ -147,6 +166,11 @@ impl Broker {
             process.stop(WAIT)?;
         }
         Ok(())
+    }
+
+    /// Sends the process a signal by name.
+    pub fn signal(&self, name: &str) -> Result<()> {
+        self.process.as_ref().context("not started")?.signal(name)
     }
 
     /// Kills the process (`SIGKILL`).
@@ -203,6 +227,13 @@ impl Broker {
             anyhow::ensure!(i32::try_from(ready)? == partitions, "{ready} partitions are ready");
             Ok(())
         })
+    }
+
+    /// Whether there is a topic of this name.
+    pub fn has_topic(&self, name: &str) -> Result<bool> {
+        let client: BaseConsumer = self.client().create()?;
+        let metadata = client.fetch_metadata(None, Duration::from_secs(10))?;
+        Ok(metadata.topics().iter().any(|t| t.name() == name))
     }
 
     /// Raises the number of partitions.

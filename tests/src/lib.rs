@@ -18,5 +18,7 @@ pub mod paths;
 pub mod postgres;
 pub mod process;
 pub mod python;
+pub mod secured;
 pub mod skip;
+pub mod terminal;
 pub mod wiki;

@@ -14,7 +14,7 @@ use crate::python;
 #[derive(Debug)]
 pub struct Objects {
     port: u16,
-    _process: Process,
+    process: Process,
 }
 
 /// The bucket of every test; each takes a prefix of its own.
@@ -30,6 +30,16 @@ impl Objects {
         started.as_ref().map_err(Clone::clone)
     }
 
+    /// A server of one's own, which may be made to stop answering.
+    pub fn own() -> Result<Self, String> {
+        Self::start(&python::interpreter()?).map_err(|e| format!("{e:#}"))
+    }
+
+    /// Sends its process a signal by name.
+    pub fn signal(&self, name: &str) -> Result<()> {
+        self.process.signal(name)
+    }
+
     fn start(python: &std::path::Path) -> Result<Self> {
         let folder = leash::fresh_folder("objects")?;
         let port = free_port()?;
@@ -39,7 +49,7 @@ impl Objects {
                 .current_dir(&folder),
             &folder.join("output"),
         )?;
-        let this = Self { port, _process: process };
+        let this = Self { port, process };
         until("S3 server", Duration::from_secs(60), || {
             anyhow::ensure!(listens(port), "nothing listens on port {port}");
             Ok(())

@@ -23,9 +23,11 @@ pub struct Setup {
     storage: Option<String>,
     kafka: Option<String>,
     limits: Vec<(String, String)>,
+    server: Vec<(String, String)>,
     tables: String,
     environment: Vec<(String, String)>,
     folder: Option<PathBuf>,
+    apply: bool,
 }
 
 impl Setup {
@@ -36,11 +38,16 @@ impl Setup {
 
     /// Reads topics of this broker.
     #[must_use]
-    pub fn kafka(mut self, broker: &Broker) -> Self {
+    pub fn kafka(self, broker: &Broker) -> Self {
+        self.kafka_with(&broker.address(), "")
+    }
+
+    /// Reads topics of the broker at `address`, with further `lines` of the `[kafka]` section.
+    #[must_use]
+    pub fn kafka_with(mut self, address: &str, lines: &str) -> Self {
         self.kafka = Some(format!(
-            "[kafka]\nbootstrap.servers = \"{}\"\ntopic.metadata.refresh.interval.ms = 1000\n\
-             session.timeout.ms = 6000\n",
-            broker.address()
+            "[kafka]\nbootstrap.servers = \"{address}\"\n\
+             topic.metadata.refresh.interval.ms = 1000\nsession.timeout.ms = 6000\n{lines}"
         ));
         self
     }
@@ -66,6 +73,20 @@ impl Setup {
         self
     }
 
+    /// Starts with `--apply`.
+    #[must_use]
+    pub fn apply(mut self) -> Self {
+        self.apply = true;
+        self
+    }
+
+    /// Sets a key of the `[server]` section.
+    #[must_use]
+    pub fn server(mut self, name: &str, value: &str) -> Self {
+        self.server.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// Sets a variable of the process's environment.
     #[must_use]
     pub fn environment(mut self, name: &str, value: &str) -> Self {
@@ -78,7 +99,11 @@ impl Setup {
             format!("[storage]\nurl = \"file:{}\"\n", folder.join("data").display())
         });
         let server = "\n[server]\npostgres = \"127.0.0.1:";
-        write!(text, "{server}{postgres}\"\nhttp = \"127.0.0.1:{http}\"\n\n").ok();
+        write!(text, "{server}{postgres}\"\nhttp = \"127.0.0.1:{http}\"\n").ok();
+        for (name, value) in &self.server {
+            writeln!(text, "{name} = {value}").ok();
+        }
+        text.push('\n');
         text.push_str(self.kafka.as_deref().unwrap_or_default());
         if !self.limits.is_empty() {
             text.push_str("\n[limits]\n");
@@ -144,6 +169,9 @@ impl Otus {
     pub fn spawn(&mut self, environment: &[(&str, &str)]) -> Result<()> {
         let mut command = Command::new(paths::binary()?);
         command.arg("serve").arg("-c").arg("otus.toml").current_dir(&self.folder);
+        if self.setup.apply {
+            command.arg("--apply");
+        }
         for (name, value) in &self.setup.environment {
             command.env(name, value);
         }

@@ -110,6 +110,12 @@ impl Client {
         }
     }
 
+    /// What cancels the statement that then runs, from anywhere.
+    pub fn canceller(&self) -> impl Fn() -> Result<()> + Send + Sync + use<> {
+        let (token, handle) = (self.client.cancel_token(), self.runtime.handle().clone());
+        move || Ok(handle.block_on(token.cancel_query(NoTls))?)
+    }
+
     /// Runs async work over the connection.
     pub fn with<T>(
         &mut self,

@@ -136,6 +136,11 @@ impl Dataset {
         Ok(sealed)
     }
 
+    /// Why rows cannot be made durable now, if the last flush failed. They are tried again all the time.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().clone()
+    }
+
     /// Whether reading may go on: memory, level-0 files, disk, and a store that answers.
     pub fn pressure(&self) -> Pressure {
         let limits = &self.options.flush;

@@ -3,10 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::catalog::{RollupDef, RollupId, TableDef, TableId};
+use crate::catalog::{ColumnDef, Retention, RollupDef, RollupId, Source, TableDef, TableId};
 use crate::error::{Error, Result};
+use crate::expr::ExpressionCompiler;
 use crate::log::manifest::{Manifest, RollupState, TableState};
 use crate::log::op::{Op, RemoveReason};
+use crate::rollup::RollupPlan;
+use crate::time::DAY_US;
 use crate::types::ColumnType;
 
 use super::Dataset;
@@ -39,7 +42,7 @@ impl Declaration {
 impl Dataset {
     /// What `apply_tables` would change.
     pub fn compare_tables(&self, defs: &[TableDef]) -> Result<Vec<Change>> {
-        Ok(plan(self.snapshot().manifest(), defs)?.changes)
+        Ok(self.plan_tables(self.snapshot().manifest(), defs)?.changes)
     }
 
     /// Brings the log to what is declared. With differences and without `apply` nothing happens and the
@@ -47,7 +50,7 @@ impl Dataset {
     pub async fn apply_tables(&self, defs: &[TableDef], apply: bool) -> Result<Vec<Change>> {
         let snapshot = self.snapshot();
         let manifest = Arc::clone(snapshot.manifest());
-        let declaration = plan(&manifest, defs)?;
+        let declaration = self.plan_tables(&manifest, defs)?;
         if declaration.ops.is_empty() {
             return Ok(declaration.changes);
         }
@@ -60,19 +63,31 @@ impl Dataset {
             ))
             .with_hint("look at it with `otus check`, then start once with --apply"));
         }
-        for def in defs {
-            // A definition that does not compile must not reach the log.
-            let schema = def.arrow_schema();
-            self.options.compiler.measures(&schema, &def.time, &def.measures)?;
-        }
         // A record follows the definition of the commit that holds it.
         self.flush().await?;
         self.commit(declaration.ops).await?;
         Ok(declaration.changes)
     }
+
+    /// A definition that does not compile must not reach the log.
+    fn plan_tables(&self, manifest: &Manifest, defs: &[TableDef]) -> Result<Declaration> {
+        let compiler = self.options.compiler.as_ref();
+        for def in defs {
+            let schema = def.arrow_schema();
+            let measures = compiler.measures(&schema, &def.time, &def.measures)?;
+            for rollup in &def.rollups {
+                RollupPlan::new(&schema, &def.time, rollup, &measures)?;
+            }
+        }
+        plan(manifest, defs, compiler)
+    }
 }
 
-fn plan(manifest: &Manifest, defs: &[TableDef]) -> Result<Declaration> {
+fn plan(
+    manifest: &Manifest,
+    defs: &[TableDef],
+    compiler: &dyn ExpressionCompiler,
+) -> Result<Declaration> {
     let mut out = Declaration::default();
     let mut ids = Ids { table: manifest.last_table_id, rollup: manifest.last_rollup_id };
     let known: BTreeMap<String, &Arc<TableState>> =
@@ -80,7 +95,7 @@ fn plan(manifest: &Manifest, defs: &[TableDef]) -> Result<Declaration> {
     for def in defs {
         match known.get(&def.qualified_name()) {
             None => create(&mut out, &mut ids, def),
-            Some(state) => alter(&mut out, &mut ids, manifest, state, def)?,
+            Some(state) => alter(&mut out, &mut ids, (manifest, compiler), state, def)?,
         }
     }
     drop_rebuilds(&mut out, manifest, defs);
@@ -153,7 +168,7 @@ fn put_rollup(out: &mut Declaration, ids: &mut Ids, table: TableId, def: &Rollup
 fn alter(
     out: &mut Declaration,
     ids: &mut Ids,
-    manifest: &Manifest,
+    (manifest, compiler): (&Manifest, &dyn ExpressionCompiler),
     state: &TableState,
     def: &TableDef,
 ) -> Result<()> {
@@ -165,18 +180,18 @@ fn alter(
     if *state.def == *def {
         return Ok(());
     }
-    let columns_changed = check_alter(out, &state.def, def)?;
+    let columns_changed = check_alter(out, state, def)?;
     let schema_id = state.schema_id + u32::from(columns_changed);
     out.ops.push(Op::PutTable { table: state.id, schema_id, def: Box::new(def.clone()) });
     if out.changes.is_empty() {
         out.say(format!("table {name:?} is declared otherwise"));
     }
-    alter_rollups(out, ids, manifest, state, def);
-    Ok(())
+    alter_rollups(out, ids, (manifest, compiler), state, def)
 }
 
 /// Refuses what stored rows could not follow; says whether the schema changes.
-fn check_alter(out: &mut Declaration, old: &TableDef, new: &TableDef) -> Result<bool> {
+fn check_alter(out: &mut Declaration, state: &TableState, new: &TableDef) -> Result<bool> {
+    let old = state.def.as_ref();
     let name = new.qualified_name();
     let refuse = |what: &str| {
         Err(Error::invalid(format!("table {name:?}: its {what} cannot change"))
@@ -191,12 +206,21 @@ fn check_alter(out: &mut Declaration, old: &TableDef, new: &TableDef) -> Result<
     if old.source.is_many() != new.source.is_many() {
         return refuse("number of topics (one or many)");
     }
+    if !old.source.is_many() && old.source != new.source && !state.positions.is_empty() {
+        // Its rows are told apart by partition and offset, which another topic has too.
+        return refuse(&format!(
+            "source (from {} to {})",
+            described(&old.source),
+            described(&new.source)
+        ));
+    }
     let mut changed = false;
     for column in &new.columns {
         match old.column(&column.name) {
             None => {
                 changed = true;
-                out.say(format!("table {name:?}: column {:?} is new", column.name));
+                let what = check_hidden(state, &name, column)?;
+                out.say(format!("table {name:?}: column {:?} {what}", column.name));
             }
             Some(before) if before.column_type == column.column_type => {}
             Some(before) if widens(&before.column_type, &column.column_type) => {
@@ -220,9 +244,66 @@ fn check_alter(out: &mut Declaration, old: &TableDef, new: &TableDef) -> Result<
         out.say(format!("table {name:?}: column {:?} is hidden, its data stay", column.name));
     }
     if old.retention != new.retention {
-        out.warn(format!("table {name:?}: retention changes, data past it will be deleted"));
+        out.warn(format!(
+            "table {name:?}: retention changes, data past it will be deleted ({}; it was {})",
+            told(&new.retention),
+            told(&old.retention)
+        ));
     }
     Ok(changed)
+}
+
+fn told(retention: &Retention) -> String {
+    let after = |what: String, us: i64| {
+        let (days, hours) = (us / DAY_US, us % DAY_US / (DAY_US / 24));
+        match (days, hours) {
+            (1, 0) => format!("{what} after 1 day"),
+            (_, 0) => format!("{what} after {days} days"),
+            _ => format!("{what} after {days} days and {hours} hours"),
+        }
+    };
+    let raw = retention.raw_us.map(|us| after("raw rows".into(), us));
+    let states = retention.rollup_us.iter().map(|(g, us)| after(g.to_string(), *us));
+    let all: Vec<_> = raw.into_iter().chain(states).collect();
+    if all.is_empty() { "for ever".into() } else { all.join(", ") }
+}
+
+fn described(source: &Source) -> String {
+    match source {
+        Source::Topics(topics) => format!("topic {:?}", topics.join(", ")),
+        Source::Pattern(pattern) => format!("topics like {pattern:?}"),
+        Source::File(path) => format!("file {path:?}"),
+    }
+}
+
+/// Files may hold values of a column that was declared once: refused unless its type can read them. Says
+/// what becomes of the column.
+fn check_hidden(state: &TableState, table: &str, column: &ColumnDef) -> Result<String> {
+    let name = &column.name;
+    let Some(before) = state.past.columns.get(name) else {
+        // Of tables that are older than the memory of hidden columns the files tell.
+        let known = state.files.iter().find(|f| f.columns.iter().any(|c| c.name == *name));
+        return match known {
+            None => Ok("is new".into()),
+            Some(file) => Err(Error::invalid(format!(
+                "table {table:?}: column {name:?} was declared before with a type that is not known any \
+                 more, and file {:?} holds its values",
+                file.path
+            ))
+            .with_hint("declare the column under another name")),
+        };
+    };
+    if *before == column.column_type {
+        return Ok("is declared again, with the values of before".into());
+    }
+    if widens(before, &column.column_type) {
+        return Ok(format!("is declared again and widens from {before} to {}", column.column_type));
+    }
+    Err(Error::invalid(format!(
+        "table {table:?}: column {name:?} was {before} before it was hidden, and cannot come back as {}",
+        column.column_type
+    ))
+    .with_hint(format!("declare it as {before}, or a new column under another name")))
 }
 
 fn widens(from: &ColumnType, to: &ColumnType) -> bool {
@@ -234,18 +315,27 @@ fn widens(from: &ColumnType, to: &ColumnType) -> bool {
 fn alter_rollups(
     out: &mut Declaration,
     ids: &mut Ids,
-    manifest: &Manifest,
+    (manifest, compiler): (&Manifest, &dyn ExpressionCompiler),
     state: &TableState,
     def: &TableDef,
-) {
+) -> Result<()> {
     let table = def.qualified_name();
-    let own: Vec<&Arc<RollupState>> =
-        manifest.rollups.values().filter(|r| r.table == state.id).collect();
-    for rollup in own.iter().filter(|r| !keeps(&state.def, def, r)) {
-        out.warn(format!(
-            "table {table:?}: rollup {:?} leaves with its states; raw rows stay",
-            rollup.def.name
-        ));
+    let mut kept = BTreeSet::new();
+    for rollup in manifest.rollups.values().filter(|r| r.table == state.id) {
+        let name = &rollup.def.name;
+        match difference(&state.def, def, rollup, compiler)? {
+            None => {
+                kept.insert(name.clone());
+                continue;
+            }
+            Some(why) if def.rollups.iter().any(|r| r.name == *name) => out.warn(format!(
+                "table {table:?}: rollup {name:?} starts anew, from the next record on, and its states \
+                 leave: {why}; raw rows stay"
+            )),
+            Some(_) => out.warn(format!(
+                "table {table:?}: rollup {name:?} leaves with its states; raw rows stay"
+            )),
+        }
         for file in &rollup.files {
             out.ops.push(Op::RemoveFile {
                 path: file.path.clone(),
@@ -255,28 +345,64 @@ fn alter_rollups(
         }
         out.ops.push(Op::DropRollup { rollup: rollup.id });
     }
-    for rollup in &def.rollups {
-        let kept = own.iter().any(|r| r.def == *rollup && keeps(&state.def, def, r));
-        if !kept {
-            let name = &rollup.name;
+    for rollup in def.rollups.iter().filter(|r| !kept.contains(&r.name)) {
+        let name = &rollup.name;
+        if !state.def.rollups.iter().any(|r| r.name == *name) {
             out.say(format!("table {table:?}: rollup {name:?} is new, from the next record on"));
-            put_rollup(out, ids, state.id, rollup);
         }
+        put_rollup(out, ids, state.id, rollup);
     }
+    Ok(())
 }
 
-/// Whether the stored states of `rollup` mean the same under the new definition of its table.
-fn keeps(old: &TableDef, new: &TableDef, rollup: &RollupState) -> bool {
-    let same_type = |name: &String| {
-        old.column(name).map(|c| &c.column_type) == new.column(name).map(|c| &c.column_type)
+/// Why the stored states of `rollup` mean something else under the new definition of its table; none if
+/// they mean the same.
+fn difference(
+    old: &TableDef,
+    new: &TableDef,
+    rollup: &RollupState,
+    compiler: &dyn ExpressionCompiler,
+) -> Result<Option<String>> {
+    let Some(declared) = new.rollups.iter().find(|r| r.name == rollup.def.name) else {
+        return Ok(Some("it is not declared any more".into()));
     };
-    let sql = |def: &TableDef| -> Vec<(String, String)> {
-        let stored =
-            |name: &String| rollup.def.measures.is_empty() || rollup.def.measures.contains(name);
-        let measures = def.measures.iter().filter(|m| stored(&m.name));
-        measures.map(|m| (m.name.clone(), m.sql.clone())).collect()
-    };
-    new.rollups.contains(&rollup.def)
-        && rollup.def.dimensions.iter().all(same_type)
-        && sql(old) == sql(new)
+    if *declared != rollup.def {
+        return Ok(Some("its granularities, dimensions or measures are declared otherwise".into()));
+    }
+    let column_type = |def: &TableDef, name: &str| def.column(name).map(|c| c.column_type.clone());
+    for name in &rollup.def.dimensions {
+        if column_type(old, name) != column_type(new, name) {
+            return Ok(Some(format!("dimension {name:?} has another type")));
+        }
+    }
+    let (before, after) =
+        (states(old, &rollup.def, compiler)?, states(new, &rollup.def, compiler)?);
+    let gone = before.difference(&after).next().map(|s| &s.0);
+    let added = after.difference(&before).next().map(|s| &s.0);
+    Ok(match (gone, added) {
+        (None, None) => None,
+        (Some(gone), Some(added)) if gone == added => Some(format!("{gone} has another type")),
+        (Some(gone), Some(added)) => Some(format!("it holds {gone} and would hold {added}")),
+        (Some(gone), None) => Some(format!("it would no longer hold {gone}")),
+        (None, Some(added)) => Some(format!("it lacks {added}")),
+    })
+}
+
+/// What the states of a rollup are states of, with everything that measures refer to put in: the call, the
+/// name of its columns, and the types of its arguments.
+fn states(
+    def: &TableDef,
+    rollup: &RollupDef,
+    compiler: &dyn ExpressionCompiler,
+) -> Result<BTreeSet<(String, String, String)>> {
+    let schema = def.arrow_schema();
+    let measures = compiler.measures(&schema, &def.time, &def.measures)?;
+    let plan = RollupPlan::new(&schema, &def.time, rollup, &measures)?;
+    let calls = plan.calls().iter().filter_map(|i| measures.calls.get(*i));
+    Ok(calls
+        .map(|call| {
+            let types: Vec<_> = call.args.iter().map(|a| a.data_type().to_string()).collect();
+            (call.key.clone(), call.prefix.clone(), types.join(", "))
+        })
+        .collect())
 }

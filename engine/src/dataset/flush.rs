@@ -20,6 +20,8 @@ use crate::snapshot::Version;
 
 /// How often the flusher looks at the age of hot rows.
 const FLUSH_TICK: Duration = Duration::from_millis(500);
+/// Longest wait after failed flushes.
+const FLUSH_RETRY_MAX: Duration = Duration::from_secs(10);
 
 /// Sealed hot rows of one table, on their way to disk.
 struct Cut {
@@ -38,22 +40,31 @@ impl Dataset {
     /// Writes hot rows whenever a limit is reached, until `stop` is true. Failures are kept as back-pressure
     /// and tried again.
     pub async fn run_flusher(self: Arc<Self>, mut stop: tokio::sync::watch::Receiver<bool>) {
+        let mut wait = FLUSH_TICK;
         while !*stop.borrow() {
+            let ailing = self.trouble().is_some();
             tokio::select! {
-                () = self.flush_wanted.notified() => {}
-                () = tokio::time::sleep(FLUSH_TICK) => {}
+                () = self.flush_wanted.notified(), if !ailing => {}
+                () = tokio::time::sleep(wait) => {}
                 changed = stop.changed() => {
                     if changed.is_err() {
                         return;
                     }
                 }
             }
-            if self.flush_due()
-                && let Err(error) = self.flush_tables(|version, id| self.is_due(version, id)).await
-            {
-                tracing::warn!(%error, "flush failed, will be tried again");
-                tokio::time::sleep(FLUSH_TICK).await;
-            }
+            // After a failure whatever its rows' age: only a flush that succeeds shows that the trouble is over.
+            let result = match (ailing, self.flush_due()) {
+                (true, _) => self.flush().await,
+                (false, true) => self.flush_tables(|version, id| self.is_due(version, id)).await,
+                (false, false) => Ok(None),
+            };
+            wait = match result {
+                Ok(_) => FLUSH_TICK,
+                Err(error) => {
+                    tracing::warn!(%error, "flush failed, will be tried again");
+                    (wait * 2).min(FLUSH_RETRY_MAX)
+                }
+            };
         }
     }
 

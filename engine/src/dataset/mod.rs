@@ -29,9 +29,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::expr::ExpressionCompiler;
 use crate::hot::HotSet;
 use crate::limits;
-use crate::log::CommitLog;
 use crate::log::manifest::Manifest;
 use crate::log::op::Op;
+use crate::log::{CommitLog, LogSettings};
 use crate::position::TopicPartition;
 use crate::reading::Reading;
 use crate::snapshot::{Snapshot, Version};
@@ -156,7 +156,8 @@ impl fmt::Debug for Dataset {
     }
 }
 
-/// Schema of rejected records.
+/// Schema of rejected records. The reason is the same for all records of a kind; what is particular to one is
+/// its detail, which files of earlier versions lack.
 pub fn rejected_schema() -> SchemaRef {
     let utc = || DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
     Arc::new(Schema::new(vec![
@@ -169,6 +170,7 @@ pub fn rejected_schema() -> SchemaRef {
         Field::new("payload", DataType::BinaryView, true),
         Field::new("payload_bytes", DataType::Int64, false),
         Field::new("reason", DataType::Utf8View, false),
+        Field::new("detail", DataType::Utf8View, true),
         Field::new("ingested_at", utc(), false),
     ]))
 }
@@ -176,9 +178,19 @@ pub fn rejected_schema() -> SchemaRef {
 impl Dataset {
     /// Opens the dataset of `storage`: reads the log, compiles the declared tables.
     pub async fn open(storage: Storage, options: DatasetOptions) -> Result<Arc<Self>> {
+        Self::open_with(storage, options, LogSettings::default()).await
+    }
+
+    /// As [`open`](Self::open), with a log of these settings.
+    pub(crate) async fn open_with(
+        storage: Storage,
+        options: DatasetOptions,
+        settings: LogSettings,
+    ) -> Result<Arc<Self>> {
         let member = options.member.clone();
         let clock = Arc::clone(&options.clock);
-        let (log, manifest) = CommitLog::open(storage.clone(), member, clock).await?;
+        let (log, manifest) =
+            CommitLog::open_with(storage.clone(), member, clock, settings).await?;
         let catalog = Catalog::compile(&manifest, None, options.compiler.as_ref())?;
         let version = Version {
             sequence: 1,

@@ -4,12 +4,14 @@
 //! Cost: tables and rollups that an entry names are copied once (their files by pointer), the rest is
 //! shared; per target with file changes, one pass over its live files.
 
+mod past;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::manifest::{ClaimState, Manifest, PositionState, RollupState, TableState};
+use super::manifest::{ClaimState, Manifest, Past, PositionState, RollupState, TableState};
 use super::op::{Entry, FieldSeen, FileEntry, Op, StatValue, Target};
 use crate::catalog::{RollupDef, RollupId, TableDef, TableId};
 use crate::error::{Error, Result};
@@ -30,6 +32,9 @@ impl Manifest {
         let mut step = Step::new(self.clone());
         step.next.number = entry.number;
         step.next.dataset_id.get_or_insert(entry.commit_id);
+        if entry.number == 1 {
+            step.next.rejected_expired = Some(0);
+        }
         for op in &entry.ops {
             step.op(op)?;
         }
@@ -262,12 +267,14 @@ impl Step {
         identity: &LogIdentity,
     ) -> Result<()> {
         let what = format!("reset of table {} in {tp}", table.0);
-        let Some(position) = self.table(&what, table)?.positions.get_mut(tp) else {
+        let state = self.table(&what, table)?;
+        let Some(position) = state.positions.get_mut(tp) else {
             return self.place(table, tp, to, identity, &what);
         };
         if to < 0 {
             return refuse(&what, format!("offset {to} is negative"));
         }
+        state.past.reset(tp, position, to);
         position.start = position.start.min(to);
         position.offset = to;
         position.identity = identity.clone();
@@ -312,7 +319,8 @@ impl Step {
         if file.columns.iter().flat_map(|c| [&c.min, &c.max]).flatten().any(is_nan) {
             return refuse(&what, "a bound is not a number");
         }
-        let file = Arc::new(file.clone());
+        let commit = Some(self.next.number);
+        let file = Arc::new(FileEntry { commit, ..file.clone() });
         if file.level == 0 {
             self.new_level0.push(Arc::clone(&file));
         }
@@ -356,6 +364,7 @@ impl Step {
                 return refuse(&what, format!("schema {} is newer", state.schema_id));
             }
             state.schema_id = schema_id;
+            state.past.declare(&state.def, def);
             state.def = Arc::new(def.clone());
             return Ok(());
         }
@@ -372,6 +381,7 @@ impl Step {
             positions: BTreeMap::new(),
             horizon_us: None,
             fields: Vec::new(),
+            past: Past { expired_rows: Some(0), ..Past::default() },
         };
         self.next.tables.insert(id, Arc::new(state));
         Ok(())
@@ -456,17 +466,19 @@ impl Step {
     fn finish(mut self) -> Result<Manifest> {
         self.check_level0()?;
         for (owner, changes) in std::mem::take(&mut self.files) {
-            let files = match owner {
-                Owner::Table(id) => match self.next.tables.get_mut(&id) {
-                    Some(table) => &mut Arc::make_mut(table).files,
+            let mut uncounted = None;
+            let (files, expired) = match owner {
+                Owner::Table(id) => match self.next.tables.get_mut(&id).map(Arc::make_mut) {
+                    Some(table) => (&mut table.files, &mut table.past.expired_rows),
                     None => return refuse("file", format!("there is no table {}", id.0)),
                 },
-                Owner::Rollup(id) => match self.next.rollups.get_mut(&id) {
-                    Some(rollup) => &mut Arc::make_mut(rollup).files,
+                Owner::Rollup(id) => match self.next.rollups.get_mut(&id).map(Arc::make_mut) {
+                    Some(rollup) => (&mut rollup.files, &mut uncounted),
                     None => return refuse("file", format!("there is no rollup {}", id.0)),
                 },
-                Owner::Rejected => &mut self.next.rejected,
+                Owner::Rejected => (&mut self.next.rejected, &mut self.next.rejected_expired),
             };
+            past::count(files, &changes, expired);
             changes.apply(files)?;
         }
         self.finish_drops()?;
@@ -583,14 +595,6 @@ fn cover(covered: &mut Vec<OffsetRange>, new: &[OffsetRange]) -> Result<()> {
     }
     let mut all = std::mem::take(covered);
     all.extend(new.iter().filter(|r| r.from < r.to).cloned());
-    all.sort_by(|a, b| (&a.tp, a.from).cmp(&(&b.tp, b.from)));
-    for range in all {
-        match covered.last_mut() {
-            Some(last) if last.tp == range.tp && range.from <= last.to => {
-                last.to = last.to.max(range.to);
-            }
-            _ => covered.push(range),
-        }
-    }
+    *covered = OffsetRange::joined(all);
     Ok(())
 }

@@ -10,6 +10,7 @@ use crate::catalog::{RollupDef, RollupId, TableDef, TableId};
 use crate::log::op::{FieldSeen, FileEntry};
 use crate::position::{LogIdentity, OffsetRange, ReadCounts, TopicPartition};
 use crate::time::Granularity;
+use crate::types::ColumnType;
 
 /// Who reads a partition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +74,39 @@ pub struct TableState {
     pub horizon_us: Option<i64>,
     /// Undeclared fields seen, by (path, JSON type).
     pub fields: Vec<FieldSeen>,
+    /// What was once.
+    #[serde(default, skip_serializing_if = "Past::is_unknown")]
+    pub past: Past,
+}
+
+/// What the present state of a table does not tell of its past, for declarations and audits. Kept from
+/// some version on: a table out of an older checkpoint has none of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Past {
+    /// Columns that are not declared any more, with their last types; files may hold their values.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub columns: BTreeMap<String, ColumnType>,
+    /// Raw rows that left by retention; none = it was not counted from the beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expired_rows: Option<u64>,
+    /// Resets of positions, oldest first, the last [`RESETS_MAX`](crate::limits::RESETS_MAX).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resets: Vec<Reset>,
+}
+
+impl Past {
+    fn is_unknown(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A position that was set by an operator's word.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reset {
+    /// What had been read since the beginning, or since the reset before.
+    pub read: OffsetRange,
+    /// Where reading went on.
+    pub to: i64,
 }
 
 /// The whole dataset at one commit.
@@ -89,6 +123,9 @@ pub struct Manifest {
     pub rollups: BTreeMap<RollupId, Arc<RollupState>>,
     /// Live files of rejected records.
     pub rejected: Vec<Arc<FileEntry>>,
+    /// Rejected records that left by age or bytes; none = it was not counted from the beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejected_expired: Option<u64>,
     /// Claims.
     #[serde(with = "pairs")]
     pub claims: BTreeMap<TopicPartition, ClaimState>,

@@ -91,6 +91,10 @@ pub struct FileEntry {
     pub columns: Vec<ColumnStats>,
     /// Commit time of the rows, microseconds.
     pub created_at_us: i64,
+    /// Number of the commit that added it. None in an entry, which cannot know its number before it has
+    /// it, and for files out of checkpoints that did not keep it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<u64>,
 }
 
 /// Why a file leaves.

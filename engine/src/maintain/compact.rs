@@ -205,18 +205,7 @@ fn inputs(compaction: &Compaction) -> Vec<Arc<FileEntry>> {
     files
 }
 
-/// Union of the inputs' offset ranges, with touching ones joined.
+/// Union of the inputs' offset ranges.
 fn ranges(files: &[Arc<FileEntry>]) -> Vec<OffsetRange> {
-    let mut all: Vec<OffsetRange> = files.iter().flat_map(|f| f.ranges.iter().cloned()).collect();
-    all.sort_by(|a, b| (&a.tp, a.from).cmp(&(&b.tp, b.from)));
-    let mut joined: Vec<OffsetRange> = Vec::new();
-    for range in all {
-        match joined.last_mut() {
-            Some(last) if last.tp == range.tp && last.to >= range.from => {
-                last.to = last.to.max(range.to);
-            }
-            _ => joined.push(range),
-        }
-    }
-    joined
+    OffsetRange::joined(files.iter().flat_map(|f| f.ranges.iter().cloned()).collect())
 }

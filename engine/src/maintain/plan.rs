@@ -258,6 +258,7 @@ mod tests {
             ranges: vec![],
             columns: Vec::<ColumnStats>::new(),
             created_at_us: day * DAY_US,
+            commit: None,
         })
     }
 

@@ -90,7 +90,10 @@ impl RollupPlan {
             return Err(Error::invalid(format!(
                 "rollup {:?} would have two columns {:?}",
                 def.name, twice[0]
-            )));
+            ))
+            .with_hint(
+                "a dimension is named like the states of a measure: give the column another name",
+            ));
         }
         Ok(Self { schema: Arc::new(Schema::new(fields)), time, dimensions, call_indexes, calls })
     }

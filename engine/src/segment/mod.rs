@@ -87,6 +87,7 @@ impl WrittenFile {
             ranges,
             columns: self.columns,
             created_at_us,
+            commit: None,
         }
     }
 }

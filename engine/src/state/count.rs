@@ -51,10 +51,6 @@ impl StateAccumulator for CountState {
         Ok(())
     }
 
-    fn state(&mut self, emit: EmitTo) -> Result<Vec<ArrayRef>> {
-        Ok(vec![self.finish(emit)?])
-    }
-
     fn finish(&mut self, emit: EmitTo) -> Result<ArrayRef> {
         Ok(Arc::new(Int64Array::from(emit.take_needed(&mut self.counts))))
     }

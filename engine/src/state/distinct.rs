@@ -8,8 +8,7 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BinaryViewArray, BinaryViewBuilder, BooleanArray, Int64Array, PrimitiveArray,
-    StringViewArray,
+    Array, ArrayRef, BinaryViewArray, BooleanArray, Int64Array, PrimitiveArray, StringViewArray,
 };
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::cast;
@@ -18,7 +17,10 @@ use datasketches::hash::value::{canonical_float, raw_bytes};
 use datasketches::hll::{Coupon, HllSketch, HllType};
 
 use super::hll::{LG_K, Merged, failed};
-use super::{EmitTo, StateAccumulator, column, downcast, heap_bytes, selection, try_for_each};
+use super::{
+    EmitTo, StateAccumulator, column, downcast, for_each_image, heap_bytes, images, selection,
+    try_for_each,
+};
 use crate::error::Result;
 
 /// Whether values of this type can be counted.
@@ -183,21 +185,11 @@ impl StateAccumulator for DistinctState {
         total_groups: usize,
     ) -> Result<()> {
         self.resize(total_groups);
-        let images = cast(column(states, 0)?, &DataType::BinaryView)?;
-        let selected = selection(images.nulls(), filter);
-        let images: &BinaryViewArray = downcast(images.as_ref())?;
-        try_for_each(groups, selected.as_ref(), |row, group| {
-            self.slots[group].merge(images.value(row))
-        })
+        for_each_image(states, groups, filter, |group, image| self.slots[group].merge(image))
     }
 
     fn state(&mut self, emit: EmitTo) -> Result<Vec<ArrayRef>> {
-        let slots = emit.take_needed(&mut self.slots);
-        let mut images = BinaryViewBuilder::with_capacity(slots.len());
-        for slot in &slots {
-            images.append_option(slot.image());
-        }
-        Ok(vec![Arc::new(images.finish())])
+        Ok(vec![images(&emit.take_needed(&mut self.slots), Slot::image)])
     }
 
     fn finish(&mut self, emit: EmitTo) -> Result<ArrayRef> {

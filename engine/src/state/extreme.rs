@@ -47,20 +47,6 @@ impl<K: Kind> StateAccumulator for ExtremeState<K> {
         Ok(())
     }
 
-    fn merge(
-        &mut self,
-        states: &[ArrayRef],
-        groups: &[usize],
-        filter: Option<&BooleanArray>,
-        total_groups: usize,
-    ) -> Result<()> {
-        self.update(states, groups, filter, total_groups)
-    }
-
-    fn state(&mut self, emit: EmitTo) -> Result<Vec<ArrayRef>> {
-        Ok(vec![self.finish(emit)?])
-    }
-
     fn finish(&mut self, emit: EmitTo) -> Result<ArrayRef> {
         build::<K>(emit.take_needed(&mut self.values), &self.data_type)
     }

@@ -60,16 +60,6 @@ impl<K: Kind> StateAccumulator for FirstLastState<K> {
         Ok(())
     }
 
-    fn merge(
-        &mut self,
-        states: &[ArrayRef],
-        groups: &[usize],
-        filter: Option<&BooleanArray>,
-        total_groups: usize,
-    ) -> Result<()> {
-        self.update(states, groups, filter, total_groups)
-    }
-
     fn state(&mut self, emit: EmitTo) -> Result<Vec<ArrayRef>> {
         let kept = emit.take_needed(&mut self.kept);
         let times = kept.iter().map(|k| k.as_ref().map(|(time, _)| *time)).collect();

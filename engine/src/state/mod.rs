@@ -8,9 +8,11 @@
 //! greatest float; first and last ignore rows whose value is null.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray};
+use arrow::array::{Array, ArrayRef, BinaryViewArray, BinaryViewBuilder, BooleanArray};
 use arrow::buffer::{BooleanBuffer, NullBuffer};
+use arrow::compute::cast;
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Field, TimeUnit};
 
 pub use crate::order::EmitTo;
@@ -45,16 +47,22 @@ pub trait StateAccumulator: Debug + Send {
         filter: Option<&BooleanArray>,
         total_groups: usize,
     ) -> Result<()>;
-    /// Adds partial states, as [`StateAccumulator::state`] gives them.
+    /// Adds partial states, as [`StateAccumulator::state`] gives them. As it is, for states that are merged
+    /// as rows are added.
     fn merge(
         &mut self,
         states: &[ArrayRef],
         groups: &[usize],
         filter: Option<&BooleanArray>,
         total_groups: usize,
-    ) -> Result<()>;
-    /// Takes the partial states of the groups to emit, one array per state column.
-    fn state(&mut self, emit: EmitTo) -> Result<Vec<ArrayRef>>;
+    ) -> Result<()> {
+        self.update(states, groups, filter, total_groups)
+    }
+    /// Takes the partial states of the groups to emit, one array per state column. As it is, for a state that
+    /// is the finished value.
+    fn state(&mut self, emit: EmitTo) -> Result<Vec<ArrayRef>> {
+        Ok(vec![self.finish(emit)?])
+    }
     /// Takes the finished values of the groups to emit.
     fn finish(&mut self, emit: EmitTo) -> Result<ArrayRef>;
     /// Bytes held, about.
@@ -248,6 +256,28 @@ fn try_for_each(
         None => groups.iter().enumerate().try_for_each(|(row, group)| each(row, *group)),
         Some(rows) => rows.set_indices().try_for_each(|row| each(row, groups[row])),
     }
+}
+
+/// Calls `each(group, image)` for every sketch among partial states.
+fn for_each_image(
+    states: &[ArrayRef],
+    groups: &[usize],
+    filter: Option<&BooleanArray>,
+    mut each: impl FnMut(usize, &[u8]) -> Result<()>,
+) -> Result<()> {
+    let images = cast(column(states, 0)?, &DataType::BinaryView)?;
+    let selected = selection(images.nulls(), filter);
+    let images: &BinaryViewArray = downcast(images.as_ref())?;
+    try_for_each(groups, selected.as_ref(), |row, group| each(group, images.value(row)))
+}
+
+/// Sketches as partial states; none where a group has seen nothing.
+fn images<T>(slots: &[T], image: impl Fn(&T) -> Option<Vec<u8>>) -> ArrayRef {
+    let mut images = BinaryViewBuilder::with_capacity(slots.len());
+    for slot in slots {
+        images.append_option(image(slot));
+    }
+    Arc::new(images.finish())
 }
 
 /// About the heap bytes behind many slots, from a bounded sample: this is asked for after every batch.

@@ -3,15 +3,16 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, BinaryViewArray, BinaryViewBuilder, BooleanArray, Float64Array,
-};
+use arrow::array::{Array, ArrayRef, BooleanArray, Float64Array};
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use datasketches::common::SearchCriteria;
 use datasketches::kll::{KllFloat, KllSketch};
 
-use super::{EmitTo, StateAccumulator, column, downcast, heap_bytes, selection, try_for_each};
+use super::{
+    EmitTo, StateAccumulator, column, downcast, for_each_image, heap_bytes, images, selection,
+    try_for_each,
+};
 use crate::error::{Error, Result};
 
 /// Accuracy of the sketch.
@@ -74,11 +75,8 @@ impl StateAccumulator for QuantileState {
         total_groups: usize,
     ) -> Result<()> {
         self.slots.resize(total_groups, None);
-        let images = cast(column(states, 0)?, &DataType::BinaryView)?;
-        let selected = selection(images.nulls(), filter);
-        let images: &BinaryViewArray = downcast(images.as_ref())?;
-        try_for_each(groups, selected.as_ref(), |row, group| {
-            let other = Sketch::deserialize(images.value(row)).map_err(failed)?;
+        for_each_image(states, groups, filter, |group, image| {
+            let other = Sketch::deserialize(image).map_err(failed)?;
             match &mut self.slots[group] {
                 Some(sketch) => sketch.merge(&other).map_err(failed),
                 slot => {
@@ -91,11 +89,7 @@ impl StateAccumulator for QuantileState {
 
     fn state(&mut self, emit: EmitTo) -> Result<Vec<ArrayRef>> {
         let slots = emit.take_needed(&mut self.slots);
-        let mut images = BinaryViewBuilder::with_capacity(slots.len());
-        for slot in &slots {
-            images.append_option(slot.as_ref().map(|sketch| sketch.serialize()));
-        }
-        Ok(vec![Arc::new(images.finish())])
+        Ok(vec![images(&slots, |slot| slot.as_ref().map(|sketch| sketch.serialize()))])
     }
 
     fn finish(&mut self, emit: EmitTo) -> Result<ArrayRef> {

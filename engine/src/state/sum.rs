@@ -104,20 +104,6 @@ impl StateAccumulator for ExactSum {
         self.add(column(args, 0)?.as_ref(), groups, filter)
     }
 
-    fn merge(
-        &mut self,
-        states: &[ArrayRef],
-        groups: &[usize],
-        filter: Option<&BooleanArray>,
-        total_groups: usize,
-    ) -> Result<()> {
-        self.update(states, groups, filter, total_groups)
-    }
-
-    fn state(&mut self, emit: EmitTo) -> Result<Vec<ArrayRef>> {
-        Ok(vec![self.finish(emit)?])
-    }
-
     fn finish(&mut self, emit: EmitTo) -> Result<ArrayRef> {
         let sums = emit.take_needed(&mut self.sums);
         if sums.iter().any(|s| s.unsigned_abs() > DECIMAL_MAX.unsigned_abs()) {
@@ -159,20 +145,6 @@ impl StateAccumulator for FloatSum {
             self.seen[group] = true;
         });
         Ok(())
-    }
-
-    fn merge(
-        &mut self,
-        states: &[ArrayRef],
-        groups: &[usize],
-        filter: Option<&BooleanArray>,
-        total_groups: usize,
-    ) -> Result<()> {
-        self.update(states, groups, filter, total_groups)
-    }
-
-    fn state(&mut self, emit: EmitTo) -> Result<Vec<ArrayRef>> {
-        Ok(vec![self.finish(emit)?])
     }
 
     fn finish(&mut self, emit: EmitTo) -> Result<ArrayRef> {

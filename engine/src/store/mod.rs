@@ -75,7 +75,8 @@ impl Storage {
         } else if url.trim_end_matches('/') == "memory:" {
             Arc::new(InMemory::new())
         } else {
-            return Err(Error::invalid(format!("unknown storage url {url:?}"))
+            let scheme = url.split(':').next().unwrap_or_default();
+            return Err(Error::invalid(format!("unknown kind of storage {scheme:?}"))
                 .with_hint("write file:./folder, s3://bucket/prefix or memory:"));
         };
         if access == Access::ReadWrite {
@@ -225,6 +226,12 @@ pub fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
         }
     }
     error.source().is_some_and(is_full)
+}
+
+/// Whether an error, or what caused it, says that an object is not there.
+pub fn is_missing(error: &(dyn std::error::Error + 'static)) -> bool {
+    let is_this = matches!(error.downcast_ref(), Some(object_store::Error::NotFound { .. }));
+    is_this || error.source().is_some_and(is_missing)
 }
 
 #[expect(clippy::disallowed_methods, reason = "names of processes and stores must never repeat")]

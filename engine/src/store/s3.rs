@@ -23,6 +23,12 @@ pub(super) fn open(
     bucket_and_prefix: &str,
     options: &BTreeMap<String, String>,
 ) -> Result<Arc<dyn ObjectStore>> {
+    if bucket_and_prefix.rsplit_once('@').is_some_and(|(b, _)| b.contains(':') || !b.contains('/'))
+    {
+        // The url is not shown: what stands before the @ may be a secret.
+        return Err(Error::invalid("the storage url holds a name or password before an \"@\"")
+            .with_hint("give access_key_id and secret_access_key_file under [storage] instead"));
+    }
     let (bucket, prefix) = bucket_and_prefix.split_once('/').unwrap_or((bucket_and_prefix, ""));
     if bucket.is_empty() {
         return Err(Error::invalid(format!("storage url {url:?} names no bucket"))

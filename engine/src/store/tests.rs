@@ -7,6 +7,18 @@ use super::*;
 use crate::ErrorKind;
 use crate::store::fault::{Fault, FaultPlan, FaultStore};
 
+/// The seeds of a test of chance: the first `fixed` and a fresh one, or the one that `OTUS_SEED` names.
+pub(crate) fn seeds(fixed: u64) -> Vec<u64> {
+    match std::env::var("OTUS_SEED").ok().and_then(|seed| seed.parse().ok()) {
+        Some(seed) => vec![seed],
+        None => {
+            let fresh = random_id().as_u64_pair().0;
+            println!("besides the fixed seeds: OTUS_SEED={fresh}");
+            (0..fixed).chain([fresh]).collect()
+        }
+    }
+}
+
 /// A folder that goes when the test ends well or ill.
 pub(crate) struct Folder(pub(crate) PathBuf);
 
@@ -137,8 +149,10 @@ async fn leftovers_of_a_dead_process_are_cleared() {
 #[tokio::test]
 async fn urls_are_understood_or_refused() {
     for (url, why) in [
-        ("ftp://x", "unknown storage url"),
-        ("data", "unknown storage url"),
+        ("ftp://x", "unknown kind of storage \"ftp\""),
+        ("data", "unknown kind of storage \"data\""),
+        ("s3://key:s3/cret@bucket/x", "before an \"@\""),
+        ("s3://key@bucket/x", "before an \"@\""),
         ("file:", "names no folder"),
         ("file://host/x", "names a host"),
         ("s3://", "names no bucket"),

@@ -17,7 +17,8 @@ use otus_engine::expr::{CompiledExpr, ExpressionCompiler};
 use otus_engine::position::TopicPartition;
 use otus_engine::{Error, Result};
 
-use super::rows::{check_time, column_reason};
+use super::reason::Reason;
+use super::rows::check_time;
 use crate::record::{Record, Slice};
 
 /// System columns that no expression sees. They stand last.
@@ -62,7 +63,7 @@ struct ComputedColumn {
 pub(crate) struct Bad {
     pub(crate) filtered: u64,
     /// Row numbers in order of decoding, with reasons.
-    pub(crate) rejected: Vec<(usize, String)>,
+    pub(crate) rejected: Vec<(usize, Reason)>,
 }
 
 /// See the module.
@@ -142,8 +143,9 @@ impl Computed {
             let batch = RecordBatch::try_new(Arc::clone(&self.input), inputs)?;
             for column in &self.columns {
                 let values = evaluate(&column.expr, &column.data_type, &batch, &mut |row, e| {
-                    let reason = table.columns.get(column.at).map(|def| column_reason(def, &e));
-                    bad.rejected.push((row, reason.unwrap_or(e)));
+                    let name = table.columns.get(column.at).map_or("", |def| def.name.as_str());
+                    let reason = Reason::new("the expression failed").with(e);
+                    bad.rejected.push((row, reason.of_column(name)));
                 })?;
                 arrays.insert(column.at, values);
             }
@@ -184,7 +186,7 @@ impl Computed {
     ) -> Result<()> {
         let mut failed = Vec::new();
         let values = evaluate(filter, &DataType::Boolean, batch, &mut |row, e| {
-            failed.push((row, format!("filter: {e}")));
+            failed.push((row, Reason::new("the filter failed").with(e)));
         })?;
         let values = values
             .as_any()

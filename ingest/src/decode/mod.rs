@@ -22,12 +22,13 @@ use otus_engine::types::ColumnType;
 use otus_engine::{Error, Result};
 
 use crate::record::{Record, Slice};
-use value::{Misfit, Scratch, Target, Value, convert_bytes};
+use value::{Scratch, Target, Value, convert_bytes};
 
 mod columns;
 mod computed;
 mod json;
 mod number;
+pub(crate) mod reason;
 mod rejects;
 mod rows;
 mod time;
@@ -58,7 +59,7 @@ pub struct Decoded {
     pub counts: ReadCounts,
     /// Undeclared and retyped fields seen.
     pub fields: Vec<FieldSeen>,
-    /// The reason of the first rejected record.
+    /// The reason of the first rejected record, with its detail.
     pub first_reason: Option<String>,
 }
 
@@ -91,7 +92,7 @@ pub fn key(column_type: &ColumnType, bytes: &[u8]) -> Result<Key> {
     let mut scratch = Scratch::default();
     let target = Target { column_type, epoch: None };
     let value = convert_bytes(target, bytes, &mut scratch)
-        .map_err(|Misfit(reason)| Error::invalid(format!("not a key: {reason}")))?;
+        .map_err(|reason| Error::invalid(format!("not a key: {reason}")))?;
     match value {
         Value::Int(value) => Ok(Key::Int(value)),
         Value::Made(start, end) => {

@@ -9,10 +9,11 @@ use arrow::array::{
 use otus_engine::Result;
 use otus_engine::limits::REJECTED_RECORD_BYTES;
 
+use super::reason::Reason;
 use crate::record::Record;
 use otus_engine::dataset::rejected_schema;
 
-/// Longest reason, bytes.
+/// Longest reason, and longest detail, bytes.
 const REASON_BYTES: usize = 1_000;
 
 /// A growing batch of rejected records.
@@ -28,6 +29,7 @@ pub(crate) struct Rejects {
     payloads: BinaryViewBuilder,
     sizes: Int64Builder,
     reasons: StringViewBuilder,
+    details: StringViewBuilder,
     ingested: TimestampMicrosecondBuilder,
     bytes: usize,
 }
@@ -45,6 +47,7 @@ impl Rejects {
             payloads: BinaryViewBuilder::new(),
             sizes: Int64Builder::new(),
             reasons: StringViewBuilder::new(),
+            details: StringViewBuilder::new(),
             ingested: TimestampMicrosecondBuilder::new().with_timezone("UTC"),
             bytes: 0,
         }
@@ -56,7 +59,7 @@ impl Rejects {
     }
 
     /// Keeps `record`; what is longer than the bound is cut, its size is kept.
-    pub(crate) fn push(&mut self, record: &Record<'_>, reason: &str, ingested_at_us: i64) {
+    pub(crate) fn push(&mut self, record: &Record<'_>, reason: &Reason, ingested_at_us: i64) {
         let cut = |bytes: &[u8]| bytes.len().min(REJECTED_RECORD_BYTES);
         self.tables.append_value(&self.table);
         self.topics.append_value(record.topic);
@@ -70,8 +73,8 @@ impl Rejects {
         }
         let size = record.value.map_or(0, <[u8]>::len);
         self.sizes.append_value(i64::try_from(size).unwrap_or(i64::MAX));
-        let end = reason.floor_char_boundary(REASON_BYTES);
-        self.reasons.append_value(reason.get(..end).unwrap_or(reason));
+        self.reasons.append_value(short(&reason.cause));
+        self.details.append_option(reason.detail.as_deref().map(short));
         self.ingested.append_value(ingested_at_us);
     }
 
@@ -90,8 +93,13 @@ impl Rejects {
                 Arc::new(self.payloads.finish()),
                 Arc::new(self.sizes.finish()),
                 Arc::new(self.reasons.finish()),
+                Arc::new(self.details.finish()),
                 Arc::new(self.ingested.finish()),
             ],
         )?)
     }
+}
+
+fn short(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(REASON_BYTES)).unwrap_or(text)
 }

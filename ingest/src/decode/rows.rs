@@ -19,8 +19,9 @@ use super::Decoded;
 use super::columns::{ColumnBuilder, Sources};
 use super::computed::Computed;
 use super::json::scan::{Cursor, Token};
+use super::reason::Reason;
 use super::rejects::Rejects;
-use super::value::{Misfit, Scratch, Target, Value, convert, convert_bytes};
+use super::value::{Scratch, Target, Value, convert, convert_bytes};
 use crate::log::condition;
 use crate::record::Record;
 
@@ -163,15 +164,15 @@ impl Rows {
         column: usize,
         text: &str,
         token: Token,
-    ) -> Result<Value, String> {
+    ) -> Result<Value, Reason> {
         let plan = &self.plans[column];
         let target = Target { column_type: &plan.column_type, epoch: plan.epoch };
         convert(target, text, token, &mut self.scratch)
-            .map_err(|Misfit(reason)| column_reason(&self.columns[column].def, &reason))
+            .map_err(|reason| reason.of_column(&self.columns[column].def.name))
     }
 
     /// Sets the columns that are taken from outside the record's value.
-    pub(crate) fn set_outside(&mut self, column: usize, record: &Record<'_>) -> Result<(), String> {
+    pub(crate) fn set_outside(&mut self, column: usize, record: &Record<'_>) -> Result<(), Reason> {
         let Column { def, .. } = &self.columns[column];
         let target = Target { column_type: &def.column_type, epoch: def.epoch };
         let bytes = match &def.source {
@@ -180,7 +181,10 @@ impl Rows {
                     (None, _) => Value::Null,
                     (Some(us), ColumnType::Timestamp | ColumnType::Timestamptz) => Value::Int(us),
                     (Some(us), ColumnType::BigInt) => Value::Int(us.div_euclid(1_000)),
-                    _ => return Err(column_reason(def, "cannot hold the record's timestamp")),
+                    _ => {
+                        let reason = Reason::new("cannot hold the record's timestamp");
+                        return Err(reason.of_column(&def.name));
+                    }
                 };
                 self.set(column, value);
                 return Ok(());
@@ -192,7 +196,7 @@ impl Rows {
         let value = match bytes {
             None => Value::Null,
             Some(bytes) => convert_bytes(target, bytes, &mut self.scratch)
-                .map_err(|Misfit(reason)| column_reason(def, &reason))?,
+                .map_err(|reason| reason.of_column(&def.name))?,
         };
         self.set(column, value);
         Ok(())
@@ -204,7 +208,7 @@ impl Rows {
         record: &Record<'_>,
         text: &str,
         ingested_at_us: i64,
-    ) -> Result<(), String> {
+    ) -> Result<(), Reason> {
         if let Some(time) = self.time {
             let us = match (self.values[time], &self.columns[time].default) {
                 (Value::Int(us), _) => Some(us),
@@ -217,7 +221,7 @@ impl Rows {
             let expected = condition::of(record)?;
             let name = &self.columns[keyed.key].def.name;
             if matches!(self.values[keyed.key], Value::Null | Value::Default) {
-                return Err(format!("key {name:?} is missing or null"));
+                return Err(Reason::new(format!("key {name:?} is missing or null")));
             }
             keyed.push(record, false, expected);
         }
@@ -248,14 +252,15 @@ impl Rows {
         &mut self,
         record: &Record<'_>,
         ingested_at_us: i64,
-    ) -> Result<(), String> {
+    ) -> Result<(), Reason> {
         let Some(keyed) = &mut self.keyed else { return Ok(()) };
         let def = &self.columns[keyed.key].def;
-        let bytes = record.key.ok_or("a record without value deletes, but it has no key")?;
+        let no_key = || Reason::new("a record without value deletes, but it has no key");
+        let bytes = record.key.ok_or_else(no_key)?;
         let target = Target { column_type: &def.column_type, epoch: None };
         self.scratch.clear();
         let key = convert_bytes(target, bytes, &mut self.scratch)
-            .map_err(|Misfit(reason)| column_reason(def, &reason))?;
+            .map_err(|reason| reason.of_column(&def.name))?;
         let expected = condition::of(record)?;
         keyed.push(record, true, expected);
         let sources = Sources { record: "", scratch: &self.scratch };
@@ -276,7 +281,7 @@ impl Rows {
     }
 
     /// Keeps a record as rejected.
-    pub(crate) fn reject(&mut self, record: &Record<'_>, reason: &str, ingested_at_us: i64) {
+    pub(crate) fn reject(&mut self, record: &Record<'_>, reason: &Reason, ingested_at_us: i64) {
         self.counts.rejected += 1;
         self.rejects.push(record, reason, ingested_at_us);
         if self.first_reason.is_none() {
@@ -305,7 +310,7 @@ impl Rows {
         for (row, reason) in &bad.rejected {
             let at = ingested.get(*row).copied().unwrap_or_default();
             if self.first_reason.is_none() {
-                self.first_reason = Some(reason.clone());
+                self.first_reason = Some(reason.to_string());
             }
             if let Some(record) = self.computed.record(*row, &self.tp) {
                 self.rejects.push(&record, reason, at);
@@ -388,33 +393,22 @@ pub(crate) fn check_time(
     table: &TableDef,
     us: Option<i64>,
     record_us: Option<i64>,
-) -> Result<(), String> {
+) -> Result<(), Reason> {
     let name = &table.time;
-    let Some(us) = us else { return Err(format!("event time {name:?} is missing")) };
+    let wrong = |what: &str| Reason::new(format!("event time {name:?} is {what}"));
+    let Some(us) = us else { return Err(wrong("missing")) };
     if !(EVENT_TIME_MIN_US..EVENT_TIME_MAX_US).contains(&us) {
-        return Err(format!("event time {name:?} is outside 1970 to 2200: {}", show_time(us)));
+        return Err(wrong("outside 1970 to 2200").with(show_time(us)));
     }
     let Some(record_us) = record_us else { return Ok(()) };
+    let both = || format!("{} in a record of {}", show_time(us), show_time(record_us));
     if table.accept.late_us.is_some_and(|late| us < record_us.saturating_sub(late)) {
-        return Err(format!(
-            "event time {name:?} is too late: {} in a record of {}",
-            show_time(us),
-            show_time(record_us)
-        ));
+        return Err(wrong("too late").with(both()));
     }
     if table.accept.early_us.is_some_and(|early| us > record_us.saturating_add(early)) {
-        return Err(format!(
-            "event time {name:?} is too early: {} in a record of {}",
-            show_time(us),
-            show_time(record_us)
-        ));
+        return Err(wrong("too early").with(both()));
     }
     Ok(())
-}
-
-/// `column "name": what is wrong`.
-pub(crate) fn column_reason(def: &ColumnDef, reason: &str) -> String {
-    format!("column {:?}: {reason}", def.name)
 }
 
 fn show_time(us: i64) -> String {
@@ -430,12 +424,11 @@ fn default_of(def: &ColumnDef) -> Result<Option<DefaultValue>> {
     };
     let text = json.to_string();
     let mut scratch = Scratch::default();
-    let wrong = |reason: String| {
+    let wrong = |reason: Reason| {
         Error::invalid(format!("default of column {:?} does not fit: {reason}", def.name))
     };
-    let token = Cursor::new(&text).value(0).map_err(|e| wrong(e.to_string()))?;
+    let token = Cursor::new(&text).value(0).map_err(|e| wrong(e.into()))?;
     let target = Target { column_type: &def.column_type, epoch: def.epoch };
-    let value =
-        convert(target, &text, token, &mut scratch).map_err(|Misfit(reason)| wrong(reason))?;
+    let value = convert(target, &text, token, &mut scratch).map_err(wrong)?;
     Ok(Some(DefaultValue { value, text, scratch }))
 }

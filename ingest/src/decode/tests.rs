@@ -34,11 +34,15 @@ fn decode(table: TableDef, values: &[&str]) -> Decoded {
     decode_slice(table, &slice)
 }
 
-/// The one row's column as text, or the reason of its rejection.
+/// The one row's column as text, or the reason of its rejection with its detail.
 fn outcome(decoded: &Decoded, column: &str) -> String {
     if decoded.rejected.num_rows() == 1 {
-        let reasons = decoded.rejected.column_by_name("reason").unwrap();
-        return format!("! {}", reasons.as_string_view().value(0));
+        let cell = |name: &str| {
+            let cells = decoded.rejected.column_by_name(name).unwrap().as_string_view();
+            cells.is_valid(0).then(|| cells.value(0))
+        };
+        let detail = cell("detail").map_or(String::new(), |detail| format!(" ({detail})"));
+        return format!("! {}{detail}", cell("reason").unwrap());
     }
     let values = decoded.batch.column_by_name(column).unwrap();
     if values.is_null(0) { "null".into() } else { array_value_to_string(values, 0).unwrap() }
@@ -55,32 +59,40 @@ fn check(column: ColumnDef, json: &str, expected: &str) {
 /// Column type, JSON, and what is stored (`! reason` for a rejected record).
 const VALUES: &[(&str, &str, &str)] = &[
     ("boolean", "true", "true"),
-    ("boolean", "\"true\"", "! column \"x\": boolean expected, got \"true\""),
+    ("boolean", "\"true\"", "! column \"x\": boolean expected, got a string (\"true\")"),
     ("smallint", "-32768", "-32768"),
-    ("smallint", "32768", "! column \"x\": value out of range for smallint: 32768"),
+    ("smallint", "32768", "! column \"x\": value out of range for smallint (32768)"),
     ("integer", "2147483647", "2147483647"),
-    ("integer", "1.5", "! column \"x\": a whole number expected for integer: 1.5"),
+    ("integer", "1.5", "! column \"x\": a whole number expected for integer (1.5)"),
     ("integer", "2e3", "2000"),
     ("bigint", "9007199254740993", "9007199254740993"),
     ("bigint", "\"9223372036854775807\"", "9223372036854775807"),
     (
         "bigint",
         "9223372036854775808",
-        "! column \"x\": value out of range for bigint: 9223372036854775808",
+        "! column \"x\": value out of range for bigint (9223372036854775808)",
     ),
-    ("bigint", "\"12x\"", "! column \"x\": bigint expected, got \"12x\""),
-    ("bigint", "true", "! column \"x\": bigint expected, got true"),
+    ("bigint", "\"12x\"", "! column \"x\": bigint expected, got a string (\"12x\")"),
+    ("bigint", "true", "! column \"x\": bigint expected, got a boolean (true)"),
     ("bigint", "[1]", "! column \"x\": bigint expected, got an array"),
     ("bigint", "null", "null"),
     ("real", "0.1", "0.1"),
-    ("real", "1e39", "! column \"x\": value out of range for real: 1e39"),
+    ("real", "1e39", "! column \"x\": value out of range for real (1e39)"),
     ("double precision", "0.1", "0.1"),
     ("double precision", "-0.0", "-0.0"),
-    ("double precision", "1e999", "! column \"x\": value out of range for double precision: 1e999"),
+    (
+        "double precision",
+        "1e999",
+        "! column \"x\": value out of range for double precision (1e999)",
+    ),
     ("double precision", "\"2.5\"", "2.5"),
-    ("double precision", "\"NaN\"", "! column \"x\": double precision expected, got \"NaN\""),
+    (
+        "double precision",
+        "\"NaN\"",
+        "! column \"x\": double precision expected, got a string (\"NaN\")",
+    ),
     ("numeric(6,2)", "1234.565", "1234.57"),
-    ("numeric(6,2)", "12345", "! column \"x\": value out of range for numeric(6,2): 12345"),
+    ("numeric(6,2)", "12345", "! column \"x\": value out of range for numeric(6,2) (12345)"),
     (
         "numeric(38,0)",
         "12345678901234567890123456789012345678",
@@ -93,33 +105,29 @@ const VALUES: &[(&str, &str, &str)] = &[
     ("text", "\"a\\u0000b\"", "! column \"x\": text cannot hold the character U+0000"),
     ("uuid", "\"A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11\"", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"),
     ("uuid", "\"a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11\"", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"),
-    ("uuid", "\"x\"", "! column \"x\": uuid expected, got \"x\""),
+    ("uuid", "\"x\"", "! column \"x\": uuid expected, got a string (\"x\")"),
     ("date", "\"2015-09-12\"", "2015-09-12"),
-    ("date", "\"2015-02-30\"", "! column \"x\": date expected, got \"2015-02-30\""),
+    ("date", "\"2015-02-30\"", "! column \"x\": date expected, got a string (\"2015-02-30\")"),
     ("timestamp", "\"2015-09-12T02:00:00+02:00\"", "2015-09-12T00:00:00"),
     ("timestamptz", "\"2015-09-12T02:00:00+02:00\"", "2015-09-12T00:00:00Z"),
     (
         "timestamptz",
         "1442016000",
-        "! column \"x\": timestamptz expected, got the number 1442016000 but no epoch unit is declared",
+        "! column \"x\": timestamptz expected, got a number but no epoch unit is declared (1442016000)",
     ),
     ("bytea", "\"\\\\x00ff\"", "00ff"),
     ("bytea", "\"AP8=\"", "00ff"),
     ("bytea", "\"AP8\"", "00ff"),
     ("bytea", "\"_-8\"", "ffef"),
-    ("bytea", "\"***\"", "! column \"x\": bytea expected, got \"***\""),
+    ("bytea", "\"***\"", "! column \"x\": bytea expected, got a string (\"***\")"),
     ("jsonb", "{ \"b\" : 1, \"a\":[ true ], \"b\": 2.50 }", "{\"b\":2.50,\"a\":[true]}"),
     ("jsonb", "\"s\"", "\"s\""),
-    (
-        "jsonb",
-        "\"\\u0000\"",
-        "! column \"x\": jsonb cannot hold it: bad JSON: the character U+0000 at byte 36",
-    ),
+    ("jsonb", "\"\\u0000\"", "! column \"x\": jsonb cannot hold the character U+0000 (at byte 36)"),
     ("text[]", "[\"a\",null,\"\\n\"]", "[a, , \n]"),
     ("bigint[]", "[1,\"2\"]", "[1, 2]"),
     ("bigint[]", "[]", "[]"),
-    ("bigint[]", "[1,\"b\"]", "! column \"x\": bigint expected, got \"b\""),
-    ("bigint[]", "5", "! column \"x\": bigint[] expected, got 5"),
+    ("bigint[]", "[1,\"b\"]", "! column \"x\": bigint expected, got a string (\"b\")"),
+    ("bigint[]", "5", "! column \"x\": bigint[] expected, got a number (5)"),
 ];
 
 #[test]
@@ -136,7 +144,7 @@ fn epoch_times_take_numbers_in_their_unit() {
         (EpochUnit::Millis, "\"1442016000001\"", "2015-09-12T00:00:00.001Z"),
         (EpochUnit::Millis, "\"2015-09-12\"", "2015-09-12T00:00:00Z"),
         (EpochUnit::Nanos, "1442016000000000999", "2015-09-12T00:00:00Z"),
-        (EpochUnit::Seconds, "1e30", "! column \"x\": value out of range for timestamptz: 1e30"),
+        (EpochUnit::Seconds, "1e30", "! column \"x\": value out of range for timestamptz (1e30)"),
     ] {
         check(ColumnDef { epoch: Some(unit), ..path("x", "timestamptz") }, json, expected);
     }
@@ -148,29 +156,38 @@ fn bad_records_are_rejected_with_their_reason() {
     let nested = format!(r#"{{"time":"2015-09-12","y":{deep}}}"#);
     let large = format!(r#"{{"time":"2015-09-12","y":"{}"}}"#, "x".repeat(1 << 20));
     for (json, expected) in [
-        ("{nope}", "! bad JSON: key expected at byte 1"),
-        (r#"{"time":"2015-09-12","x":1"#, "! bad JSON: unexpected end at byte 26"),
-        (r#"{"time":"2015-09-12"#, "! bad JSON: unexpected end at byte 19"),
+        ("{nope}", "! bad JSON: key expected (at byte 1)"),
+        (r#"{"time":"2015-09-12","x":1"#, "! bad JSON: unexpected end (at byte 26)"),
+        (r#"{"time":"2015-09-12"#, "! bad JSON: unexpected end (at byte 19)"),
         ("", "! empty value"),
         (" \n", "! empty value"),
         ("[1]", "! a JSON object expected, got an array"),
-        ("{} x", "! bad JSON: trailing bytes at byte 3"),
+        ("{} x", "! bad JSON: trailing bytes (at byte 3)"),
         ("{}", "! event time \"time\" is missing"),
         (r#"{"time":null}"#, "! event time \"time\" is missing"),
-        (r#"{"time":"yesterday"}"#, "! column \"time\": timestamptz expected, got \"yesterday\""),
+        (
+            r#"{"time":"yesterday"}"#,
+            "! column \"time\": timestamptz expected, got a string (\"yesterday\")",
+        ),
         (
             r#"{"time":"1969-12-31T23:59:59Z"}"#,
-            "! event time \"time\" is outside 1970 to 2200: 1969-12-31T23:59:59Z",
+            "! event time \"time\" is outside 1970 to 2200 (1969-12-31T23:59:59Z)",
         ),
         (
             r#"{"time":"2200-01-01"}"#,
-            "! event time \"time\" is outside 1970 to 2200: 2200-01-01T00:00:00Z",
+            "! event time \"time\" is outside 1970 to 2200 (2200-01-01T00:00:00Z)",
         ),
-        (r#"{"time":"2015-09-12","x":"a"}"#, "! column \"x\": bigint expected, got \"a\""),
-        (r#"{"time":"2015-09-12","y":"\ud800"}"#, "! bad JSON: lone surrogate at byte 26"),
-        (&deep, "! bad JSON: nested too deeply at byte 128"),
-        (&nested, "! bad JSON: nested too deeply at byte 152"),
-        (&large, "! record of 1048604 bytes is larger than the table's limit of 1048576"),
+        (
+            r#"{"time":"2015-09-12","x":"a"}"#,
+            "! column \"x\": bigint expected, got a string (\"a\")",
+        ),
+        (r#"{"time":"2015-09-12","y":"\ud800"}"#, "! bad JSON: lone surrogate (at byte 26)"),
+        (&deep, "! bad JSON: nested too deeply (at byte 128)"),
+        (&nested, "! bad JSON: nested too deeply (at byte 152)"),
+        (
+            &large,
+            "! the record is larger than the table's limit (1048604 bytes, the limit is 1048576)",
+        ),
         (r#"{"time":"2015-09-12","x":1,"x":2}"#, "2"),
         (r#"{"time":"2015-09-12","x":"a","x":2}"#, "2"),
         (r#"{"time":"2015-09-12","\u0078":3}"#, "3"),
@@ -203,7 +220,7 @@ fn null_payloads_are_filtered_and_bytes_must_be_text() {
     slice.push(1, None, None, Some(b"{\"time\":\"2015-09-12\",\"y\":\"\xff\"}"));
     let decoded = decode_slice(table(vec![]), &slice);
     assert_eq!((decoded.counts.filtered, decoded.counts.rejected), (1, 1));
-    assert_eq!(outcome(&decoded, "x"), "! bad JSON: not UTF-8 at byte 26");
+    assert_eq!(outcome(&decoded, "x"), "! bad JSON: not UTF-8 (at byte 26)");
 }
 
 #[test]
@@ -280,7 +297,7 @@ fn columns_from_outside_the_value() {
     let mut slice = Slice::new(TopicPartition::new("events", 0), 0);
     slice.push(0, None, Some(b"x"), Some(b"{\"time\":\"2015-09-12\"}"));
     let decoded = decode_slice(table(columns), &slice);
-    assert_eq!(outcome(&decoded, "id"), "! column \"id\": bigint expected, got \"x\"");
+    assert_eq!(outcome(&decoded, "id"), "! column \"id\": bigint expected, got a string (\"x\")");
 }
 
 #[test]
@@ -289,11 +306,11 @@ fn the_accept_window_is_around_the_record() {
         ("2015-09-11T23:00:00Z", "2015-09-11T23:00:00Z"),
         (
             "2015-09-11T22:59:59Z",
-            "! event time \"time\" is too late: 2015-09-11T22:59:59Z in a record of 2015-09-12T00:00:00Z",
+            "! event time \"time\" is too late (2015-09-11T22:59:59Z in a record of 2015-09-12T00:00:00Z)",
         ),
         (
             "2015-09-12T00:00:01Z",
-            "! event time \"time\" is too early: 2015-09-12T00:00:01Z in a record of 2015-09-12T00:00:00Z",
+            "! event time \"time\" is too early (2015-09-12T00:00:01Z in a record of 2015-09-12T00:00:00Z)",
         ),
     ] {
         let mut table = table(vec![]);
@@ -318,7 +335,10 @@ fn computed_columns_and_filter_reject_and_drop_single_rows() {
         (decoded.counts.kept, decoded.counts.filtered, decoded.counts.rejected),
         (100, 6, 99)
     );
-    assert_eq!(decoded.first_reason.as_deref(), Some("column \"twice\": 101 is more than 100"));
+    assert_eq!(
+        decoded.first_reason.as_deref(),
+        Some("column \"twice\": the expression failed (101 is more than 100)")
+    );
     let twice = decoded.batch.column_by_name("twice").unwrap();
     assert_eq!(array_value_to_string(twice, 99).unwrap(), "200");
     table.filter = Some("double x".into());
@@ -334,7 +354,7 @@ fn definitions_that_cannot_work_are_refused() {
     let bad_default = ColumnDef { default: Some(serde_json::json!("x")), ..path("n", "bigint") };
     assert_eq!(
         try_table(table(vec![bad_default])),
-        Err("default of column \"n\" does not fit: bigint expected, got \"x\"".into())
+        Err("default of column \"n\" does not fit: bigint expected, got a string (\"x\")".into())
     );
     let mut other = table(vec![]);
     other.format = "csv".into();
@@ -345,4 +365,27 @@ fn definitions_that_cannot_work_are_refused() {
     let mut other = table(vec![path("x", "bigint")]);
     other.time = "x".into();
     assert!(try_table(other).is_err());
+}
+
+#[test]
+fn records_of_a_kind_share_their_reason() {
+    let rows = [
+        r#"{"time":"2015-09-12","x":"a"}"#,
+        r#"{"x":"another","time":"2015-09-12"}"#,
+        r#"{"time":"2015-09-12"#,
+        r#"{"time":"2015-09-12","x"#,
+        r#"{"time":"2015-09-12","x":9223372036854775808}"#,
+        r#"{"time":"2015-09-12","x":-9223372036854775809}"#,
+        r#"{"time":"2500-01-01"}"#,
+        r#"{"time":"1500-01-01"}"#,
+    ];
+    let decoded = decode(table(vec![path("x", "bigint")]), &rows);
+    let reasons = decoded.rejected.column_by_name("reason").unwrap().as_string_view();
+    let details = decoded.rejected.column_by_name("detail").unwrap().as_string_view();
+    for pair in (0..rows.len()).step_by(2) {
+        assert_eq!(reasons.value(pair), reasons.value(pair + 1));
+        assert_ne!(details.value(pair), details.value(pair + 1));
+    }
+    let distinct: std::collections::BTreeSet<_> = reasons.iter().flatten().collect();
+    assert_eq!(distinct.len(), 4, "{distinct:?}");
 }

@@ -14,6 +14,7 @@ use otus_engine::types::ColumnType;
 use super::json::compact;
 use super::json::scan::{Cursor, Kind, Token, is_number, unescape};
 use super::number::{Decimal, fits_precision, parse_plain_integer};
+use super::reason::Reason;
 use super::time::{parse_date, parse_epoch, parse_moment};
 use otus_engine::time::DAY_US;
 
@@ -69,11 +70,8 @@ impl Scratch {
     }
 }
 
-/// Why a value does not fit its column; the column's name is added by the caller.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Misfit(pub(crate) String);
-
-type Fit = Result<Value, Misfit>;
+/// A value, or why it does not fit its column; the column's name is added by the caller.
+type Fit = Result<Value, Reason>;
 
 /// The type side of a conversion.
 #[derive(Debug, Clone, Copy)]
@@ -125,8 +123,8 @@ pub(crate) fn convert_bytes(target: Target<'_>, bytes: &[u8], out: &mut Scratch)
         out.bytes.extend_from_slice(bytes);
         return Ok(Value::Bytes(start, out.bytes.len()));
     }
-    let text = std::str::from_utf8(bytes)
-        .map_err(|e| Misfit(format!("not UTF-8 at byte {}", e.valid_up_to())))?;
+    let text =
+        std::str::from_utf8(bytes).map_err(|e| Reason::at_byte("not UTF-8", e.valid_up_to()))?;
     match target.column_type {
         ColumnType::Text => {
             no_nul(text)?;
@@ -140,8 +138,8 @@ pub(crate) fn convert_bytes(target: Target<'_>, bytes: &[u8], out: &mut Scratch)
         ColumnType::Jsonb | ColumnType::Array(_) => {
             let mut cursor = Cursor::new(text);
             cursor.skip_space();
-            let token = cursor.value(0).map_err(|e| Misfit(e.to_string()))?;
-            cursor.finish().map_err(|e| Misfit(e.to_string()))?;
+            let token = cursor.value(0)?;
+            cursor.finish()?;
             let value = convert(target, text, token, out)?;
             relocate(value, text, out)
         }
@@ -210,8 +208,7 @@ fn epoch_text(target: Target<'_>, text: &str) -> Option<Fit> {
 /// None: a number is no value of this type.
 #[inline]
 fn from_number(target: Target<'_>, text: &str) -> Option<Fit> {
-    let out_of_range =
-        || Misfit(format!("value out of range for {}: {}", target.column_type, excerpt(text)));
+    let out_of_range = || number_reason("value out of range for", target, text);
     Some(match target.column_type {
         ColumnType::BigInt => integer(text, i64::MIN, i64::MAX, target),
         ColumnType::Integer => integer(text, i32::MIN.into(), i32::MAX.into(), target),
@@ -231,11 +228,11 @@ fn from_number(target: Target<'_>, text: &str) -> Option<Fit> {
             .ok_or_else(out_of_range),
         ColumnType::Date | ColumnType::Timestamp | ColumnType::Timestamptz => {
             let Some(unit) = target.epoch else {
-                return Some(Err(Misfit(format!(
-                    "{} expected, got the number {} but no epoch unit is declared",
-                    target.column_type,
-                    excerpt(text)
-                ))));
+                return Some(Err(Reason::new(format!(
+                    "{} expected, got a number but no epoch unit is declared",
+                    target.column_type
+                ))
+                .with(excerpt(text))));
             };
             let Some(us) = parse_epoch(text, unit) else { return Some(Err(out_of_range())) };
             match target.column_type {
@@ -266,11 +263,13 @@ fn integer(text: &str, min: i64, max: i64, target: Target<'_>) -> Fit {
     };
     match wide {
         Ok(value) if (min..=max).contains(&value) => Ok(Value::Int(value)),
-        Ok(_) => {
-            Err(Misfit(format!("value out of range for {}: {}", target.column_type, excerpt(text))))
-        }
-        Err(what) => Err(Misfit(format!("{what} {}: {}", target.column_type, excerpt(text)))),
+        Ok(_) => Err(number_reason("value out of range for", target, text)),
+        Err(what) => Err(number_reason(what, target, text)),
     }
+}
+
+fn number_reason(what: &str, target: Target<'_>, text: &str) -> Reason {
+    Reason::new(format!("{what} {}", target.column_type)).with(excerpt(text))
 }
 
 fn uuid(text: &str, origin: Origin, out: &mut Scratch) -> Option<Value> {
@@ -311,8 +310,7 @@ fn bytea(text: &str, out: &mut Scratch) -> Option<Value> {
 
 fn jsonb(text: &str, token: Token, out: &mut Scratch) -> Fit {
     let start = out.text.len();
-    compact::value(text, token, &mut out.text)
-        .map_err(|e| Misfit(format!("jsonb cannot hold it: {e}")))?;
+    compact::value(text, token, &mut out.text).map_err(compact::refusal)?;
     Ok(Value::Made(start, out.text.len()))
 }
 
@@ -321,9 +319,8 @@ fn list(target: Target<'_>, text: &str, token: Token, out: &mut Scratch) -> Fit 
     let mut items = Vec::new();
     let mut cursor = Cursor::starting(text, token.start + 1);
     let mut first = true;
-    let broken = |e: super::json::scan::Malformed| Misfit(e.to_string());
-    while cursor.next_item(&mut first).map_err(broken)? {
-        let item = cursor.value(1).map_err(broken)?;
+    while cursor.next_item(&mut first)? {
+        let item = cursor.value(1)?;
         items.push(convert(target, text, item, out)?);
     }
     let start = out.items.len();
@@ -337,21 +334,22 @@ fn copy(text: &str, out: &mut Scratch) -> Value {
     Value::Made(start, out.text.len())
 }
 
-fn no_nul(text: &str) -> Result<(), Misfit> {
+fn no_nul(text: &str) -> Result<(), Reason> {
     match text.find('\0') {
-        Some(_) => Err(Misfit("text cannot hold the character U+0000".into())),
+        Some(_) => Err(Reason::new("text cannot hold the character U+0000")),
         None => Ok(()),
     }
 }
 
-fn mismatch(target: Target<'_>, kind: Kind, text: &str) -> Misfit {
-    let got = match kind {
-        Kind::Text | Kind::EscapedText => format!("\"{}\"", excerpt(text)),
-        Kind::Array => "an array".to_string(),
-        Kind::Object => "an object".to_string(),
-        _ => excerpt(text),
+fn mismatch(target: Target<'_>, kind: Kind, text: &str) -> Reason {
+    let (got, detail) = match kind {
+        Kind::Text | Kind::EscapedText => ("a string", Some(format!("\"{}\"", excerpt(text)))),
+        Kind::Array => ("an array", None),
+        Kind::Object => ("an object", None),
+        Kind::Number => ("a number", Some(excerpt(text))),
+        _ => ("a boolean", Some(excerpt(text))),
     };
-    Misfit(format!("{} expected, got {got}", target.column_type))
+    Reason { cause: format!("{} expected, got {got}", target.column_type), detail }
 }
 
 /// The beginning of `text`, fit for a message: bounded, without control characters.

@@ -1,6 +1,9 @@
 //! Writing to an event log: what an HTTP append or a generator hands in, and what it gets back.
 
+use std::fmt;
+
 use bytes::Bytes;
+use otus_engine::{Error, ErrorKind};
 
 /// One record to append.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,8 +35,101 @@ impl AppendRecord {
     }
 }
 
-/// Where a record went.
+/// Where a record went: partition and offset.
 pub type Appended = (i32, i64);
+
+/// How the append of one record ended.
+pub type AppendResult = Result<Appended, AppendError>;
+
+/// What became of a record that is not known to be durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AppendFault {
+    /// Not written: the topic does not exist, or takes no appends.
+    NotFound,
+    /// Not written: the record is wrong.
+    Invalid,
+    /// Not written: the record is larger than the topic takes.
+    TooLarge,
+    /// Not written: the log refuses access.
+    Forbidden,
+    /// Not written: too much waits already.
+    Busy,
+    /// Not written: the disk is full.
+    Full,
+    /// Not written: the log did not answer.
+    Unavailable,
+    /// Written or not: nobody knows. Simply repeating it may write it twice.
+    Unknown,
+}
+
+/// Why a record is not known to be durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppendError {
+    /// What became of it.
+    pub fault: AppendFault,
+    /// Why, naming the topic or the log.
+    pub message: String,
+    /// What to do about it, if known.
+    pub hint: Option<String>,
+}
+
+impl AppendError {
+    /// A failure with its reason.
+    pub fn new(fault: AppendFault, message: impl Into<String>) -> Self {
+        Self { fault, message: message.into(), hint: None }
+    }
+
+    /// Adds what to do about it.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for AppendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for AppendError {}
+
+/// An error met before anything was written.
+impl From<Error> for AppendError {
+    fn from(error: Error) -> Self {
+        let fault = match error.kind() {
+            ErrorKind::Invalid => AppendFault::Invalid,
+            ErrorKind::NotFound => AppendFault::NotFound,
+            ErrorKind::Busy => AppendFault::Busy,
+            ErrorKind::Full => AppendFault::Full,
+            ErrorKind::Unavailable | ErrorKind::Corrupt | ErrorKind::Internal => {
+                AppendFault::Unavailable
+            }
+        };
+        let hint = error.hint().map(str::to_string);
+        Self { fault, message: error.to_string(), hint }
+    }
+}
+
+impl From<AppendError> for Error {
+    fn from(error: AppendError) -> Self {
+        let kind = match error.fault {
+            AppendFault::NotFound => ErrorKind::NotFound,
+            AppendFault::Invalid | AppendFault::TooLarge | AppendFault::Forbidden => {
+                ErrorKind::Invalid
+            }
+            AppendFault::Busy => ErrorKind::Busy,
+            AppendFault::Full => ErrorKind::Full,
+            AppendFault::Unavailable | AppendFault::Unknown => ErrorKind::Unavailable,
+        };
+        let converted = Self::new(kind, error.message);
+        match error.hint {
+            Some(hint) => converted.with_hint(hint),
+            None => converted,
+        }
+    }
+}
 
 /// The partition of a keyed record among `partitions`, as Kafka's default partitioner chooses it.
 pub fn partition_of_key(key: &[u8], partitions: i32) -> i32 {

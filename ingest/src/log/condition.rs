@@ -3,6 +3,7 @@
 
 use otus_engine::keyed::ABSENT;
 
+use crate::decode::reason::Reason;
 use crate::record::Record;
 
 /// Header that holds a condition: `none`, or `<partition>:<offset>` of the row that is to be replaced.
@@ -43,11 +44,11 @@ impl Condition {
 }
 
 /// The condition of a record as rows of keyed tables carry it, or why it cannot be read.
-pub(crate) fn of(record: &Record<'_>) -> Result<Option<i64>, String> {
+pub(crate) fn of(record: &Record<'_>) -> Result<Option<i64>, Reason> {
     let Some(value) = record.headers.last(HEADER) else { return Ok(None) };
     let text = value.and_then(|bytes| std::str::from_utf8(bytes).ok());
     let Some(condition) = text.and_then(Condition::parse) else {
-        return Err(format!("header {HEADER:?} holds no condition"));
+        return Err(Reason::new(format!("header {HEADER:?} holds no condition")));
     };
     Ok(Some(match condition {
         Condition::Absent => ABSENT,

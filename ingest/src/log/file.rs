@@ -1,7 +1,8 @@
 //! A file of newline-delimited records, plain, gzip (any number of members) or zstd, as one partition 0 of a
 //! topic named by its path. The offset of a record is its line number from 0; blank lines hold no record. The
-//! file is read to its end, then it is finished: growth is not followed. Its identity is a fingerprint of its
-//! beginning, so another file under the same path is noticed. Reading and decompression have their own thread.
+//! file is read to its end, then it is finished: growth is followed when the process starts again. Its identity
+//! is a fingerprint of its beginning, so another file under the same path is noticed, and so is one that was cut.
+//! Reading and decompression have their own thread.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -117,13 +118,23 @@ impl EventLog for FileLog {
     }
 
     fn bounds(&mut self, _tp: &TopicPartition) -> Result<Bounds> {
-        let identity = LogIdentity {
-            kind: "file".into(),
-            cluster: String::new(),
-            topic_id: fingerprint(&self.path)?,
-            ..LogIdentity::default()
+        Ok(Bounds {
+            low: 0,
+            high: None,
+            identity: identity(fingerprint(&self.path, FINGERPRINT_BYTES)?),
+        })
+    }
+
+    fn identity_as(
+        &mut self,
+        _tp: &TopicPartition,
+        was: &LogIdentity,
+    ) -> Result<Option<LogIdentity>> {
+        let length = was.topic_id.split('-').next().and_then(|text| text.parse().ok());
+        let Some(length) = length.filter(|length| *length < FINGERPRINT_BYTES) else {
+            return Ok(None);
         };
-        Ok(Bounds { low: 0, high: None, identity })
+        Ok(Some(identity(fingerprint(&self.path, length)?)))
     }
 
     fn offset_at(&mut self, tp: &TopicPartition, _timestamp_us: i64) -> Result<i64> {
@@ -170,11 +181,15 @@ fn broken(path: &Path, e: std::io::Error) -> Error {
     Error::unavailable(format!("file {path:?} cannot be read")).with_source(e)
 }
 
-/// Length and two checksums of the file's beginning.
-fn fingerprint(path: &Path) -> Result<String> {
+fn identity(topic_id: String) -> LogIdentity {
+    LogIdentity { kind: "file".into(), cluster: String::new(), topic_id, ..LogIdentity::default() }
+}
+
+/// Length and two checksums of the file's first `length` bytes, or of all if it has fewer.
+fn fingerprint(path: &Path, length: u64) -> Result<String> {
     let mut head = Vec::new();
     let file = File::open(path).map_err(|e| broken(path, e))?;
-    file.take(FINGERPRINT_BYTES).read_to_end(&mut head).map_err(|e| broken(path, e))?;
+    file.take(length).read_to_end(&mut head).map_err(|e| broken(path, e))?;
     let fnv = head
         .iter()
         .fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3));
@@ -234,6 +249,10 @@ fn read_slices(
                 return Ok(false);
             }
         }
+    }
+    if number < from {
+        let message = format!("it has {number} lines, but {from} were read before: it was cut");
+        return Err(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, message));
     }
     let rest = slice.next > from || !slice.is_empty();
     Ok(!rest || pieces.send(Ok(Some(slice))).is_ok())
@@ -338,9 +357,28 @@ mod tests {
     fn the_fingerprint_tells_files_apart() {
         let path = std::env::temp_dir().join(format!("otus-{}", crate::log::unique()));
         std::fs::write(&path, "a").unwrap();
-        let first = fingerprint(&path).unwrap();
+        let first = fingerprint(&path, FINGERPRINT_BYTES).unwrap();
         std::fs::write(&path, "b").unwrap();
-        assert_ne!(fingerprint(&path).unwrap(), first);
+        assert_ne!(fingerprint(&path, FINGERPRINT_BYTES).unwrap(), first);
         std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_grew_is_the_same_and_one_that_was_cut_is_not() {
+        let path = std::env::temp_dir().join(format!("otus-{}", crate::log::unique()));
+        let tp = TopicPartition::new("f", 0);
+        std::fs::write(&path, "1\n2\n").unwrap();
+        let mut log = FileLog::new(&path, "f");
+        let was = log.bounds(&tp).unwrap().identity;
+        std::fs::write(&path, "1\n2\n3\n").unwrap();
+        assert_ne!(log.bounds(&tp).unwrap().identity, was);
+        assert_eq!(log.identity_as(&tp, &was).unwrap().as_ref(), Some(&was));
+        for other in ["1\n", "x\n2\n3\n"] {
+            std::fs::write(&path, other).unwrap();
+            assert_ne!(log.identity_as(&tp, &was).unwrap().as_ref(), Some(&was), "{other:?}");
+        }
+        std::fs::remove_file(&path).unwrap();
+        let error = records("cut", b"1\n2\n", 3).unwrap_err();
+        assert!(error.contains("2 lines, but 3 were read"), "{error}");
     }
 }

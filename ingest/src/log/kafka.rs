@@ -20,6 +20,7 @@ use crate::record::Slice;
 mod admin;
 mod config;
 mod fetch;
+mod outage;
 mod producer;
 mod raw;
 #[cfg(test)]
@@ -29,6 +30,7 @@ pub use config::KafkaConfig;
 pub use producer::KafkaProducer;
 
 use admin::Admin;
+use outage::Outage;
 use raw::{Polled, Queue, RawMessage};
 
 /// Longest wait for an answer of the broker.
@@ -39,7 +41,6 @@ const LOOK: Duration = Duration::from_secs(5);
 const POLL_RECORDS: usize = 8 * 1024;
 /// Bytes of records that one poll gathers.
 const POLL_BYTES: usize = 2 << 20;
-
 /// See the module.
 pub struct KafkaLog {
     // Before the consumer: it must go first.
@@ -60,7 +61,7 @@ pub struct KafkaLog {
     /// Ids of topics when their partitions were opened.
     topic_ids: BTreeMap<String, String>,
     looked: Option<Instant>,
-    troubled: bool,
+    outage: Outage,
     gathered: Vec<Slice>,
     /// Where in `gathered` the last record went: topic handle, partition, index.
     last: Option<(usize, i32, usize)>,
@@ -79,10 +80,8 @@ fn broker_error(what: &str, e: KafkaError) -> Error {
 impl KafkaLog {
     /// A consumer for the selected topics. Nothing is asked of a broker yet.
     pub fn new(config: &KafkaConfig, selection: &Selection) -> Result<Self> {
-        let consumer: BaseConsumer = config
-            .consumer()
-            .create()
-            .map_err(|e| Error::invalid("the Kafka consumer cannot be made").with_source(e))?;
+        let consumer: BaseConsumer =
+            config.consumer().create().map_err(|e| config::cannot_make("consumer", e))?;
         let queue = Queue::of(consumer.client().native_ptr())
             .ok_or_else(|| Error::internal("the Kafka consumer has no queue"))?;
         let mut log = Self {
@@ -99,7 +98,7 @@ impl KafkaLog {
             cluster: None,
             topic_ids: BTreeMap::new(),
             looked: None,
-            troubled: false,
+            outage: Outage::default(),
             gathered: Vec::new(),
             last: None,
         };
@@ -227,34 +226,6 @@ impl KafkaLog {
         }
     }
 
-    fn client_error(
-        &mut self,
-        code: RDKafkaErrorCode,
-        fatal: bool,
-        text: String,
-        events: &mut Vec<LogEvent>,
-    ) {
-        use RDKafkaErrorCode as Code;
-        let matters = fatal
-            || matches!(
-                code,
-                Code::AllBrokersDown
-                    | Code::BrokerTransportFailure
-                    | Code::Authentication
-                    | Code::SaslAuthenticationFailed
-                    | Code::GroupAuthorizationFailed
-                    | Code::ClusterAuthorizationFailed
-                    | Code::SSL
-                    | Code::Resolve
-            );
-        if matters {
-            self.troubled = true;
-            events.push(LogEvent::Trouble(Error::unavailable(format!("Kafka: {text}"))));
-        } else {
-            tracing::debug!(%code, text, "error of the Kafka client");
-        }
-    }
-
     /// Looks at topics now and then.
     fn look(&mut self, events: &mut Vec<LogEvent>) {
         if self.looked.is_some_and(|at| at.elapsed() < LOOK) {
@@ -262,7 +233,7 @@ impl KafkaLog {
         }
         self.looked = Some(Instant::now());
         let unknown = self.names.iter().any(|name| !self.known.contains(name));
-        if self.troubled || unknown || !self.patterns.is_empty() {
+        if self.outage.is_on() || unknown || !self.patterns.is_empty() {
             self.look_at_topics(events);
         }
         self.compare_ids(events);
@@ -273,7 +244,7 @@ impl KafkaLog {
         let Ok(metadata) = self.consumer.fetch_metadata(None, Duration::from_secs(1)) else {
             return;
         };
-        if std::mem::take(&mut self.troubled) {
+        if self.outage.end() {
             events.push(LogEvent::Healthy);
         }
         let there = metadata.topics().iter().filter(|t| t.error().is_none());
@@ -371,14 +342,19 @@ impl EventLog for KafkaLog {
                     self.partition_error(tp, offset, code, text, events);
                 }
                 Polled::Client { code, fatal, text } => {
-                    self.client_error(code, fatal, text, events);
+                    let trouble = self.outage.error(code, fatal, text);
+                    events.extend(trouble.map(LogEvent::Trouble));
                 }
                 Polled::Rebalance { assign, tps } => {
                     turn = true;
                     self.hand_on(events);
                     self.rebalance(assign, tps, events);
                 }
-                Polled::Log { level, facility, text } => log_line(level, &facility, &text),
+                Polled::Log { level, facility, text } => {
+                    log_line(level, &facility, &text);
+                    let trouble = self.outage.logged(&facility, &text);
+                    events.extend(trouble.map(LogEvent::Trouble));
+                }
                 Polled::Other => {}
             });
             if !found {

@@ -97,6 +97,11 @@ impl MemoryLog {
             return Err(Error::not_found(format!("topic {topic:?} does not exist")));
         };
         let count = i32::try_from(entry.partitions.len()).unwrap_or(i32::MAX);
+        // All of them are written or none is.
+        let mut wanted = records.iter().filter_map(|record| record.partition);
+        if let Some(number) = wanted.find(|number| !(0..count).contains(number)) {
+            return Err(Error::invalid(format!("topic {topic:?} has no partition {number}")));
+        }
         let mut places = Vec::with_capacity(records.len());
         for record in records {
             let number = match (record.partition, &record.key) {

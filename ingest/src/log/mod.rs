@@ -144,6 +144,16 @@ pub trait EventLog: Debug + Send {
         let _unused = topic;
         Ok(None)
     }
+    /// The identity that the log would have had when it was seen as `was`, if that can be told: a file that has
+    /// grown since has another fingerprint now, and the same one over as many bytes as then.
+    fn identity_as(
+        &mut self,
+        tp: &TopicPartition,
+        was: &LogIdentity,
+    ) -> Result<Option<LogIdentity>> {
+        let _unused = (tp, was);
+        Ok(None)
+    }
     /// First offset with a timestamp at or after `timestamp_us`; the end if there is none.
     fn offset_at(&mut self, tp: &TopicPartition, timestamp_us: i64) -> Result<i64>;
     /// Begins to read partitions, or goes on from another offset.

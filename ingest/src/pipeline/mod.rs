@@ -7,13 +7,14 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use otus_engine::catalog::{Source, TableDef, TableId};
+use otus_engine::catalog::{Source, Start, TableDef, TableId};
 use otus_engine::dataset::Dataset;
 use otus_engine::expr::ExpressionCompiler;
 use otus_engine::position::TopicPartition;
@@ -33,7 +34,7 @@ mod tests;
 pub use runner::ResetTo;
 pub use status::{IngestCounters, PartitionState, PartitionStatus};
 
-use crate::log::append::{AppendRecord, Appended};
+use crate::log::append::{AppendError, AppendFault, AppendRecord, AppendResult, Appended};
 use crate::log::file::FileLog;
 use crate::log::kafka::{KafkaConfig, KafkaLog, KafkaProducer};
 use crate::log::local::{LocalLog, LocalOptions, TopicOptions};
@@ -48,7 +49,7 @@ use status::Board;
 const COMMANDS_WAITING: usize = 16;
 
 /// Where events come from. At most one of Kafka, the local log and a log in memory serves the topics.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct IngestConfig {
     /// librdkafka properties; without them topics live in the local log.
     pub kafka: Option<BTreeMap<String, String>>,
@@ -63,6 +64,19 @@ pub struct IngestConfig {
     pub memory: Option<Arc<MemoryLog>>,
     /// Folder that relative paths of `file` sources start from; the working directory if none.
     pub files_dir: Option<PathBuf>,
+}
+
+impl fmt::Debug for IngestConfig {
+    /// Values of Kafka's properties may be secrets and are left out.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IngestConfig")
+            .field("kafka", &self.kafka.as_ref().map(|k| k.keys().collect::<Vec<_>>()))
+            .field("group", &self.group)
+            .field("local_dir", &self.local_dir)
+            .field("local", &self.local)
+            .field("files_dir", &self.files_dir)
+            .finish_non_exhaustive()
+    }
 }
 
 type Tables = Vec<(TableId, Arc<TableDef>)>;
@@ -106,10 +120,10 @@ impl Ingest {
             tables.into_iter().partition(|(_, def)| matches!(def.source, Source::File(_)));
         let (topic_log, writer) = open_topics(&config, &topics, &dataset)?;
         let mut logs: Vec<(Box<dyn EventLog>, Tables)> = Vec::new();
-        if let Some(log) = topic_log.filter(|_| !topics.is_empty()) {
+        if let Some(log) = topic_log {
             logs.push((log, topics));
         }
-        logs.extend(open_files(&config, files));
+        logs.extend(open_files(&config, files)?);
         let counters = Arc::new(IngestCounters::default());
         let mut runners = Vec::new();
         let mut threads = Vec::new();
@@ -171,22 +185,39 @@ impl Ingest {
         answer.await.map_err(|_| Error::unavailable("reading is shutting down"))?
     }
 
-    /// Appends records to a topic. Ok means durable. `NotFound`: no table with `append = true` reads the topic,
-    /// or it does not exist; `Full`: the disk is; `Unavailable`: the outcome is unknown.
+    /// Appends records to a topic. Ok means that all are durable. `NotFound`: no table with `append = true`
+    /// reads the topic, or it does not exist; `Full`: the disk is; `Unavailable`: the outcome is unknown. Where
+    /// some records are durable and others are not, the first that is not is the error: see
+    /// [`Ingest::append_each`].
     pub async fn append(&self, topic: &str, records: Vec<AppendRecord>) -> Result<Vec<Appended>> {
+        let results = self.append_each(topic, records).await?;
+        Ok(results.into_iter().collect::<Result<_, AppendError>>()?)
+    }
+
+    /// Appends records to a topic and says of each, in their order, where it is durable or why it is not. An
+    /// error means the same of all.
+    pub async fn append_each(
+        &self,
+        topic: &str,
+        records: Vec<AppendRecord>,
+    ) -> Result<Vec<AppendResult>, AppendError> {
         if !self.tables().iter().any(|(_, def)| def.append && reads(def, topic)) {
-            return Err(Error::not_found(format!("topic {topic:?} takes no appends"))
+            let message = format!("topic {topic:?} takes no appends");
+            return Err(AppendError::new(AppendFault::NotFound, message)
                 .with_hint("declare `append = true` in a table that reads it"));
         }
-        let count = records.len() as u64;
-        let places = match &self.writer {
-            Writer::Kafka(producer) => producer.append(topic, records).await?,
-            Writer::Local(log) => log.append(topic, records).await?,
-            Writer::Memory(log) => log.append(topic, records)?,
-            Writer::None => return Err(Error::not_found("there is no log to append to")),
+        let all = |places: Vec<Appended>| places.into_iter().map(Ok).collect();
+        let results: Vec<AppendResult> = match &self.writer {
+            Writer::Kafka(producer) => producer.append(topic, &records).await?,
+            Writer::Local(log) => all(log.append(topic, records).await?),
+            Writer::Memory(log) => all(log.append(topic, records)?),
+            Writer::None => {
+                return Err(Error::not_found("there is no log to append to").into());
+            }
         };
-        IngestCounters::add(&self.counters.records_appended, count);
-        Ok(places)
+        let durable = results.iter().filter(|result| result.is_ok()).count();
+        IngestCounters::add(&self.counters.records_appended, durable as u64);
+        Ok(results)
     }
 
     /// The record at a place of a topic; none if it is there no more. Blocks.
@@ -271,6 +302,10 @@ fn open_topics(
     tables: &[(TableId, Arc<TableDef>)],
     dataset: &Arc<Dataset>,
 ) -> Result<(Option<Box<dyn EventLog>>, Writer)> {
+    // Nothing reads a topic, and what nothing reads takes no appends: no log is opened for it.
+    if tables.is_empty() {
+        return Ok((None, Writer::None));
+    }
     let selection = select(tables)?;
     if let Some(memory) = &config.memory {
         let store: Arc<dyn RecordStore> = Arc::clone(memory) as _;
@@ -290,9 +325,6 @@ fn open_topics(
         return Ok((Some(Box::new(log)), Writer::Kafka(KafkaProducer::new(&kafka))));
     }
     let Some(dir) = &config.local_dir else {
-        if tables.is_empty() {
-            return Ok((None, Writer::None));
-        }
         return Err(Error::invalid("tables read topics, but there is no log")
             .with_hint("configure [kafka], or a folder for the local log"));
     };
@@ -325,19 +357,24 @@ fn select(tables: &[(TableId, Arc<TableDef>)]) -> Result<Selection> {
 }
 
 /// One log per file, with the tables that read it.
-fn open_files(config: &IngestConfig, tables: Tables) -> Vec<(Box<dyn EventLog>, Tables)> {
+fn open_files(config: &IngestConfig, tables: Tables) -> Result<Vec<(Box<dyn EventLog>, Tables)>> {
     let mut by_path: BTreeMap<String, Tables> = BTreeMap::new();
     for (id, def) in tables {
+        if def.start != Start::Earliest {
+            let name = def.qualified_name();
+            return Err(Error::invalid(format!(
+                "table {name:?} reads a file, which is read from its beginning: its start is another"
+            ))
+            .with_hint("lines of a file have no timestamps; use start = \"earliest\""));
+        }
         if let Source::File(path) = &def.source {
             by_path.entry(path.clone()).or_default().push((id, def));
         }
     }
     let base = config.files_dir.clone().unwrap_or_default();
-    by_path
-        .into_iter()
-        .map(|(path, tables)| {
-            let log: Box<dyn EventLog> = Box::new(FileLog::new(base.join(&path), &path));
-            (log, tables)
-        })
-        .collect()
+    let logs = by_path.into_iter().map(|(path, tables)| {
+        let log: Box<dyn EventLog> = Box::new(FileLog::new(base.join(&path), &path));
+        (log, tables)
+    });
+    Ok(logs.collect())
 }

@@ -142,7 +142,12 @@ impl Runner {
                 manifest.tables.get(id).and_then(|state| state.positions.get(tp)).ok_or_else(
                     || Error::busy(format!("the first position in {tp} is not set yet")),
                 )?;
-            if let Err(reason) = check_position(tp, position, &bounds) {
+            let then = self.log.identity_as(tp, &position.identity)?;
+            let looks = Bounds {
+                identity: then.unwrap_or_else(|| bounds.identity.clone()),
+                ..bounds.clone()
+            };
+            if let Err(reason) = check_position(tp, position, &looks) {
                 let name = def.qualified_name();
                 let text = format!("{reason} (set its position with `otus reset {name}`)");
                 tracing::error!(table = name, partition = %tp, reason, "partition is stopped");
@@ -220,18 +225,8 @@ impl Runner {
     pub(crate) fn statuses(&mut self, now_us: i64) -> Vec<PartitionStatus> {
         self.update_rates(now_us);
         let mut statuses = Vec::new();
-        let blank = |topic: &str, partition: Option<i32>, reason: String| PartitionStatus {
-            table: None,
-            table_name: None,
-            topic: topic.to_string(),
-            partition,
-            state: PartitionState::Waiting { reason },
-            position: None,
-            end: None,
-            lag: None,
-            rate: 0.0,
-        };
-        let trouble = self.trouble.as_deref();
+        let stuck = self.dataset.trouble();
+        let trouble = self.trouble.as_deref().or(stuck.as_deref());
         for partition in self.partitions.values() {
             let end = self.log.end(&partition.tp);
             for table in &partition.tables {
@@ -248,8 +243,8 @@ impl Runner {
                 };
                 let rate = self.rates.get(&(table.id, partition.tp.clone()));
                 statuses.push(PartitionStatus {
-                    table: Some(table.id),
-                    table_name: Some(table.def.qualified_name()),
+                    table: table.id,
+                    table_name: table.def.qualified_name(),
                     topic: partition.tp.topic.to_string(),
                     partition: Some(partition.tp.partition),
                     state,
@@ -261,16 +256,20 @@ impl Runner {
             }
         }
         for (tp, waiting) in &self.waiting {
-            statuses.push(blank(&tp.topic, Some(tp.partition), waiting.reason.clone()));
+            let readers = self.tables.iter().filter(|(_, def)| reads(def, &tp.topic));
+            statuses.extend(readers.map(|table| {
+                waiting_status(table, &tp.topic, Some(tp.partition), &waiting.reason)
+            }));
         }
         for (topic, reason) in &self.missing {
-            statuses.push(blank(topic, None, reason.clone()));
+            let readers = self.tables.iter().filter(|(_, def)| source_names(def).contains(topic));
+            statuses.extend(readers.map(|table| waiting_status(table, topic, None, reason)));
         }
-        if statuses.is_empty()
-            && let Some(trouble) = trouble
-        {
-            for topic in self.tables.iter().flat_map(|(_, def)| source_names(def)) {
-                statuses.push(blank(&topic, None, trouble.to_string()));
+        for table in trouble.iter().flat_map(|_| &self.tables) {
+            if !statuses.iter().any(|status| status.table == table.0) {
+                let names = source_names(&table.1).into_iter();
+                let trouble = trouble.unwrap_or_default();
+                statuses.extend(names.map(|topic| waiting_status(table, &topic, None, trouble)));
             }
         }
         statuses
@@ -295,6 +294,26 @@ impl Runner {
             }
         }
         self.rates = rates;
+    }
+}
+
+/// What is said of a topic or partition that a table cannot read yet.
+fn waiting_status(
+    (id, def): &(TableId, Arc<TableDef>),
+    topic: &str,
+    partition: Option<i32>,
+    reason: &str,
+) -> PartitionStatus {
+    PartitionStatus {
+        table: *id,
+        table_name: def.qualified_name(),
+        topic: topic.to_string(),
+        partition,
+        state: PartitionState::Waiting { reason: reason.to_string() },
+        position: None,
+        end: None,
+        lag: None,
+        rate: 0.0,
     }
 }
 

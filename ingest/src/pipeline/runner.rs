@@ -233,7 +233,7 @@ impl Runner {
                 if self.trouble.is_none() {
                     tracing::warn!(log = self.log.kind(), %error, "the event log does not answer");
                 }
-                self.trouble = Some(error.to_string());
+                self.trouble = Some(told(&error));
             }
         }
     }
@@ -370,10 +370,7 @@ impl Runner {
         }
         self.publish();
         tracing::error!(partition = %tp, %error, "partition is stopped");
-        let text = match error.hint() {
-            Some(hint) => format!("{error} ({hint})"),
-            None => error.to_string(),
-        };
+        let text = told(error);
         if let Some(partition) = self.partitions.get_mut(tp) {
             partition.phase = Phase::Stopped(text);
         }
@@ -539,5 +536,13 @@ impl Runner {
     fn all_missing(&self) -> bool {
         let mut wanted = self.tables.iter().flat_map(|(_, def)| source_names(def));
         wanted.all(|topic| self.missing.contains_key(&topic))
+    }
+}
+
+/// An error with what to do about it, in one line.
+fn told(error: &Error) -> String {
+    match error.hint() {
+        Some(hint) => format!("{error} ({hint})"),
+        None => error.to_string(),
     }
 }

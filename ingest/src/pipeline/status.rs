@@ -62,13 +62,13 @@ impl PartitionState {
 /// Where one table stands in one partition.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PartitionStatus {
-    /// The table; none while a topic or log as a whole is waited for.
-    pub table: Option<TableId>,
+    /// The table.
+    pub table: TableId,
     /// The table's name with its schema.
-    pub table_name: Option<String>,
-    /// The topic.
+    pub table_name: String,
+    /// The topic, or the declared pattern while no topic matches it.
     pub topic: String,
-    /// The partition; none while the topic is waited for.
+    /// The partition; none while a topic or the log as a whole is waited for.
     pub partition: Option<i32>,
     /// What happens.
     pub state: PartitionState,

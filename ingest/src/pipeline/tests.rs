@@ -124,6 +124,9 @@ async fn a_missing_topic_is_waited_for() {
     let dataset = dataset(&storage, &[events("one")]).await;
     let ingest = start(&dataset, &memory).await;
     wait_for("waiting", || ingest.status().iter().any(|s| s.state.name() == "waiting")).await;
+    let status = ingest.status().remove(0);
+    assert_eq!((status.table, status.table_name.as_str()), (id(&dataset, "one"), "public.one"));
+    assert_eq!((status.topic.as_str(), status.partition), ("events", None));
     assert!(ingest.append("other", vec![row(1)]).await.is_err());
     memory.create("events", 2);
     memory.append("events", vec![row(1)]).unwrap();
@@ -232,10 +235,44 @@ async fn mostly_rejected_records_are_a_state() {
     memory.append("events", (0..50).map(bad).collect()).unwrap();
     let state = || ingest.status().first().map(|s| s.state.clone());
     wait_for("rejecting", || state().is_some_and(|s| s.name() == "rejecting")).await;
-    assert_eq!(state().unwrap().reason(), Some("bad JSON: value expected at byte 0"));
+    assert_eq!(state().unwrap().reason(), Some("bad JSON: value expected (at byte 0)"));
     memory.append("events", (0..500).map(row).collect()).unwrap();
     wait_for("running", || state() == Some(PartitionState::Running)).await;
     ingest.shutdown(SOON).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_nothing_reads_a_topic_no_log_is_opened() {
+    let storage = storage().await;
+    let mut def = events("one");
+    (def.source, def.append) = (Source::File("nowhere.ndjson".into()), false);
+    let dataset = dataset(&storage, std::slice::from_ref(&def)).await;
+    let dir = std::env::temp_dir().join(format!("otus-{}", crate::log::unique()));
+    let compiler = Arc::new(TestCompiler);
+    let properties = BTreeMap::from([("bootstrap.servers".to_string(), "127.0.0.1:1".to_string())]);
+    for kafka in [None, Some(properties)] {
+        let config =
+            IngestConfig { kafka, local_dir: Some(dir.clone()), ..IngestConfig::default() };
+        let compiler = Arc::clone(&compiler) as _;
+        let ingest = Ingest::start(Arc::clone(&dataset), compiler, config).await.unwrap();
+        assert!(!dir.exists() && ingest.local_log().is_none());
+        assert!(ingest.append("events", vec![row(1)]).await.is_err());
+        ingest.shutdown(SOON).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_begins_at_its_beginning() {
+    let storage = storage().await;
+    let mut def = events("one");
+    (def.source, def.append) = (Source::File("some.ndjson".into()), false);
+    for start in [Start::Latest, Start::Time(0)] {
+        def.start = start;
+        let dataset = dataset(&storage, std::slice::from_ref(&def)).await;
+        let compiler = Arc::new(TestCompiler);
+        let refused = Ingest::start(dataset, compiler, IngestConfig::default()).await.unwrap_err();
+        assert!(refused.to_string().contains("public.one"), "{refused}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,6 +8,10 @@ use super::{ConfigArgs, output};
 use crate::otus::open_read_only;
 
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "It lists all mistakes at once, each with its line, and says what starting with the file would
+change in the storage; nothing is changed. It ends with 1 if the file would be refused."
+)]
 pub(crate) struct CheckArgs {
     #[command(flatten)]
     config: ConfigArgs,

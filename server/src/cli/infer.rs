@@ -11,7 +11,7 @@ use otus_ingest::log::kafka::{KafkaConfig, KafkaLog};
 use otus_ingest::log::{EventLog, LogEvent, Selection, StartAt};
 
 use super::output;
-use crate::infer::{Sample, section};
+use crate::infer::{Sample, quoted, section};
 
 /// Longest wait for records of a topic.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -36,7 +36,7 @@ pub(crate) struct InferArgs {
     #[arg(long)]
     name: Option<String>,
     /// Records to look at
-    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     sample: u32,
 }
 
@@ -56,14 +56,14 @@ fn infer(args: &InferArgs, limit: usize) -> Result<String> {
                 if !file.is_file() {
                     return Err(Error::not_found(format!("there is no file {path:?}")));
                 }
-                (Box::new(FileLog::new(file, &path)), format!("file = {path:?}"), path)
+                (Box::new(FileLog::new(file, &path)), format!("file = {}", quoted(&path)), path)
             }
             (None, Some(topic)) => {
                 let selection = Selection { names: vec![topic.clone()], patterns: Vec::new() };
                 let group = format!("otus-infer-{}", std::process::id());
                 let kafka = KafkaConfig::new(&properties(&args.kafka)?, group)?;
                 let log = KafkaLog::new(&kafka, &selection)?;
-                (Box::new(log), format!("topic = {topic:?}"), topic.clone())
+                (Box::new(log), format!("topic = {}", quoted(topic)), topic.clone())
             }
             (None, None) => return Err(Error::invalid("give a file or a topic")),
         };
@@ -100,12 +100,17 @@ fn read(
     let mut events = Vec::new();
     let mut open = 0_usize;
     let mut ended = 0_usize;
+    let mut trouble = None;
     while sample.records() < limit {
         if started.elapsed() > PATIENCE {
             if sample.records() > 0 {
                 return Ok(());
             }
-            return Err(Error::unavailable(format!("no record of {subject:?} came in time")));
+            let message = format!("no record of {subject:?} came in {} s", PATIENCE.as_secs());
+            return Err(match trouble {
+                Some(trouble) => Error::unavailable(message).with_source(trouble),
+                None => Error::unavailable(message),
+            });
         }
         log.poll(POLL, &mut events);
         for event in events.drain(..) {
@@ -136,8 +141,14 @@ fn read(
                     return Err(Error::not_found(format!("{topic:?}: {reason}")));
                 }
                 LogEvent::Broken { error, .. } => return Err(error),
-                LogEvent::Trouble(error) => tracing::warn!(%error, "the log does not answer yet"),
-                LogEvent::Healthy | LogEvent::Revoked(_) | LogEvent::Lost(_) => {}
+                LogEvent::Trouble(error) => {
+                    if trouble.is_none() {
+                        tracing::warn!(%error, "the log does not answer yet");
+                    }
+                    trouble = Some(error);
+                }
+                LogEvent::Healthy => trouble = None,
+                LogEvent::Revoked(_) | LogEvent::Lost(_) => {}
             }
         }
     }

@@ -34,8 +34,8 @@ pub(crate) struct InspectArgs {
     /// Read everything and check counts, tiling, uniqueness and that rollups equal their raw rows
     #[arg(long, group = "subject")]
     verify: bool,
-    /// How it is printed
-    #[arg(long, value_enum, default_value_t = Format::Table)]
+    /// How it is printed: as a table, for people, or as a json array
+    #[arg(long, value_enum, default_value_t = Format::Table, hide_possible_values = true)]
     format: Format,
 }
 
@@ -178,6 +178,7 @@ fn files(manifest: &Manifest, config: &Config, dataset: &Dataset) -> List {
         "bytes",
         "from",
         "to",
+        "commit",
         "url",
     ];
     List { head, rows }
@@ -199,6 +200,7 @@ fn file(file: &FileEntry, base: &str, table: &str, rollup: Option<&str>) -> Vec<
         json!(file.bytes),
         json!(file.time.map(|t| moment(t.0))),
         json!(file.time.map(|t| moment(t.1))),
+        json!(file.commit.map(|n| n.to_string())),
         json!(format!("{base}/{}", file.path)),
     ]
 }

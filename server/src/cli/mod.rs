@@ -36,11 +36,12 @@ const STACK_BYTES: usize = 4 << 20;
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
-    /// How log lines are written to standard error
-    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    /// How log lines are written to standard error: text, for people, or json
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT")]
+    #[arg(hide_possible_values = true, help_heading = "Logs")]
     log_format: LogFormat,
     /// What is logged: a level (error, warn, info, debug, trace), or a list such as info,otus_ingest=debug
-    #[arg(long, global = true, env = "OTUS_LOG", value_name = "FILTER")]
+    #[arg(long, global = true, env = "OTUS_LOG", value_name = "FILTER", help_heading = "Logs")]
     log_level: Option<String>,
 }
 

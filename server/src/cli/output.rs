@@ -1,23 +1,49 @@
 //! What the verbs print: results to standard output, remarks to standard error, tables with aligned columns,
-//! progress on a terminal.
+//! progress on a terminal. Whatever else is written there steps aside for progress.
 
 use std::io::{IsTerminal, Write};
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use otus_engine::{Error, Result};
+
+/// All progress that this process shows: nothing unless a person watches.
+static PROGRESS: LazyLock<MultiProgress> = LazyLock::new(|| {
+    MultiProgress::with_draw_target(match std::io::stderr().is_terminal() {
+        true => ProgressDrawTarget::stderr(),
+        false => ProgressDrawTarget::hidden(),
+    })
+});
+
+/// Writes something to the terminal while progress is out of the way.
+pub(crate) fn aside<T>(write: impl FnOnce() -> T) -> T {
+    PROGRESS.suspend(write)
+}
 
 /// Prints a line of the result.
 pub(crate) fn line(text: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{text}")
+    aside(|| writeln!(std::io::stdout().lock(), "{text}"))
         .map_err(|e| Error::unavailable("cannot write the result").with_source(e))
 }
 
 /// Prints a remark. A reader that is gone does not matter.
 #[expect(clippy::print_stderr, reason = "the command line's own voice")]
 pub(crate) fn note(text: &str) {
-    eprintln!("{text}");
+    aside(|| eprintln!("{text}"));
+}
+
+/// Standard error for log lines, beside progress.
+#[derive(Debug, Default)]
+pub(crate) struct LogWriter;
+
+impl Write for LogWriter {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        aside(|| std::io::stderr().write(bytes))
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
+    }
 }
 
 /// Rows with aligned columns; numbers to the right.
@@ -59,6 +85,17 @@ pub(crate) fn bar(length: u64, what: &str) -> ProgressBar {
     styled(ProgressBar::new(length), template, what)
 }
 
+/// A bar over bytes, or a sign of life if nobody knows how many there will be.
+pub(crate) fn bytes_bar(length: Option<u64>, what: &str) -> ProgressBar {
+    match length {
+        Some(length) => {
+            let template = "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+            styled(ProgressBar::new(length), template, what)
+        }
+        None => styled(ProgressBar::new_spinner(), "{spinner} {msg} {bytes} {elapsed}", what),
+    }
+}
+
 /// A sign of life for work without a known end.
 pub(crate) fn spinner(what: &str) -> ProgressBar {
     styled(ProgressBar::new_spinner(), "{spinner} {msg} {human_pos} {elapsed}", what)
@@ -66,13 +103,11 @@ pub(crate) fn spinner(what: &str) -> ProgressBar {
 
 /// One line that is written over again and again.
 pub(crate) fn status_line() -> ProgressBar {
-    styled(ProgressBar::new_spinner(), "{spinner} {msg}", "")
+    styled(ProgressBar::new_spinner(), "{spinner} {wide_msg}", "")
 }
 
 fn styled(bar: ProgressBar, template: &str, what: &str) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        bar.set_draw_target(ProgressDrawTarget::hidden());
-    }
+    let bar = PROGRESS.add(bar);
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }

@@ -8,10 +8,12 @@ use super::output;
 use super::remote::Remote;
 
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Rows already stored stay. Going back reads records again: they count twice, and the new
-position says so in the log."
-)]
+#[command(after_help = "Examples:
+  otus reset orders --topic orders --to earliest
+  otus reset orders --topic orders --partition 3 --to 12000
+
+Rows already stored stay. Going back reads records again: they count twice, and the new
+position says so in the log.")]
 pub(crate) struct ResetArgs {
     /// The table
     table: String,
@@ -19,10 +21,10 @@ pub(crate) struct ResetArgs {
     #[arg(long)]
     topic: String,
     /// The partition; all of them if not given
-    #[arg(long)]
+    #[arg(long, value_name = "N")]
     partition: Option<i32>,
     /// earliest, latest or an offset
-    #[arg(long)]
+    #[arg(long, value_name = "OFFSET")]
     to: String,
     #[command(flatten)]
     remote: Remote,

@@ -23,6 +23,10 @@ use crate::{http, telemetry};
 const GRACE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Ctrl-C or SIGTERM stops it: what is in memory is written first, within the time that `shutdown` in
+[server] gives. What could not be written is read again at the next start."
+)]
 pub(crate) struct ServeArgs {
     #[command(flatten)]
     config: ConfigArgs,

@@ -57,13 +57,17 @@ fn columns(table: &str) -> String {
         Some((schema, name)) => (Some(schema), name),
         None => (None, table),
     };
-    let mut condition = format!("table_name = {}", literal(name));
-    if let Some(schema) = schema {
-        condition.push_str(&format!(" AND table_schema = {}", literal(schema)));
+    let mut condition = format!("c.relname = {}", literal(name));
+    match schema {
+        Some(schema) => condition.push_str(&format!(" AND n.nspname = {}", literal(schema))),
+        None => condition.push_str(" AND pg_table_is_visible(c.oid)"),
     }
     format!(
-        "SELECT column_name AS column, data_type AS type, is_nullable AS nullable \
-         FROM information_schema.columns WHERE {condition} ORDER BY ordinal_position"
+        "SELECT a.attname AS column, format_type(a.atttypid, a.atttypmod) AS type, \
+         CASE WHEN a.attnotnull THEN 'no' ELSE 'yes' END AS nullable \
+         FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid \
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         WHERE {condition} ORDER BY a.attnum"
     )
 }
 
@@ -88,6 +92,6 @@ mod tests {
         assert_eq!(Meta::parse("\\d"), Some(Meta::Query(TABLES.to_owned())));
         assert_eq!(Meta::parse("\\foo"), Some(Meta::Unknown("\\foo".to_owned())));
         let Some(Meta::Query(sql)) = Meta::parse("\\d otus.\"It's\";") else { panic!() };
-        assert!(sql.contains("table_name = 'It''s' AND table_schema = 'otus'"), "{sql}");
+        assert!(sql.contains("c.relname = 'It''s' AND n.nspname = 'otus'"), "{sql}");
     }
 }

@@ -21,7 +21,18 @@ use self::table::{Style, Table};
 
 /// Asks a running server in SQL.
 #[derive(Debug, Clone, clap::Args)]
-#[command(disable_help_flag = true)]
+#[command(
+    disable_help_flag = true,
+    after_help = "Without -c it reads statements from standard input, and at a
+terminal it asks for them; \\? there shows what else it knows.
+
+Examples:
+  otus sql
+  otus sql -c 'SELECT count(*) FROM orders'
+  otus sql --csv < question.sql > answer.csv
+
+It ends with 1 if a statement failed and with 2 if there is no connection."
+)]
 pub struct SqlArgs {
     /// Address of the server
     #[arg(short, long, default_value = "127.0.0.1", env = "PGHOST")]

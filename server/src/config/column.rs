@@ -42,16 +42,7 @@ fn column<'a>(name: &str, node: &Node<'a>, time: &str) -> Option<Placed<'a, Colu
     let short = node.as_text().map(str::to_string);
     if let Some(text) = short {
         let column_type = column_type(node, &text)?;
-        let source = ColumnSource::Path(vec![name.to_string()]);
-        let presentation = Presentation::default();
-        let def = ColumnDef {
-            name: name.to_string(),
-            column_type,
-            source,
-            epoch: None,
-            default: None,
-            presentation,
-        };
+        let def = ColumnDef::new(name, column_type);
         return Some(Placed { def, node: node.clone(), sql: node.clone() });
     }
     if !node.is_table() {

@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use otus_engine::Error;
 use otus_engine::catalog::{
-    Accept, ColumnDef, ColumnSource, KeyedDef, MeasureDef, Retention, Source, Start, TableDef,
-    TableKind,
+    Accept, ColumnDef, ColumnSource, KeyedDef, MeasureDef, Retention, RollupDef, Source, Start,
+    TableDef, TableKind,
 };
 use otus_engine::expr::ExpressionCompiler;
 use otus_engine::keyed::Key;
+use otus_engine::limits::RECORD_BYTES_MAX;
+use otus_engine::rollup::RollupPlan;
 use otus_engine::time::Granularity;
 use otus_engine::types::ColumnType;
 
@@ -19,8 +22,6 @@ use super::{names, units};
 
 /// Schema of a table that names none.
 const DEFAULT_SCHEMA: &str = "public";
-/// Largest record of a table that says nothing else: Kafka's own default for a message.
-const RECORD_BYTES_MAX: usize = 1 << 20;
 
 /// What only tables of events have, and why.
 const NOT_KEYED: [(&str, &str); 7] = [
@@ -41,6 +42,7 @@ pub(super) struct PlacedTable<'a> {
 }
 
 /// Reads one table's section; `None` if it is too broken to go on with.
+#[expect(clippy::too_many_lines, reason = "one section, read key by key")]
 pub(super) fn table<'a>(
     tables: &Section<'a>,
     name: &str,
@@ -57,7 +59,8 @@ pub(super) fn table<'a>(
     let schema = schema_name(&section);
     let source = source(&section);
     let format = format_name(&section);
-    let start = section.take("start").and_then(|n| start(&n)).unwrap_or_default();
+    let start_node = section.take("start");
+    let start = start_node.as_ref().and_then(start).unwrap_or_default();
     let keyed = keyed(&section);
     let time_node = match keyed {
         Some(_) => None,
@@ -78,21 +81,31 @@ pub(super) fn table<'a>(
     {
         node.error("a table that reads a file cannot be appended to");
     }
+    if start != Start::Earliest
+        && is_file
+        && let Some(node) = &start_node
+    {
+        node.error_hint(
+            "a file is read from its beginning: its lines have no timestamps",
+            "remove start; a filter on the event time drops rows",
+        );
+    }
     let record_bytes_max = section.take("record_max").and_then(|n| record_max(&n));
     let columns_node =
         section.require("columns", "for example [tables.x.columns] with time = \"timestamptz\"");
-    let columns = columns_node.as_ref().and_then(Node::section);
-    let columns = columns.map(|s| column::columns(&s, &time)).unwrap_or_default();
+    let columns_section = columns_node.as_ref().and_then(Node::section);
+    let columns = columns_section.as_ref().map(|s| column::columns(s, &time)).unwrap_or_default();
+    let lost = lost(columns_section.as_ref(), &columns);
     let measures = section.take("measures").and_then(|n| n.section());
     let measures = measures.map(|s| column::measures(&s)).unwrap_or_default();
     let column_defs = defs(&columns);
     let measure_defs = defs(&measures);
     let rollups = section.take("rollups").and_then(|n| n.section());
     let rollups = rollups
-        .map(|s| column::rollups(&s, &time, &column_defs, &measure_defs))
+        .map(|s| column::rollups(&s, &time, &with_lost(&column_defs, &lost), &measure_defs))
         .unwrap_or_default();
     section.finish();
-    if let (Some(node), true) = (&time_node, columns_node.is_some()) {
+    if let (Some(node), true) = (&time_node, columns_node.is_some() && !lost.contains(&time)) {
         check_time(node, &time, &columns);
     }
     if let (Some((key, Some(node))), true) = (&keyed, columns_node.is_some()) {
@@ -105,7 +118,8 @@ pub(super) fn table<'a>(
             TableKind::Keyed(KeyedDef { key, rebuild: None })
         }),
         description,
-        source: source?,
+        // What stands for a missing one is only there for the other checks.
+        source: source.clone().unwrap_or(Source::Topics(Vec::new())),
         start,
         format,
         time,
@@ -122,8 +136,11 @@ pub(super) fn table<'a>(
         check_retention(node, &def);
     }
     if let Some(compiler) = compiler {
-        compile(compiler, &def, &columns, &measures, filter_node.as_ref());
+        let compiling = Compiling { compiler, def: &def, lost: &lost };
+        compiling.run(&columns, &measures, filter_node.as_ref());
+        plan_rollups(compiler, &def, &rollups);
     }
+    source?;
     let rollups = rollups.into_iter().map(|r| r.node).collect();
     Some(PlacedTable { def, node: node.clone(), rollups })
 }
@@ -359,40 +376,115 @@ fn check_time(node: &Node<'_>, time: &str, columns: &[Placed<'_, ColumnDef>]) {
     }
 }
 
+/// Columns that are declared, but so that nothing can be made of them.
+fn lost(section: Option<&Section<'_>>, columns: &[Placed<'_, ColumnDef>]) -> Vec<String> {
+    let names = section.map(Section::entries).unwrap_or_default().into_iter().map(|(name, _)| name);
+    names.filter(|name| !columns.iter().any(|c| c.def.name == *name)).collect()
+}
+
+/// The columns with stand-ins for lost ones: what names those is not wrong for that.
+fn with_lost(columns: &[ColumnDef], lost: &[String]) -> Vec<ColumnDef> {
+    let stand_ins = lost.iter().map(|name| ColumnDef::new(name, ColumnType::Text));
+    columns.iter().cloned().chain(stand_ins).collect()
+}
+
 /// Compiles every expression, so that a mistake is found here and not at the first record.
-fn compile(
-    compiler: &dyn ExpressionCompiler,
-    def: &TableDef,
-    columns: &[Placed<'_, ColumnDef>],
-    measures: &[Placed<'_, MeasureDef>],
-    filter: Option<&Node<'_>>,
-) {
-    let plain = plain_schema(def);
-    for column in columns {
-        let ColumnSource::Computed(sql) = &column.def.source else { continue };
-        match compiler.scalar(&plain, sql) {
-            Ok(compiled) => {
-                let (from, to) = (compiled.data_type(), column.def.column_type.arrow());
-                if !arrow::compute::can_cast_types(from, &to) {
-                    let declared = &column.def.column_type;
-                    column.sql.error(format!("the expression gives {from}, not {declared}"));
+struct Compiling<'a> {
+    compiler: &'a dyn ExpressionCompiler,
+    def: &'a TableDef,
+    lost: &'a [String],
+}
+
+impl Compiling<'_> {
+    fn run(
+        &self,
+        columns: &[Placed<'_, ColumnDef>],
+        measures: &[Placed<'_, MeasureDef>],
+        filter: Option<&Node<'_>>,
+    ) {
+        let plain = plain_schema(self.def);
+        for column in columns {
+            let ColumnSource::Computed(sql) = &column.def.source else { continue };
+            match self.compiler.scalar(&plain, sql) {
+                Ok(compiled) => {
+                    let (from, to) = (compiled.data_type(), column.def.column_type.arrow());
+                    if !arrow::compute::can_cast_types(from, &to) {
+                        let declared = &column.def.column_type;
+                        column.sql.error(format!("the expression gives {from}, not {declared}"));
+                    }
+                }
+                Err(e) => self.report(&column.sql, &e),
+            }
+        }
+        let schema = self.def.arrow_schema();
+        if let (Some(node), Some(sql)) = (filter, &self.def.filter) {
+            match self.compiler.scalar(&schema, sql) {
+                Ok(compiled) if *compiled.data_type() != DataType::Boolean => {
+                    node.error(format!("the filter gives {}, not boolean", compiled.data_type()));
+                }
+                Ok(_) => {}
+                Err(e) => self.report(node, &e),
+            }
+        }
+        self.measures(&schema, measures);
+    }
+
+    /// Reports an error, unless it only follows from a lost column, which has been reported.
+    fn report(&self, node: &Node<'_>, error: &Error) {
+        let follows = |name: &String| error.message().contains(&format!("\"{name}\""));
+        if !self.lost.iter().any(follows) {
+            node.engine_error(error);
+        }
+    }
+
+    /// Measures may name each other in any order: grow the set that compiles, then report what is left.
+    fn measures(&self, schema: &SchemaRef, measures: &[Placed<'_, MeasureDef>]) {
+        // Without the declared one, any time lets the other mistakes be found.
+        let is_time = |c: &&ColumnDef| {
+            matches!(c.column_type, ColumnType::Timestamptz | ColumnType::Timestamp)
+        };
+        let declared = self.def.column(&self.def.time).filter(is_time);
+        let time = declared.or_else(|| self.def.columns.iter().find(is_time));
+        let Some(time) = time.map(|c| c.name.as_str()) else { return };
+        let compile = |list: &[MeasureDef]| self.compiler.measures(schema, time, list);
+        if compile(&defs(measures)).is_ok() {
+            return;
+        }
+        let mut good: Vec<MeasureDef> = Vec::new();
+        let mut waiting: Vec<&Placed<'_, MeasureDef>> = measures.iter().collect();
+        loop {
+            let before = waiting.len();
+            let mut failed = Vec::new();
+            for measure in waiting {
+                good.push(measure.def.clone());
+                if let Err(e) = compile(&good) {
+                    good.pop();
+                    failed.push((measure, e));
                 }
             }
-            Err(e) => column.sql.engine_error(&e),
-        }
-    }
-    let schema = def.arrow_schema();
-    if let (Some(node), Some(sql)) = (filter, &def.filter) {
-        match compiler.scalar(&schema, sql) {
-            Ok(compiled) if *compiled.data_type() != arrow::datatypes::DataType::Boolean => {
-                node.error(format!("the filter gives {}, not boolean", compiled.data_type()));
+            if failed.len() == before || failed.is_empty() {
+                for (measure, error) in failed {
+                    self.report(&measure.sql, &error);
+                }
+                return;
             }
-            Ok(_) => {}
-            Err(e) => node.engine_error(&e),
+            waiting = failed.into_iter().map(|(measure, _)| measure).collect();
         }
     }
-    if def.column(&def.time).is_some() {
-        compile_measures(compiler, &schema, &def.time, measures);
+}
+
+/// Plans every rollup that is not wrong already: its columns and states must fit into one file.
+fn plan_rollups(
+    compiler: &dyn ExpressionCompiler,
+    def: &TableDef,
+    rollups: &[Placed<'_, RollupDef>],
+) {
+    let schema = def.arrow_schema();
+    let Ok(measures) = compiler.measures(&schema, &def.time, &def.measures) else { return };
+    for rollup in rollups.iter().filter(|r| r.node.is_sound()) {
+        if let Err(e) = RollupPlan::new(&schema, &def.time, &rollup.def, &measures) {
+            rollup.node.engine_error(&e);
+        }
     }
 }
 
@@ -405,36 +497,4 @@ fn plain_schema(def: &TableDef) -> SchemaRef {
         .map(|c| c.column_type.field(&c.name, c.name != def.time))
         .collect();
     Arc::new(Schema::new(fields))
-}
-
-/// Measures may name each other in any order: grow the set that compiles, then report what is left.
-fn compile_measures(
-    compiler: &dyn ExpressionCompiler,
-    schema: &SchemaRef,
-    time: &str,
-    measures: &[Placed<'_, MeasureDef>],
-) {
-    if compiler.measures(schema, time, &defs(measures)).is_ok() {
-        return;
-    }
-    let mut good: Vec<MeasureDef> = Vec::new();
-    let mut waiting: Vec<&Placed<'_, MeasureDef>> = measures.iter().collect();
-    loop {
-        let before = waiting.len();
-        let mut failed = Vec::new();
-        for measure in waiting {
-            good.push(measure.def.clone());
-            if let Err(e) = compiler.measures(schema, time, &good) {
-                good.pop();
-                failed.push((measure, e));
-            }
-        }
-        if failed.len() == before || failed.is_empty() {
-            for (measure, error) in failed {
-                measure.sql.engine_error(&error);
-            }
-            return;
-        }
-        waiting = failed.into_iter().map(|(measure, _)| measure).collect();
-    }
 }

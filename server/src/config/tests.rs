@@ -263,10 +263,36 @@ fn tables_of_two_schemas_may_share_a_name() {
 fn kafka_properties_are_those_of_the_client() {
     refused(
         "[kafka]\nbootstrap.servers = \"b:9092\"\nbootstrop.servers = \"b\"\n",
-        "otus.toml:1:2: error: kafka: [kafka] has a setting that the Kafka client refuses: Client \
-         config error: No such configuration property: \"bootstrop.servers\" bootstrop.servers b\n    \
+        "otus.toml:1:2: error: kafka: [kafka]: \"bootstrop.servers\" is no property of \
+         the Kafka client\n    \
          hint: librdkafka's CONFIGURATION.md lists its properties",
     );
+    refused(
+        "[kafka]\nbootstrap.servers = \"b:9092\"\nacks = 1\nsasl.pasword = \"hunter2\"\n",
+        "otus.toml:1:2: error: kafka: [kafka]: \"sasl.pasword\" is no property of \
+         the Kafka client\n    \
+         hint: librdkafka's CONFIGURATION.md lists its properties\n\
+         otus.toml:3:8: error: kafka.acks: property \"acks\" is fixed by Otus: an append is answered \
+         when it is durable\n    hint: remove it",
+    );
+}
+
+#[test]
+fn a_file_is_read_from_its_beginning() {
+    let table = |start: &str| {
+        format!(
+            "[tables.a]\nfile = \"f.ndjson\"\nstart = {start}\ntime = \"at\"\n\
+             [tables.a.columns]\nat = \"timestamptz\"\n"
+        )
+    };
+    assert!(read(&table("\"earliest\"")).is_ok());
+    for start in ["2024-08-20T09:00:00Z", "\"latest\""] {
+        refused(
+            &table(start),
+            "otus.toml:3:9: error: tables.a.start: a file is read from its beginning: its lines have \
+             no timestamps\n    hint: remove start; a filter on the event time drops rows",
+        );
+    }
 }
 
 #[test]
@@ -291,7 +317,6 @@ at = { type = "timestamptz", unit = "minutes" }
         r#"
 otus.toml:2:9: error: tables.a: the table reads more than one
     hint: give one of topic, topics, topic_pattern and file
-otus.toml:5:8: error: tables.a.time: column "at" is not declared
 otus.toml:7:1: error: tables.a.columns.at: a column has one of path, from and sql
     hint: path names a field of the record, from a part of its envelope, sql computes
 otus.toml:8:31: error: tables.a.columns.who.path: a path has at least one element and no empty one
@@ -385,5 +410,84 @@ fn names_that_make_people_stumble_are_warned_of() {
             "8:1: warning: tables.Edits.columns.\"a b\": \"a b\" is not a plain SQL name\n    \
              hint: in SQL write it with quotes: \"a b\"",
         ]
+    );
+}
+
+/// What the storage could not hold is found here, not at the start.
+#[test]
+fn a_dimension_named_like_a_state_is_refused() {
+    let text = r#"
+[tables.a]
+topic = "a"
+time = "at"
+[tables.a.columns]
+at = "timestamptz"
+count__count = "text"
+[tables.a.measures]
+events = "count(*)"
+[tables.a.rollups.fine]
+granularity = "hour"
+[tables.a.rollups.torn]
+granularity = "hour"
+dimensions = ["count__count"]
+[tables.a.rollups.wrong]
+granularity = "hour"
+dimensions = ["nothing"]
+"#;
+    let compiler = otus_sql::SqlCompiler::new();
+    let problems = Config::parse("otus.toml", text, &Fake, Some(compiler.as_ref()));
+    let shown: Vec<_> =
+        problems.expect_err("refused").list.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        shown,
+        [
+            "12:19: error: tables.a.rollups.torn: rollup \"torn\" would have two columns \
+             \"count__count\"\n    hint: a dimension is named like the states of a measure: give the \
+             column another name",
+            "17:15: error: tables.a.rollups.wrong.dimensions[0]: column \"nothing\" is not declared",
+        ]
+    );
+}
+
+#[test]
+fn mistakes_in_expressions_are_told_with_all_the_others() {
+    let text = r#"
+[tables.t]
+topic = "a"
+file  = "b"
+time  = "when"
+filter = "kind <> "
+[tables.t.columns]
+at    = "timestamptz"
+kind  = "text"
+price = "numerik(3,2)"
+twice = { type = "bigint", sql = "price * 2" }
+worse = { type = "bigint", sql = "kidn || 'x'" }
+[tables.t.measures]
+n    = "count(*"
+paid = "sum(price)"
+sold = "sum(pice)"
+[tables.t.rollups.r]
+granularity = ["hour"]
+dimensions  = ["price", "kin"]
+"#;
+    let compiler = otus_sql::SqlCompiler::new();
+    let problems = Config::parse("otus.toml", text, &Fake, Some(compiler.as_ref()));
+    let problems = problems.expect_err("refused");
+    let places: Vec<_> = problems.list.iter().map(|p| (p.line, p.path.as_str())).collect();
+    // What only follows from the bad type of `price` is not told.
+    assert_eq!(
+        places,
+        [
+            (2, "tables.t"),
+            (5, "tables.t.time"),
+            (6, "tables.t.filter"),
+            (10, "tables.t.columns.price"),
+            (12, "tables.t.columns.worse.sql"),
+            (14, "tables.t.measures.n"),
+            (16, "tables.t.measures.sold"),
+            (19, "tables.t.rollups.r.dimensions[1]"),
+        ],
+        "{problems}"
     );
 }

@@ -108,6 +108,16 @@ impl<'a> Node<'a> {
         self.sink.report(Severity::Error, &self.span, &self.path, error.to_string(), hint);
     }
 
+    /// Whether no error was reported at this key or below it.
+    pub(super) fn is_sound(&self) -> bool {
+        let below = |path: &str| {
+            path.strip_prefix(&self.path)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        let problems = self.sink.problems.borrow();
+        !problems.iter().any(|p| p.severity == Severity::Error && below(&p.path))
+    }
+
     /// What TOML calls the value.
     pub(super) fn kind(&self) -> &'static str {
         self.value.type_str()

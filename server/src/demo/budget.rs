@@ -61,6 +61,7 @@ mod tests {
             ranges: Vec::new(),
             columns: Vec::new(),
             created_at_us: 0,
+            commit: None,
         }
     }
 

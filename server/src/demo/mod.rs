@@ -65,10 +65,10 @@ pub struct DemoArgs {
     #[arg(long)]
     fresh: bool,
     /// Port of the Postgres endpoint, or the next free one
-    #[arg(long, default_value_t = 5433)]
+    #[arg(long, value_name = "PORT", default_value_t = 5433)]
     postgres_port: u16,
     /// Port of the HTTP endpoint, or the next free one
-    #[arg(long, default_value_t = 8080)]
+    #[arg(long, value_name = "PORT", default_value_t = 8080)]
     http_port: u16,
 }
 

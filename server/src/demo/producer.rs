@@ -7,13 +7,13 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use otus_engine::Result;
 use otus_engine::clock::Clock;
 use otus_engine::position::TopicPartition;
-use otus_engine::{ErrorKind, Result};
-use otus_ingest::AppendRecord;
 use otus_ingest::log::local::LocalLog;
 use otus_ingest::log::store::RecordStore;
 use otus_ingest::record::Slice;
+use otus_ingest::{AppendFault, AppendRecord};
 
 use super::generator::{Block, Generator, Made, NATURAL_RATE, Topic};
 use super::tables::{EVENTS_TOPIC, PLAYERS_TOPIC};
@@ -214,8 +214,8 @@ impl Producer {
                     *self.progress.trouble.lock() = None;
                     return Some(());
                 }
-                // What is refused for want of space was surely not written, so it can be tried again.
-                Err(error) if error.kind() == ErrorKind::Full => {
+                // Surely not written, so it can be tried again.
+                Err(error) if error.fault != AppendFault::Unknown => {
                     *self.progress.trouble.lock() = Some(error.to_string());
                 }
                 Err(error) => {

@@ -1,14 +1,16 @@
-//! `POST /api/append/<topic>`: records into a topic of a configured table. An answer means durable.
+//! `POST /api/append/<topic>`: records into a topic of a configured table. 200 means that all are durable; any
+//! other answer says of each record whether it is, or that none is. The shape is in `docs/append.md`.
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use otus_engine::ErrorKind;
-use otus_ingest::AppendRecord;
+use otus_ingest::{AppendError, AppendFault, AppendRecord, AppendResult};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
+use super::asked::{Path, Query};
 use super::error::HttpError;
 use super::{APPEND_BYTES_MAX, Shared, body_bytes, guard};
 use crate::otus::reads;
@@ -51,14 +53,75 @@ pub(super) async fn append(
         ..AppendRecord::value(value)
     };
     let records: Vec<AppendRecord> = values.into_iter().map(record).collect();
-    let count = records.len();
-    let places = shared.otus.append(&topic, records).await.map_err(unsure)?;
-    RecordsAppended { topic: &topic, records: count }.emit();
-    let places: Vec<_> = places
-        .into_iter()
-        .map(|(partition, offset)| serde_json::json!({ "partition": partition, "offset": offset }))
-        .collect();
-    Ok(axum::Json(serde_json::json!({ "topic": topic, "records": places })).into_response())
+    let results = shared.otus.append_each(&topic, records).await.map_err(refused)?;
+    let durable = results.iter().filter(|result| result.is_ok()).count();
+    RecordsAppended { topic: &topic, records: durable }.emit();
+    Ok(answer(&topic, &results))
+}
+
+/// What is said of each record, in their order; beside it an error if one of them is not durable.
+fn answer(topic: &str, results: &[AppendResult]) -> Response {
+    let told = |result: &AppendResult| match result {
+        Ok((partition, offset)) => json!({ "partition": partition, "offset": offset }),
+        Err(e) => json!({ "error": { "code": meaning(e.fault).1, "message": e.message } }),
+    };
+    let mut body = json!({ "topic": topic });
+    let mut status = StatusCode::OK;
+    // What nobody knows matters most: it must not simply be repeated.
+    let failed = || results.iter().enumerate().filter_map(|(at, r)| Some((at, r.as_ref().err()?)));
+    let unknown = failed().find(|(_, e)| e.fault == AppendFault::Unknown);
+    if let Some((at, error)) = unknown.or_else(|| failed().next()) {
+        let code;
+        (status, code) = meaning(error.fault);
+        let (all, unknown) = (results.len(), failed().filter(|(_, e)| is_unknown(e)).count());
+        let refused = failed().count() - unknown;
+        body["error"] = json!({
+            "code": code,
+            "message": format!("record {at}: {error}"),
+            "hint": error.hint.as_deref().unwrap_or(
+                "records with an offset are durable; repeat only those that were not written"
+            ),
+            "durable": all - refused - unknown,
+            "not_written": refused,
+            "unknown": unknown,
+        });
+    }
+    body["records"] = results.iter().map(told).collect::<Value>();
+    (status, axum::Json(body)).into_response()
+}
+
+fn is_unknown(error: &AppendError) -> bool {
+    error.fault == AppendFault::Unknown
+}
+
+/// Status and code of what became of a record.
+fn meaning(fault: AppendFault) -> (StatusCode, &'static str) {
+    match fault {
+        AppendFault::NotFound => (StatusCode::NOT_FOUND, "not_found"),
+        AppendFault::Invalid => (StatusCode::BAD_REQUEST, "invalid"),
+        AppendFault::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+        AppendFault::Forbidden => (StatusCode::FORBIDDEN, "forbidden"),
+        AppendFault::Busy => (StatusCode::CONFLICT, "busy"),
+        AppendFault::Full => (StatusCode::INSUFFICIENT_STORAGE, "full"),
+        AppendFault::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+        AppendFault::Unknown => (StatusCode::GATEWAY_TIMEOUT, "unknown_outcome"),
+    }
+}
+
+/// An append of which no record is known to be durable.
+fn refused(error: AppendError) -> HttpError {
+    let (status, code) = meaning(error.fault);
+    let message = match error.fault {
+        AppendFault::Unknown => {
+            format!("whether the records were written is not known: {error}")
+        }
+        _ => format!("nothing was written: {error}"),
+    };
+    let answer = HttpError::new(status, code, message);
+    match error.hint {
+        Some(hint) => answer.with("hint", hint),
+        None => answer,
+    }
 }
 
 /// A topic is open to writing if a served table reads it and says so.
@@ -77,15 +140,6 @@ fn check_topic(shared: &Shared, topic: &str) -> Result<(), HttpError> {
     let message = format!("topic {topic:?} is not open to appending");
     let hint = format!("set append = true in {}", closed.join(", "));
     Err(HttpError::new(StatusCode::FORBIDDEN, "forbidden", message).with("hint", hint))
-}
-
-/// When it is not known whether the records were written, 504 says so; the caller must not simply repeat.
-fn unsure(error: otus_engine::Error) -> HttpError {
-    if error.kind() != ErrorKind::Unavailable {
-        return error.into();
-    }
-    let message = format!("whether the records were written is not known: {error}");
-    HttpError::new(StatusCode::GATEWAY_TIMEOUT, "unknown_outcome", message)
 }
 
 fn lines(bytes: &Bytes) -> Vec<Bytes> {

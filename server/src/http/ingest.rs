@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use otus_engine::catalog::TableId;
@@ -12,6 +12,7 @@ use otus_ingest::ResetTo;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::asked::Path;
 use super::error::HttpError;
 use super::{QUERY_BYTES_MAX, Shared, body_bytes, guard};
 
@@ -107,7 +108,7 @@ fn partitions(
     let committed = snapshot.positions(table).into_keys();
     let committed = committed.filter(|tp| *tp.topic == *request.topic).map(|tp| tp.partition);
     let read = shared.otus.ingest().status().into_iter();
-    let read = read.filter(|p| p.table == Some(table) && p.topic == request.topic);
+    let read = read.filter(|p| p.table == table && p.topic == request.topic);
     let found: BTreeSet<i32> = committed.chain(read.filter_map(|p| p.partition)).collect();
     if found.is_empty() {
         let message =

@@ -72,17 +72,16 @@ fn observe(otus: &Otus) {
         gauge!("otus_table_files", "table" => name.clone()).set(float(files.len() as u64));
         gauge!("otus_table_bytes", "table" => name).set(float(bytes));
     }
+    let trouble = otus.dataset().trouble();
     for partition in otus.ingest().status() {
         let number = partition.partition.map(|p| p.to_string()).unwrap_or_default();
-        let labels = [
-            ("table", partition.table_name.unwrap_or_default()),
-            ("topic", partition.topic),
-            ("partition", number),
-        ];
+        let labels =
+            [("table", partition.table_name), ("topic", partition.topic), ("partition", number)];
         gauge!("otus_ingest_lag_records", &labels).set(signed(partition.lag.unwrap_or(0)));
         gauge!("otus_ingest_position", &labels).set(signed(partition.position.unwrap_or(0)));
         gauge!("otus_ingest_records_per_second", &labels).set(partition.rate);
-        let is_healthy = matches!(partition.state.name(), "running" | "finished");
+        let is_healthy =
+            trouble.is_none() && matches!(partition.state.name(), "running" | "finished");
         gauge!("otus_ingest_healthy", &labels).set(f64::from(u8::from(is_healthy)));
     }
 }

@@ -6,10 +6,12 @@
 //! ```
 
 mod append;
+mod asked;
 mod error;
 mod guard;
 mod ingest;
 mod metrics;
+mod param;
 mod pull;
 mod render;
 mod schema;
@@ -28,6 +30,7 @@ use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use otus_ingest::PartitionStatus;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -60,6 +63,10 @@ pub async fn serve(
     axum::serve(listener, router(otus)).with_graceful_shutdown(shutdown.cancelled_owned()).await
 }
 
+/// What somebody who is lost is told.
+const PATHS: &str = "POST to /api/sql, /api/pull, /api/append/<topic> and /api/tables/<table>; GET /api/schema, /healthz, /readyz \
+                     and /metrics";
+
 /// All routes.
 pub fn router(otus: Otus) -> Router {
     let hosts = otus.config().server.hosts.clone();
@@ -69,12 +76,20 @@ pub fn router(otus: Otus) -> Router {
     if telemetry::metrics().is_none() {
         tracing::warn!("metrics are not available in this process");
     }
+    let plain = Router::new()
+        .route("/api/pull", post(pull::pull))
+        .route("/api/schema", get(schema::schema))
+        .route("/api/ingest", get(ingest::status))
+        .route("/api/ingest/flush", post(ingest::flush))
+        .route("/api/ingest/maintain", post(ingest::maintain))
+        .route("/api/ingest/reset", post(ingest::reset))
+        .route("/api/ingest/pause/{table}", post(ingest::pause))
+        .route("/api/ingest/resume/{table}", post(ingest::resume))
+        .layer(middleware::from_fn(asked::without_query));
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics::metrics))
-        .route("/api/pull", post(pull::pull))
-        .route("/api/schema", get(schema::schema))
         .route("/api/sql", post(sql::sql))
         .route("/api/append/{topic}", post(append::append))
         .route("/api/tables/{table}", get(tables::list).post(tables::create))
@@ -82,13 +97,15 @@ pub fn router(otus: Otus) -> Router {
             "/api/tables/{table}/{key}",
             get(tables::row).put(tables::put).delete(tables::remove),
         )
-        .route("/api/ingest", get(ingest::status))
-        .route("/api/ingest/flush", post(ingest::flush))
-        .route("/api/ingest/maintain", post(ingest::maintain))
-        .route("/api/ingest/reset", post(ingest::reset))
-        .route("/api/ingest/pause/{table}", post(ingest::pause))
-        .route("/api/ingest/resume/{table}", post(ingest::resume))
-        .fallback(|| async { HttpError::new(StatusCode::NOT_FOUND, "not_found", "no such path") })
+        .merge(plain)
+        .fallback(|| async {
+            HttpError::new(StatusCode::NOT_FOUND, "not_found", "no such path").with("hint", PATHS)
+        })
+        .method_not_allowed_fallback(|request: Request| async move {
+            let message = format!("{} is not for {}", request.method(), request.uri().path());
+            HttpError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+                .with("hint", PATHS)
+        })
         .layer(middleware::from_fn_with_state(Arc::clone(&shared), guard::guard))
         .layer(middleware::from_fn(measure))
         .with_state(shared)
@@ -105,16 +122,14 @@ async fn measure(request: Request, next: Next) -> Response {
     response
 }
 
-/// 200 once everything that the logs held at the start is visible, unless a topic is mostly rejected or a
-/// partition has stopped.
+/// 200 once everything that the logs held at the start is visible, unless a topic is mostly rejected, a
+/// partition has stopped, or rows cannot be made durable.
 async fn ready(State(shared): State<Shared>) -> Response {
     let ingest = shared.otus.ingest();
     let partitions = ingest.status();
-    // What needs an operator: a partition that has stopped, a topic that is mostly rejected.
-    let ailing: Vec<_> = partitions
-        .iter()
-        .filter(|p| matches!(p.state.name(), "rejecting" | "stopped"))
-        .map(|p| {
+    let listed = |states: &[&str]| -> Vec<serde_json::Value> {
+        let wanted = partitions.iter().filter(|p| states.contains(&p.state.name()));
+        let told = |p: &PartitionStatus| {
             serde_json::json!({
                 "table": p.table_name,
                 "topic": p.topic,
@@ -122,10 +137,14 @@ async fn ready(State(shared): State<Shared>) -> Response {
                 "state": p.state.name(),
                 "reason": p.state.reason(),
             })
-        })
-        .collect();
+        };
+        wanted.map(told).collect()
+    };
+    // What needs an operator: a partition that has stopped, a topic that is mostly rejected.
+    let ailing = listed(&["rejecting", "stopped"]);
+    let trouble = shared.otus.dataset().trouble();
     let is_caught_up = ingest.caught_up_once();
-    let is_ready = is_caught_up && ailing.is_empty();
+    let is_ready = is_caught_up && ailing.is_empty() && trouble.is_none();
     let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let lag: i64 = partitions.iter().filter_map(|p| p.lag).sum();
     let body = serde_json::json!({
@@ -133,6 +152,8 @@ async fn ready(State(shared): State<Shared>) -> Response {
         "caught_up": is_caught_up,
         "lag": lag,
         "ailing": ailing,
+        "trouble": trouble,
+        "waiting": listed(&["waiting"]),
     });
     (status, axum::Json(body)).into_response()
 }

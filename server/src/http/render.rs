@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use otus_engine::types::PG_TYPE_KEY;
@@ -104,7 +105,7 @@ pub(crate) fn csv_rows(batch: &RecordBatch, out: &mut String) -> Result<()> {
             if n > 0 {
                 out.push(',');
             }
-            if column.array.is_null(row) {
+            if column.is_null(row) {
                 continue;
             }
             text.clear();
@@ -139,6 +140,7 @@ enum Spelling {
 
 struct Cells<'a> {
     array: &'a ArrayRef,
+    nulls: Option<NullBuffer>,
     formatter: ArrayFormatter<'a>,
     spelling: Spelling,
 }
@@ -167,7 +169,13 @@ impl<'a> Cells<'a> {
             DataType::List(_) => Spelling::List,
             _ => Spelling::Quoted,
         };
-        Ok(Self { array, formatter, spelling })
+        // A column of nothing but nulls has no list of them.
+        let nulls = array.logical_nulls();
+        Ok(Self { array, nulls, formatter, spelling })
+    }
+
+    fn is_null(&self, row: usize) -> bool {
+        self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row))
     }
 
     fn text(&self, row: usize, out: &mut String) -> Result<()> {
@@ -189,7 +197,7 @@ impl<'a> Cells<'a> {
     }
 
     fn json(&self, row: usize, out: &mut String) -> Result<()> {
-        if self.array.is_null(row) {
+        if self.is_null(row) {
             out.push_str("null");
             return Ok(());
         }
@@ -267,7 +275,8 @@ fn quote(text: &str, out: &mut String) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use arrow::array::{
-        Decimal128Array, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray,
+        Decimal128Array, Float64Array, Int64Array, NullArray, StringArray,
+        TimestampMicrosecondArray,
     };
     use arrow::datatypes::{Schema, TimeUnit};
 
@@ -284,6 +293,7 @@ mod tests {
             Field::new("s", DataType::Utf8, true),
             jsonb,
             Field::new("t", utc, true),
+            Field::new("v", DataType::Null, true),
         ]));
         let columns: Vec<ArrayRef> = vec![
             Arc::new(Int64Array::from(vec![Some(1), Some(9_007_199_254_740_993), None])),
@@ -299,6 +309,7 @@ mod tests {
                 TimestampMicrosecondArray::from(vec![Some(0), Some(1_500), None])
                     .with_timezone("UTC"),
             ),
+            Arc::new(NullArray::new(3)),
         ];
         RecordBatch::try_new(schema, columns).unwrap()
     }
@@ -313,7 +324,7 @@ mod tests {
         assert_eq!(value["columns"][2]["type"], "numeric(38,2)");
         assert_eq!(
             value["rows"].to_string(),
-            r#"[[1,1.0,"1.50","a\"b",{"a":1},"1970-01-01T00:00:00Z"],["9007199254740993","NaN","-0.01","",[2],"1970-01-01T00:00:00.001500Z"],[null,null,null,null,null,null]]"#
+            r#"[[1,1.0,"1.50","a\"b",{"a":1},"1970-01-01T00:00:00Z",null],["9007199254740993","NaN","-0.01","",[2],"1970-01-01T00:00:00.001500Z",null],[null,null,null,null,null,null,null]]"#
                 .replace("1.0,", "1,")
         );
     }
@@ -325,8 +336,8 @@ mod tests {
         csv_rows(&batch, &mut out).unwrap();
         assert_eq!(
             out,
-            "n,x,d,s,j,t\r\n1,1,1.50,\"a\"\"b\",\"{\"\"a\"\":1}\",1970-01-01T00:00:00Z\r\n\
-             9007199254740993,NaN,-0.01,\"\",[2],1970-01-01T00:00:00.001500Z\r\n,,,,,\r\n"
+            "n,x,d,s,j,t,v\r\n1,1,1.50,\"a\"\"b\",\"{\"\"a\"\":1}\",1970-01-01T00:00:00Z,\r\n\
+             9007199254740993,NaN,-0.01,\"\",[2],1970-01-01T00:00:00.001500Z,\r\n,,,,,,\r\n"
         );
     }
 }

@@ -3,32 +3,36 @@
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Query, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use datafusion::physical_plan::SendableRecordBatchStream;
-use datafusion::scalar::ScalarValue;
 use futures::StreamExt;
-use otus_sql::{Outcome, Session, SessionOptions, SqlError};
+use otus_sql::{Outcome, Report, Session, SessionOptions, SqlError};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
+use super::asked::Query;
 use super::error::HttpError;
+use super::param;
 use super::{QUERY_BYTES_MAX, Shared, body_bytes, guard, render};
 
 /// Bytes gathered before they are sent.
 const PIECE_BYTES: usize = 64 << 10;
+/// Notices of an answer in CSV, as JSON.
+const NOTICES: &str = "x-otus-notices";
 
 /// A request's body.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SqlRequest {
     query: String,
-    /// Values of `$1`, `$2` …
+    /// Values of `$1`, `$2` …; as they stand in the text, so that numbers keep every digit.
     #[serde(default)]
-    params: Vec<serde_json::Value>,
+    params: Vec<Box<RawValue>>,
     /// Settings for this request: `TimeZone`, `statement_timeout` …
     #[serde(default)]
-    settings: std::collections::BTreeMap<String, String>,
+    settings: std::collections::BTreeMap<String, serde_json::Value>,
 }
 
 /// How the answer is written.
@@ -40,6 +44,7 @@ enum Format {
 
 /// Query string of the request.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct SqlQuery {
     format: Option<String>,
 }
@@ -61,13 +66,13 @@ pub(super) async fn sql(
         )
         .with("hint", "for example {\"query\": \"SELECT 1\", \"params\": []}")
     })?;
-    let options = SessionOptions {
-        user: "otus".into(),
-        settings: request.settings,
-        ..SessionOptions::default()
-    };
+    let options = SessionOptions { user: "otus".into(), ..SessionOptions::default() };
     let session = Arc::new(shared.otus.sql().session(options));
-    let params = request.params.iter().map(scalar).collect::<Result<Vec<_>, _>>()?;
+    for (name, value) in &request.settings {
+        assign(&session, name, value)?;
+    }
+    let params = request.params.iter().map(|p| param::scalar(p));
+    let params = params.collect::<Result<Vec<_>, _>>()?;
     let statements = session.parse(&request.query)?;
     let [statement] = statements.as_slice() else {
         let message = format!("one statement is expected, not {}", statements.len());
@@ -79,10 +84,21 @@ pub(super) async fn sql(
                 Format::Json => render::json_head(&schema),
                 Format::Csv => render::csv_head(&schema),
             };
-            Ok(answer(format, Body::from_stream(rows(format, head, stream, session))))
+            // CSV has no place for them after the rows.
+            let notices = match format {
+                Format::Json => Vec::new(),
+                Format::Csv => notices(&session),
+            };
+            let body = Body::from_stream(rows(format, head, stream, session));
+            Ok(answer(format, &notices, body))
         }
         Outcome::Command { tag } => {
-            Ok(axum::Json(serde_json::json!({ "command": tag })).into_response())
+            let mut body = serde_json::json!({ "command": tag });
+            let notices = notices(&session);
+            if !notices.is_empty() {
+                body["notices"] = notices.into();
+            }
+            Ok(axum::Json(body).into_response())
         }
         Outcome::Empty => {
             Err(HttpError::new(StatusCode::BAD_REQUEST, "invalid", "the query is empty"))
@@ -90,12 +106,52 @@ pub(super) async fn sql(
     }
 }
 
-fn answer(format: Format, body: Body) -> Response {
+fn answer(format: Format, notices: &[serde_json::Value], body: Body) -> Response {
     let content_type = match format {
         Format::Json => "application/json",
         Format::Csv => "text/csv; charset=utf-8",
     };
-    ([(header::CONTENT_TYPE, content_type)], body).into_response()
+    let mut response = ([(header::CONTENT_TYPE, content_type)], body).into_response();
+    if !notices.is_empty() {
+        let text = serde_json::Value::from(notices.to_vec()).to_string();
+        // A header is ASCII.
+        let text: String = text.chars().map(|c| if c.is_ascii() { c } else { '?' }).collect();
+        if let Ok(value) = HeaderValue::from_str(&text) {
+            response.headers_mut().insert(NOTICES, value);
+        }
+    }
+    response
+}
+
+/// Gives the request's session a setting; a name or value that is none is the request's fault.
+fn assign(session: &Session, name: &str, value: &serde_json::Value) -> Result<(), HttpError> {
+    let wrong = |code: &str, message: String| {
+        HttpError::new(StatusCode::BAD_REQUEST, code, format!("settings: {message}"))
+    };
+    let value = match value {
+        serde_json::Value::String(text) => text.clone(),
+        serde_json::Value::Number(number) => number.to_string(),
+        serde_json::Value::Bool(flag) => flag.to_string(),
+        other => return Err(wrong("invalid", format!("{name:?} cannot be {other}"))),
+    };
+    session.assign(name, &value).map_err(|e| {
+        let error = wrong(e.sqlstate, e.message);
+        match e.hint {
+            Some(hint) => error.with("hint", hint),
+            None => error,
+        }
+    })
+}
+
+/// What the session has to tell beside the answer.
+fn notices(session: &Session) -> Vec<serde_json::Value> {
+    let told = session.take_reports().into_iter().filter_map(|report| match report {
+        Report::Notice { severity, sqlstate, message } => {
+            Some(serde_json::json!({ "severity": severity, "code": sqlstate, "message": message }))
+        }
+        Report::Parameter { .. } => None,
+    });
+    told.collect()
 }
 
 fn format(query: &SqlQuery, headers: &HeaderMap) -> Result<Format, HttpError> {
@@ -113,24 +169,6 @@ fn format(query: &SqlQuery, headers: &HeaderMap) -> Result<Format, HttpError> {
     }
 }
 
-/// A JSON value as a parameter. Numbers keep every digit.
-fn scalar(value: &serde_json::Value) -> Result<ScalarValue, HttpError> {
-    Ok(match value {
-        serde_json::Value::Null => ScalarValue::Null,
-        serde_json::Value::Bool(b) => ScalarValue::Boolean(Some(*b)),
-        serde_json::Value::String(s) => ScalarValue::Utf8(Some(s.clone())),
-        serde_json::Value::Number(n) => match (n.as_i64(), n.as_f64()) {
-            (Some(n), _) => ScalarValue::Int64(Some(n)),
-            (None, Some(n)) => ScalarValue::Float64(Some(n)),
-            (None, None) => ScalarValue::Utf8(Some(n.to_string())),
-        },
-        other => {
-            let message = format!("parameter {other} is not a scalar");
-            return Err(HttpError::new(StatusCode::BAD_REQUEST, "invalid", message));
-        }
-    })
-}
-
 /// Where a streamed answer stands.
 struct Rows {
     format: Format,
@@ -140,7 +178,7 @@ struct Rows {
     rows: usize,
     is_done: bool,
     /// Lives as long as its statement.
-    _session: Arc<Session>,
+    session: Arc<Session>,
 }
 
 /// The answer piece by piece. An error on the way ends JSON with an `error` entry; CSV has no place for
@@ -151,15 +189,7 @@ fn rows(
     stream: SendableRecordBatchStream,
     session: Arc<Session>,
 ) -> impl futures::Stream<Item = Result<Bytes, std::io::Error>> + Send {
-    let rows = Rows {
-        format,
-        stream,
-        out: head,
-        is_first: true,
-        rows: 0,
-        is_done: false,
-        _session: session,
-    };
+    let rows = Rows { format, stream, out: head, is_first: true, rows: 0, is_done: false, session };
     futures::stream::try_unfold(rows, |mut rows| async move {
         while !rows.is_done && rows.out.len() < PIECE_BYTES {
             rows.advance().await?;
@@ -187,7 +217,13 @@ impl Rows {
             None => {
                 self.is_done = true;
                 if self.format == Format::Json {
-                    self.out.push_str(&format!("],\"row_count\":{}}}", self.rows));
+                    self.out.push_str(&format!("],\"row_count\":{}", self.rows));
+                    let notices = notices(&self.session);
+                    if !notices.is_empty() {
+                        let notices = serde_json::Value::from(notices);
+                        self.out.push_str(&format!(",\"notices\":{notices}"));
+                    }
+                    self.out.push('}');
                 }
                 None
             }

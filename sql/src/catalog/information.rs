@@ -6,7 +6,6 @@ use arrow::array::{ArrayRef, Int32Array, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
 use datafusion::catalog::TableProvider;
-use datafusion::datasource::MemTable;
 use datafusion::error::Result as DfResult;
 use otus_engine::catalog::BUCKET_COLUMN;
 use otus_engine::compiled::{CompiledRollup, CompiledTable};
@@ -137,12 +136,8 @@ impl Text {
             Arc::new(values.collect::<StringArray>()) as ArrayRef
         });
         let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns.collect())?;
-        memory(batch)
+        provider::memory(batch)
     }
-}
-
-fn memory(batch: RecordBatch) -> DfResult<Arc<dyn TableProvider>> {
-    Ok(Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?))
 }
 
 fn schemata(snapshot: &Snapshot, database: &str) -> Text {
@@ -345,6 +340,6 @@ impl Columns {
         let fields: Vec<_> =
             named.iter().map(|(n, a)| Field::new(*n, a.data_type().clone(), true)).collect();
         let arrays = named.into_iter().map(|(_, a)| a).collect();
-        memory(RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?)
+        provider::memory(RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?)
     }
 }

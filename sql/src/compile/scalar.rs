@@ -17,6 +17,7 @@ use otus_engine::expr::CompiledExpr;
 use otus_engine::{Error, Result};
 
 use super::{wrong, wrong_sql};
+use crate::arithmetic::checked;
 use crate::error::SqlError;
 use crate::statement;
 
@@ -61,15 +62,27 @@ pub(super) fn compile(
 ) -> Result<Arc<dyn CompiledExpr>> {
     let is_column = |name: &str| schema.index_of(name).is_ok();
     let parsed = statement::expression(sql, &is_column).map_err(|e| wrong_sql(sql, &e))?;
-    compile_ast(state, schema, &parsed, sql)
+    // A row whose number does not fit is rejected by itself.
+    compile_with(state, schema, &parsed, sql, checked)
 }
 
-/// Compiles a parsed row expression that is part of `sql`.
+/// Compiles a parsed row expression that is part of `sql`, an argument of a measure. Its integers wrap: the
+/// row is kept already, and an error would stop the writing of all the others.
 pub(super) fn compile_ast(
     state: &SessionState,
     schema: &SchemaRef,
     parsed: &ast::Expr,
     sql: &str,
+) -> Result<Arc<dyn CompiledExpr>> {
+    compile_with(state, schema, parsed, sql, |expr, _| Ok(expr))
+}
+
+fn compile_with(
+    state: &SessionState,
+    schema: &SchemaRef,
+    parsed: &ast::Expr,
+    sql: &str,
+    arithmetic: fn(Expr, &DFSchema) -> datafusion::error::Result<Expr>,
 ) -> Result<Arc<dyn CompiledExpr>> {
     let logical = logical(state, schema, parsed).map_err(|e| wrong_sql(sql, &e))?;
     refuse_unstable(&logical).map_err(|what| wrong(sql, what))?;
@@ -81,6 +94,8 @@ pub(super) fn compile_ast(
         .map(|f| f.name().clone())
         .filter(|name| logical.column_refs().iter().any(|c| c.name() == name))
         .collect();
+    let logical = simplifier(state, &df_schema).coerce(logical, &df_schema);
+    let logical = logical.and_then(|expr| arithmetic(expr, &df_schema)).map_err(failed)?;
     let logical = simplified(state, logical, &df_schema).map_err(failed)?;
     let expr = state.create_physical_expr(logical, &df_schema).map_err(failed)?;
     let natural = expr.data_type(schema).map_err(failed)?;
@@ -94,12 +109,16 @@ pub(super) fn simplified(
     expr: Expr,
     schema: &DFSchema,
 ) -> datafusion::error::Result<Expr> {
+    let simplifier = simplifier(state, schema);
+    simplifier.simplify(simplifier.coerce(expr, schema)?)
+}
+
+fn simplifier(state: &SessionState, schema: &DFSchema) -> ExprSimplifier {
     let context = SimplifyContext::builder()
         .with_schema(Arc::new(schema.clone()))
         .with_config_options(Arc::clone(state.config_options()))
         .build();
-    let simplifier = ExprSimplifier::new(context);
-    simplifier.simplify(simplifier.coerce(expr, schema)?)
+    ExprSimplifier::new(context)
 }
 
 /// Plans a parsed expression against a schema.

@@ -18,14 +18,7 @@ fn schema() -> SchemaRef {
 }
 
 fn measures(list: &[(&str, &str)]) -> Result<CompiledMeasures> {
-    let defs: Vec<_> = list
-        .iter()
-        .map(|(name, sql)| MeasureDef {
-            name: (*name).to_string(),
-            sql: (*sql).to_string(),
-            presentation: otus_engine::catalog::Presentation::default(),
-        })
-        .collect();
+    let defs: Vec<_> = list.iter().map(|(name, sql)| MeasureDef::new(*name, *sql)).collect();
     SqlCompiler::new().measures(&schema(), "time", &defs)
 }
 
@@ -140,4 +133,23 @@ fn wrong_measures_say_why() {
     check(&[("a", "count(*)"), ("a", "sum(added)")], "twice");
     check(&[("a", "approx_quantile(added, 2)")], "between 0 and 1");
     check(&[("a", "other / 2")], "no measure");
+}
+
+#[test]
+fn a_computed_column_refuses_what_does_not_fit() {
+    let added = |expr: &str, value: i64| {
+        let batch = RecordBatch::try_new(
+            Arc::new(Schema::new(vec![Field::new("added", DataType::Int64, true)])),
+            vec![Arc::new(Int64Array::from(vec![value]))],
+        );
+        let batch = batch.unwrap();
+        let compiled = SqlCompiler::new().scalar(&batch.schema(), expr).unwrap();
+        compiled.evaluate(&batch).map(|array| format!("{array:?}"))
+    };
+    assert!(added("added * 2", 21).unwrap().contains("42"));
+    let e = added("added * 2", i64::MAX).unwrap_err();
+    assert!(e.to_string().contains("bigint out of range"), "{e}");
+    let e = added("added::double precision / 0", 1).unwrap_err();
+    assert!(e.to_string().contains("division by zero"), "{e}");
+    assert!(added("to_char(added, 'FM999.0')", 7).unwrap().contains("7.0"));
 }

@@ -7,22 +7,24 @@ use datafusion::error::DataFusionError;
 use datafusion::sql::sqlparser::parser::ParserError;
 use otus_engine::types::PG_TYPE_KEY;
 
+use super::near::near;
 use super::{SqlError, sqlstate};
 
 impl From<DataFusionError> for SqlError {
     fn from(e: DataFusionError) -> Self {
-        translate(&e)
+        of_planner(&e)
     }
 }
 
-fn translate(e: &DataFusionError) -> SqlError {
+/// An error of the planner or the executor, as Postgres would raise it.
+pub(crate) fn of_planner(e: &DataFusionError) -> SqlError {
     match e {
         DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => {
-            translate(inner)
+            of_planner(inner)
         }
-        DataFusionError::Shared(inner) => translate(inner),
+        DataFusionError::Shared(inner) => of_planner(inner),
         DataFusionError::Collection(list) => match list.first() {
-            Some(first) => translate(first),
+            Some(first) => of_planner(first),
             None => SqlError::internal(e.to_string()),
         },
         DataFusionError::External(inner) => external(inner.as_ref()),
@@ -60,7 +62,7 @@ fn external(e: &(dyn std::error::Error + Send + Sync + 'static)) -> SqlError {
         return e.clone();
     }
     if let Some(e) = e.downcast_ref::<DataFusionError>() {
-        return translate(e);
+        return of_planner(e);
     }
     if let Some(e) = e.downcast_ref::<ArrowError>() {
         return arrow(e);
@@ -156,33 +158,10 @@ fn missing_column(field: &Column, valid: &[Column]) -> SqlError {
             same.name
         ));
     }
-    let near = valid
-        .iter()
-        .map(|v| (distance(&v.name, &field.name), v))
-        .filter(|(d, v)| *d <= 2 && *d < v.name.chars().count())
-        .min_by_key(|(d, _)| *d);
-    match near {
-        Some((_, near)) => {
-            error.with_hint(format!("perhaps you meant the column \"{}\"", near.name))
-        }
+    match near(&field.name, valid.iter().map(|v| v.name.as_str())) {
+        Some(near) => error.with_hint(format!("perhaps you meant the column \"{near}\"")),
         None => error,
     }
-}
-
-/// Levenshtein distance.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, cb) in b.iter().enumerate() {
-            let change = diagonal + usize::from(ca != *cb);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row.last().copied().unwrap_or(0)
 }
 
 fn plan(m: &str) -> SqlError {
@@ -361,7 +340,7 @@ fn pg_names(data_type: &DataType) -> (String, String) {
         DataType::Interval(_) | DataType::Duration(_) => ("interval", "interval"),
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView => ("bytea", "bytea"),
         DataType::List(item) | DataType::LargeList(item) => {
-            return ("ARRAY".into(), format!("_{}", pg_names(item.data_type()).1));
+            return ("ARRAY".into(), format!("_{}", pg_field_type(item).1));
         }
         _ => ("text", "text"),
     };

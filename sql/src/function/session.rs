@@ -13,6 +13,8 @@ use datafusion::logical_expr::{
     Volatility,
 };
 
+use super::argument;
+use super::constant::constant;
 use crate::error::{SqlError, sqlstate};
 use crate::session::SERVER_VERSION;
 
@@ -25,56 +27,6 @@ pub(crate) struct SessionFacts {
     pub(crate) search_path: Vec<String>,
     /// Values by lower-case name.
     pub(crate) settings: BTreeMap<String, String>,
-}
-
-/// A function without arguments that matter.
-#[derive(Debug)]
-struct Constant {
-    name: &'static str,
-    aliases: Vec<String>,
-    value: ScalarValue,
-    signature: Signature,
-}
-
-impl PartialEq for Constant {
-    fn eq(&self, other: &Self) -> bool {
-        self.name == other.name && self.value == other.value
-    }
-}
-impl Eq for Constant {}
-impl std::hash::Hash for Constant {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.name.hash(state);
-    }
-}
-
-impl ScalarUDFImpl for Constant {
-    fn name(&self) -> &str {
-        self.name
-    }
-    fn aliases(&self) -> &[String] {
-        &self.aliases
-    }
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-    fn return_type(&self, _: &[DataType]) -> DfResult<DataType> {
-        Ok(self.value.data_type())
-    }
-    fn invoke_with_args(&self, _: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
-        Ok(ColumnarValue::Scalar(self.value.clone()))
-    }
-}
-
-fn constant(
-    name: &'static str,
-    aliases: &[&str],
-    signature: TypeSignature,
-    value: ScalarValue,
-) -> ScalarUDF {
-    let aliases = aliases.iter().map(|a| (*a).to_string()).collect();
-    let signature = Signature::new(signature, Volatility::Stable);
-    ScalarUDF::from(Constant { name, aliases, value, signature })
 }
 
 fn text(value: impl Into<String>) -> ScalarValue {
@@ -161,10 +113,7 @@ impl ScalarUDFImpl for Setting {
             args.args.get(1),
             Some(ColumnarValue::Scalar(ScalarValue::Boolean(Some(true))))
         );
-        let arrays = ColumnarValue::values_to_arrays(&args.args)?;
-        let Some(names) = arrays.first() else {
-            return Ok(ColumnarValue::Scalar(ScalarValue::Utf8(None)));
-        };
+        let names = argument(&args, 0)?;
         let values = names.as_string::<i32>().iter().map(|name| {
             let Some(name) = name else { return Ok(None) };
             match self.facts.settings.get(&name.to_lowercase()) {

@@ -13,4 +13,4 @@ mod system;
 pub(crate) use keyed::KeyedRows;
 pub(crate) use raw::RawTable;
 pub(crate) use rollup::{StatesTable, view};
-pub(crate) use system::{SYSTEM_SCHEMA, SYSTEM_TABLES, system_table};
+pub(crate) use system::{SYSTEM_SCHEMA, SYSTEM_TABLES, memory, system_table};

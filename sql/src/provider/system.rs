@@ -14,7 +14,10 @@ use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use otus_engine::dataset::rejected_schema;
+use otus_engine::log::manifest::{ClaimState, Manifest, PositionState, TableState};
 use otus_engine::log::op::{FileEntry, Target};
+use otus_engine::position::LogIdentity;
+use otus_engine::reading::PartitionReport;
 use otus_engine::snapshot::Snapshot;
 
 use super::prune::{self, Files};
@@ -39,7 +42,12 @@ pub(crate) fn system_table(
         "rejected" => return Ok(Some(Arc::new(Rejected::new(Arc::clone(snapshot))))),
         _ => return Ok(None),
     };
-    Ok(Some(Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?)))
+    memory(batch).map(Some)
+}
+
+/// One batch as a table.
+pub(crate) fn memory(batch: RecordBatch) -> DfResult<Arc<dyn TableProvider>> {
+    Ok(Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?))
 }
 
 /// Columns under construction.
@@ -57,8 +65,8 @@ impl Columns {
     fn int(self, name: &str, values: impl IntoIterator<Item = Option<i64>>) -> Self {
         self.add(name, Arc::new(values.into_iter().collect::<Int64Array>()))
     }
-    fn small(self, name: &str, values: impl IntoIterator<Item = i32>) -> Self {
-        self.add(name, Arc::new(values.into_iter().map(Some).collect::<Int32Array>()))
+    fn small(self, name: &str, values: impl IntoIterator<Item = Option<i32>>) -> Self {
+        self.add(name, Arc::new(values.into_iter().collect::<Int32Array>()))
     }
     fn bool(self, name: &str, values: impl IntoIterator<Item = bool>) -> Self {
         self.add(name, Arc::new(values.into_iter().map(Some).collect::<BooleanArray>()))
@@ -77,41 +85,93 @@ fn count(n: u64) -> Option<i64> {
     i64::try_from(n).ok()
 }
 
-fn partitions(snapshot: &Snapshot) -> DfResult<RecordBatch> {
-    let manifest = snapshot.manifest();
+/// A partition of a table, as committed and as its reader sees it.
+struct PartitionRow<'a> {
+    table: &'a TableState,
+    topic: String,
+    partition: Option<i32>,
+    /// The position, the offset up to which rows are visible, and who has claimed the partition.
+    read: Option<(&'a PositionState, i64, Option<&'a ClaimState>)>,
+    report: Option<&'a PartitionReport>,
+}
+
+/// Every partition that has a position, and every one (or topic) of which a reader says something.
+fn partition_rows<'a>(
+    manifest: &'a Manifest,
+    snapshot: &Snapshot,
+    reports: &'a [PartitionReport],
+) -> Vec<PartitionRow<'a>> {
     let mut rows = Vec::new();
+    let mut told = vec![false; reports.len()];
     for table in manifest.tables.values() {
         let ends = snapshot.positions(table.id);
         for (tp, position) in &table.positions {
             let visible = ends.get(tp).map_or(position.offset, |(_, end)| *end);
-            rows.push((table, tp, position, visible, manifest.claims.get(tp)));
+            let of = |partition: Option<i32>| {
+                reports.iter().position(|report| {
+                    report.table == table.id
+                        && *report.topic == *tp.topic
+                        && report.partition == partition
+                })
+            };
+            // What is waited for as a topic explains each of its partitions of which nothing else is said.
+            let report = of(Some(tp.partition)).or_else(|| of(None));
+            if let Some(told) = report.and_then(|at| told.get_mut(at)) {
+                *told = true;
+            }
+            rows.push(PartitionRow {
+                table,
+                topic: tp.topic.to_string(),
+                partition: Some(tp.partition),
+                read: Some((position, visible, manifest.claims.get(tp))),
+                report: report.and_then(|at| reports.get(at)),
+            });
         }
+        let others = reports.iter().zip(&told).filter(|(r, told)| !**told && r.table == table.id);
+        rows.extend(others.map(|(report, _)| PartitionRow {
+            table,
+            topic: report.topic.clone(),
+            partition: report.partition,
+            read: None,
+            report: Some(report),
+        }));
     }
-    let reading = snapshot.reading();
-    let reports: Vec<_> = rows
-        .iter()
-        .map(|r| reading.iter().find(|report| report.table == r.0.id && report.tp == *r.1))
-        .collect();
+    rows
+}
+
+fn partitions(snapshot: &Snapshot) -> DfResult<RecordBatch> {
+    let reports = snapshot.reading();
+    let rows = partition_rows(snapshot.manifest(), snapshot, &reports);
+    let reported = |value: fn(&PartitionReport) -> Option<i64>| {
+        rows.iter().map(move |row| row.report.and_then(value))
+    };
+    let committed = |value: fn(&PositionState) -> Option<i64>| {
+        rows.iter().map(move |row| row.read.and_then(|(position, ..)| value(position)))
+    };
+    let identity = |value: fn(&LogIdentity) -> &String| {
+        rows.iter().map(move |row| row.read.map(|(p, ..)| value(&p.identity).clone()))
+    };
+    let claims = || rows.iter().map(|row| row.read.and_then(|(.., claim)| claim));
     Columns::default()
-        .text("schema", rows.iter().map(|r| Some(r.0.def.schema.clone())))
-        .text("table", rows.iter().map(|r| Some(r.0.def.name.clone())))
-        .text("topic", rows.iter().map(|r| Some(r.1.topic.to_string())))
-        .small("partition", rows.iter().map(|r| r.1.partition))
-        .text("state", reports.iter().map(|r| r.map(|r| r.state.to_string())))
-        .text("error", reports.iter().map(|r| r.and_then(|r| r.reason.clone())))
-        .int("end_offset", reports.iter().map(|r| r.and_then(|r| r.end)))
-        .int("lag", reports.iter().map(|r| r.and_then(|r| r.lag)))
-        .int("start_offset", rows.iter().map(|r| Some(r.2.start)))
-        .int("committed_offset", rows.iter().map(|r| Some(r.2.offset)))
-        .int("visible_offset", rows.iter().map(|r| Some(r.3)))
-        .int("rows_kept", rows.iter().map(|r| count(r.2.counts.kept)))
-        .int("rows_filtered", rows.iter().map(|r| count(r.2.counts.filtered)))
-        .int("rows_rejected", rows.iter().map(|r| count(r.2.counts.rejected)))
-        .text("log_kind", rows.iter().map(|r| Some(r.2.identity.kind.clone())))
-        .text("log_cluster", rows.iter().map(|r| Some(r.2.identity.cluster.clone())))
-        .text("topic_id", rows.iter().map(|r| Some(r.2.identity.topic_id.clone())))
-        .text("member", rows.iter().map(|r| r.4.map(|c| c.member.clone())))
-        .int("epoch", rows.iter().map(|r| r.4.and_then(|c| count(c.epoch))))
+        .text("schema", rows.iter().map(|r| Some(r.table.def.schema.clone())))
+        .text("table", rows.iter().map(|r| Some(r.table.def.name.clone())))
+        .text("topic", rows.iter().map(|r| Some(r.topic.clone())))
+        .small("partition", rows.iter().map(|r| r.partition))
+        .text("state", rows.iter().map(|r| r.report.map(|r| r.state.to_string())))
+        .text("error", rows.iter().map(|r| r.report.and_then(|r| r.reason.clone())))
+        .int("end_offset", reported(|r| r.end))
+        .int("lag", reported(|r| r.lag))
+        .int("start_offset", committed(|p| Some(p.start)))
+        .int("committed_offset", committed(|p| Some(p.offset)))
+        .int("visible_offset", rows.iter().map(|r| r.read.map(|(_, visible, _)| visible)))
+        .int("rows_kept", committed(|p| count(p.counts.kept)))
+        .int("rows_filtered", committed(|p| count(p.counts.filtered)))
+        .int("rows_rejected", committed(|p| count(p.counts.rejected)))
+        .text("log_kind", identity(|identity| &identity.kind))
+        .text("log_cluster", identity(|identity| &identity.cluster))
+        .text("topic_id", identity(|identity| &identity.topic_id))
+        .text("member", claims().map(|c| c.map(|c| c.member.clone())))
+        .int("epoch", claims().map(|c| c.and_then(|c| count(c.epoch))))
         .batch()
 }
 
@@ -162,7 +222,7 @@ fn segments(snapshot: &Snapshot) -> DfResult<RecordBatch> {
         .text("rollup", rows.iter().map(|r| r.rollup.clone()))
         .text("granularity", rows.iter().map(|r| granularity(r.file.target)))
         .text("path", rows.iter().map(|r| Some(r.file.path.clone())))
-        .small("level", rows.iter().map(|r| i32::from(r.file.level)))
+        .small("level", rows.iter().map(|r| Some(i32::from(r.file.level))))
         .int("rows", rows.iter().map(|r| count(r.file.rows)))
         .int("bytes", rows.iter().map(|r| count(r.file.bytes)))
         .time("min_time", rows.iter().map(|r| r.file.time.map(|t| t.0)))
@@ -170,6 +230,7 @@ fn segments(snapshot: &Snapshot) -> DfResult<RecordBatch> {
         .text("sorted_by", rows.iter().map(|r| Some(r.file.sorted_by.join(", "))))
         .text("offsets", rows.iter().map(|r| ranges(r.file)))
         .time("created_at", rows.iter().map(|r| Some(r.file.created_at_us)))
+        .int("commit", rows.iter().map(|r| r.file.commit.and_then(count)))
         .batch()
 }
 
@@ -217,7 +278,7 @@ fn fields(snapshot: &Snapshot) -> DfResult<RecordBatch> {
         .text("json_type", rows.iter().map(|r| Some(r.1.json_type.clone())))
         .int("count", rows.iter().map(|r| count(r.1.count)))
         .text("first_topic", rows.iter().map(|r| Some(r.1.first.0.topic.to_string())))
-        .small("first_partition", rows.iter().map(|r| r.1.first.0.partition))
+        .small("first_partition", rows.iter().map(|r| Some(r.1.first.0.partition)))
         .int("first_offset", rows.iter().map(|r| Some(r.1.first.1)))
         .batch()
 }

@@ -40,12 +40,13 @@ pub(super) struct Branch {
     pub(super) path: Path,
     /// Which call of a `:batch`.
     pub(super) call: usize,
-    table: Arc<CompiledTable>,
-    query: Query,
+    pub(super) table: Arc<CompiledTable>,
+    pub(super) query: Query,
 }
 
+/// What a call asks for.
 #[derive(Debug)]
-enum Query {
+pub(super) enum Query {
     Metrics(MetricsQuery),
     Records(RecordsQuery),
 }

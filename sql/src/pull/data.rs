@@ -59,10 +59,23 @@ fn guess(text: &str, limits: ReadLimits) -> std::result::Result<(Value, Encoding
         Ok(value) => return Ok((value, Encoding::Json)),
         Err(error) => error,
     };
-    edn::read(text, limits).map(|value| (value, Encoding::Edn)).map_err(|as_edn| {
-        // Whichever reader came farther has understood more of the text.
-        if (as_json.line, as_json.column) > (as_edn.line, as_edn.column) { as_json } else { as_edn }
-    })
+    edn::read(text, limits)
+        .map(|value| (value, Encoding::Edn))
+        .map_err(|as_edn| if begins_as_json(text) { as_json } else { as_edn })
+}
+
+/// Whether a text that neither reader takes was meant as JSON: what sets the spellings apart is the colon
+/// after an object's first key.
+fn begins_as_json(text: &str) -> bool {
+    let inner = text.trim_start_matches(|c: char| c == '[' || c.is_whitespace());
+    let Some(entries) = inner.strip_prefix('{') else {
+        return !inner.starts_with([':', '#', '(', ';', '?']);
+    };
+    let Some(key) = entries.trim_start().strip_prefix('"') else {
+        return entries.trim_start().is_empty();
+    };
+    let after = key.split_once('"').map_or("", |(_, after)| after.trim_start());
+    after.is_empty() || after.starts_with(':') && !after.starts_with("::")
 }
 
 fn refused(problems: Vec<Problem>) -> Error {

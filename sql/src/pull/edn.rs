@@ -5,48 +5,38 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::text::{
-    ReadError, ReadLimits, instant_text, is_keyword_text, is_name_char, is_symbol_text,
-    join_surrogates, parse_instant, parse_uuid,
+    Names, ReadError, ReadLimits, Source, instant_text, is_keyword_text, is_name_char,
+    is_symbol_text, join_surrogates, parse_instant, parse_uuid,
 };
 use super::value::{Map, Value};
 
 /// Reads exactly one value.
 pub fn read(text: &str, limits: ReadLimits) -> Result<Value, ReadError> {
-    let mut reader = Reader { text, at: 0, limits };
-    if text.len() > limits.bytes {
-        return Err(reader.error(format!("text is longer than {} bytes", limits.bytes)));
-    }
+    let mut reader = Reader { source: Source::new(text, limits)?, names: Names::default() };
     let Some(value) = reader.next_form(0)? else {
-        return Err(reader.error("text ends where a value should stand"));
+        return Err(reader.source.error("text ends where a value should stand"));
     };
     reader.skip_blank(0)?;
     match reader.peek() {
         None => Ok(value),
-        Some(_) => Err(reader.error("a second value follows the first")),
+        Some(_) => Err(reader.source.error("a second value follows the first")),
     }
 }
 
 struct Reader<'a> {
-    text: &'a str,
-    at: usize,
-    limits: ReadLimits,
+    source: Source<'a>,
+    names: Names,
 }
 
 type Read<T> = Result<T, ReadError>;
 
 impl<'a> Reader<'a> {
-    fn error(&self, reason: impl Into<String>) -> ReadError {
-        ReadError::at(self.text, self.at, reason)
-    }
-    fn rest(&self) -> &'a str {
-        self.text.get(self.at..).unwrap_or("")
-    }
     fn peek(&self) -> Option<char> {
-        self.rest().chars().next()
+        self.source.rest().chars().next()
     }
     fn bump(&mut self) -> Option<char> {
         let c = self.peek()?;
-        self.at += c.len_utf8();
+        self.source.at += c.len_utf8();
         Some(c)
     }
 
@@ -58,13 +48,13 @@ impl<'a> Reader<'a> {
                     self.bump();
                 }
                 Some(';') => {
-                    let line = self.rest().find('\n').unwrap_or(self.rest().len());
-                    self.at += line;
+                    let line = self.source.rest().find('\n').unwrap_or(self.source.rest().len());
+                    self.source.at += line;
                 }
-                Some('#') if self.rest().starts_with("#_") => {
-                    self.at += 2;
+                Some('#') if self.source.rest().starts_with("#_") => {
+                    self.source.at += 2;
                     if self.next_form(depth + 1)?.is_none() {
-                        return Err(self.error("nothing follows #_"));
+                        return Err(self.source.error("nothing follows #_"));
                     }
                 }
                 _ => return Ok(()),
@@ -74,9 +64,7 @@ impl<'a> Reader<'a> {
 
     /// The next value, or `None` at the end or before a closing bracket.
     fn next_form(&mut self, depth: usize) -> Read<Option<Value>> {
-        if depth > self.limits.depth {
-            return Err(self.error(format!("nested deeper than {}", self.limits.depth)));
-        }
+        self.source.check_depth(depth)?;
         self.skip_blank(depth)?;
         let Some(c) = self.peek() else { return Ok(None) };
         Ok(Some(match c {
@@ -100,55 +88,57 @@ impl<'a> Reader<'a> {
         match self.peek() {
             Some(c) if c == close => {
                 self.bump();
+                items.shrink_to_fit();
                 Ok(items)
             }
-            Some(c) => Err(self.error(format!("found {c:?} where {close:?} should stand"))),
-            None => Err(self.error(format!("text ends before {close:?}"))),
+            Some(c) => Err(self.source.error(format!("found {c:?} where {close:?} should stand"))),
+            None => Err(self.source.error(format!("text ends before {close:?}"))),
         }
     }
 
     fn map(&mut self, depth: usize) -> Read<Value> {
-        let start = self.at;
+        let start = self.source.at;
         let mut items = self.sequence('}', depth)?.into_iter();
         let mut entries = Vec::with_capacity(items.len() / 2);
         while let Some(key) = items.next() {
             let Some(value) = items.next() else {
-                return Err(ReadError::at(self.text, start, "a map key has no value"));
+                return Err(ReadError::at(self.source.text, start, "a map key has no value"));
             };
             entries.push((key, value));
         }
         Map::from_entries(entries).map(Value::Map).map_err(|key| {
             let reason = format!("{} stands twice as a key of a map", key.kind_name());
-            ReadError::at(self.text, start, reason)
+            ReadError::at(self.source.text, start, reason)
         })
     }
 
     fn dispatch(&mut self, depth: usize) -> Read<Value> {
-        let start = self.at;
+        let start = self.source.at;
         self.bump();
         match self.peek() {
-            Some('{') => Value::set(self.sequence('}', depth)?)
-                .ok_or_else(|| ReadError::at(self.text, start, "an element of a set stands twice")),
+            Some('{') => Value::set(self.sequence('}', depth)?).ok_or_else(|| {
+                ReadError::at(self.source.text, start, "an element of a set stands twice")
+            }),
             Some('#') => {
                 self.bump();
                 match self.word() {
                     "NaN" => Ok(Value::Float(f64::NAN)),
                     "Inf" => Ok(Value::Float(f64::INFINITY)),
                     "-Inf" => Ok(Value::Float(f64::NEG_INFINITY)),
-                    _ => Err(ReadError::at(self.text, start, "unknown ## value")),
+                    _ => Err(ReadError::at(self.source.text, start, "unknown ## value")),
                 }
             }
             Some(c) if c.is_alphabetic() => self.tagged(start, depth),
-            _ => Err(self.error("# must be followed by a set, a tag, _ or #")),
+            _ => Err(self.source.error("# must be followed by a set, a tag, _ or #")),
         }
     }
 
     fn tagged(&mut self, start: usize, depth: usize) -> Read<Value> {
         let tag = self.word();
         let Some(value) = self.next_form(depth + 1)? else {
-            return Err(self.error(format!("nothing follows the tag #{tag}")));
+            return Err(self.source.error(format!("nothing follows the tag #{tag}")));
         };
-        let failed = |reason: &str| ReadError::at(self.text, start, reason);
+        let failed = |reason: &str| ReadError::at(self.source.text, start, reason);
         match (tag, &value) {
             ("inst", Value::String(text)) => {
                 let (micros, offset) =
@@ -166,16 +156,16 @@ impl<'a> Reader<'a> {
     }
 
     fn string(&mut self) -> Read<Value> {
-        let start = self.at;
+        let start = self.source.at;
         self.bump();
         let mut out = String::new();
         loop {
-            let rest = self.rest();
+            let rest = self.source.rest();
             let Some(plain) = rest.find(['"', '\\']) else {
-                return Err(ReadError::at(self.text, start, "a string has no end"));
+                return Err(ReadError::at(self.source.text, start, "a string has no end"));
             };
             out.push_str(rest.get(..plain).unwrap_or(""));
-            self.at += plain;
+            self.source.at += plain;
             if self.bump() == Some('"') {
                 return Ok(Value::String(Arc::from(out)));
             }
@@ -196,39 +186,44 @@ impl<'a> Reader<'a> {
                 if let Some(c) = char::from_u32(first) {
                     return Ok(c);
                 }
-                let low = if self.rest().starts_with("\\u") {
-                    self.at += 2;
+                let low = if self.source.rest().starts_with("\\u") {
+                    self.source.at += 2;
                     self.hex4()?
                 } else {
                     0
                 };
                 join_surrogates(first, low)
-                    .ok_or_else(|| self.error("lone surrogate in a string"))?
+                    .ok_or_else(|| self.source.error("lone surrogate in a string"))?
             }
-            _ => return Err(self.error("unknown escape in a string")),
+            _ => return Err(self.source.error("unknown escape in a string")),
         })
     }
 
     fn hex4(&mut self) -> Read<u32> {
-        let digits = self.rest().get(..4).unwrap_or("");
+        let digits = self.source.rest().get(..4).unwrap_or("");
         if digits.len() != 4 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(self.error("\\u needs four hexadecimal digits"));
+            return Err(self.source.error("\\u needs four hexadecimal digits"));
         }
-        self.at += 4;
-        u32::from_str_radix(digits, 16).map_err(|_| self.error("\\u needs four hexadecimal digits"))
+        self.source.at += 4;
+        u32::from_str_radix(digits, 16)
+            .map_err(|_| self.source.error("\\u needs four hexadecimal digits"))
     }
 
     fn character(&mut self) -> Read<Value> {
-        let start = self.at;
+        let start = self.source.at;
         self.bump();
         let Some(first) = self.bump().filter(|c| !c.is_whitespace()) else {
-            return Err(ReadError::at(self.text, start, "\\ must be followed by a character"));
+            return Err(ReadError::at(
+                self.source.text,
+                start,
+                "\\ must be followed by a character",
+            ));
         };
-        let word_start = self.at - first.len_utf8();
+        let word_start = self.source.at - first.len_utf8();
         if is_name_char(first) {
             self.word();
         }
-        let word = self.text.get(word_start..self.at).unwrap_or("");
+        let word = self.source.text.get(word_start..self.source.at).unwrap_or("");
         let mut chars = word.chars();
         chars.next();
         if chars.as_str().is_empty() {
@@ -249,25 +244,25 @@ impl<'a> Reader<'a> {
         };
         named
             .map(Value::Char)
-            .ok_or_else(|| ReadError::at(self.text, start, "unknown character name"))
+            .ok_or_else(|| ReadError::at(self.source.text, start, "unknown character name"))
     }
 
     /// Takes the characters up to the next delimiter.
     fn word(&mut self) -> &'a str {
-        let rest = self.rest();
+        let rest = self.source.rest();
         let end = rest.find(|c: char| !is_name_char(c)).unwrap_or(rest.len());
-        self.at += end;
+        self.source.at += end;
         rest.get(..end).unwrap_or("")
     }
 
     fn token(&mut self) -> Read<Value> {
-        let start = self.at;
+        let start = self.source.at;
         let word = self.word();
         let delimited = self.peek().is_none_or(|c| {
             c.is_whitespace() || matches!(c, ',' | ';' | '(' | ')' | '[' | ']' | '{' | '}' | '"')
         });
         if word.is_empty() || !delimited {
-            return Err(self.error("character that no value begins with or holds"));
+            return Err(self.source.error("character that no value begins with or holds"));
         }
         let mut chars = word.chars();
         let numeric = match chars.next() {
@@ -280,13 +275,13 @@ impl<'a> Reader<'a> {
             "false" => Some(Value::Bool(false)),
             _ if numeric => number(word),
             _ => match word.strip_prefix(':') {
-                Some(text) => is_keyword_text(text).then(|| Value::keyword(text)),
+                Some(text) => is_keyword_text(text).then(|| Value::Keyword(self.names.get(text))),
                 None => is_symbol_text(word).then(|| Value::symbol(word)),
             },
         };
         value.ok_or_else(|| {
             let what = if numeric { "number" } else { "name" };
-            ReadError::at(self.text, start, format!("malformed {what}"))
+            ReadError::at(self.source.text, start, format!("malformed {what}"))
         })
     }
 }

@@ -91,11 +91,13 @@ struct Binding {
 fn settle(answer: &mut Answer, mut bindings: Vec<Binding>) {
     let mut paths: Vec<Path> = answer.problems.iter().map(|p| p.path.clone()).collect();
     bindings.retain(|b| !paths.iter().any(|path| b.path.starts_with(path)));
-    let mut vars: Vec<(Arc<str>, &Binding, bool)> = Vec::new();
-    for binding in &bindings {
+    let mut vars: Vec<(Arc<str>, usize, bool)> = Vec::new();
+    for (i, binding) in bindings.iter().enumerate() {
         match vars.iter_mut().find(|(name, _, _)| *name == binding.name) {
-            Some((_, first, conflict)) => *conflict |= first.value != binding.value,
-            None => vars.push((Arc::clone(&binding.name), binding, false)),
+            Some((_, first, conflict)) => {
+                *conflict |= bindings.get(*first).is_some_and(|b| b.value != binding.value);
+            }
+            None => vars.push((Arc::clone(&binding.name), i, false)),
         }
     }
     let in_conflict = |name: &str| vars.iter().any(|(n, _, conflict)| &**n == name && *conflict);
@@ -112,11 +114,12 @@ fn settle(answer: &mut Answer, mut bindings: Vec<Binding>) {
         }
     }
     for (name, first, conflict) in vars {
+        let Some(first) = bindings.get_mut(first) else { continue };
         let lost = paths.iter().any(|path| first.path.starts_with(path));
         if conflict || lost {
             continue;
         }
-        let mut value = first.value.clone();
+        let mut value = std::mem::replace(&mut first.value, Value::Nil);
         for below in paths.iter().filter_map(|path| path.strip_prefix(first.path.as_slice())) {
             prune(&mut value, below);
         }
@@ -204,7 +207,7 @@ impl Run<'_> {
                 return Got::NoMatch;
             }
         }
-        let mut found = Map::new();
+        let mut found = Map::with_capacity(pattern.entries.len());
         let mut damaged = false;
         for entry in &pattern.entries {
             self.path.push(entry.name().clone());

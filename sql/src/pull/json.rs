@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::edn;
-use super::text::{ReadError, ReadLimits, instant_text, join_surrogates};
+use super::text::{Names, ReadError, ReadLimits, Source, instant_text, join_surrogates};
 use super::value::{Map, Value};
 
 /// Integers up to this size survive a reader that keeps numbers as floats.
@@ -14,53 +14,41 @@ const SAFE_INTEGER_MAX: u64 = 1 << 53;
 
 /// Reads exactly one value.
 pub fn read(text: &str, limits: ReadLimits) -> Result<Value, ReadError> {
-    let mut reader = Reader { text, at: 0, limits };
-    if text.len() > limits.bytes {
-        return Err(reader.error(format!("text is longer than {} bytes", limits.bytes)));
-    }
+    let mut reader = Reader { source: Source::new(text, limits)?, names: Names::default() };
     let value = reader.value(0)?;
     reader.skip_blank();
     match reader.peek() {
         None => Ok(value),
-        Some(_) => Err(reader.error("a second value follows the first")),
+        Some(_) => Err(reader.source.error("a second value follows the first")),
     }
 }
 
 struct Reader<'a> {
-    text: &'a str,
-    at: usize,
-    limits: ReadLimits,
+    source: Source<'a>,
+    names: Names,
 }
 
 type Read<T> = Result<T, ReadError>;
 
 impl<'a> Reader<'a> {
-    fn error(&self, reason: impl Into<String>) -> ReadError {
-        ReadError::at(self.text, self.at, reason)
-    }
-    fn rest(&self) -> &'a str {
-        self.text.get(self.at..).unwrap_or("")
-    }
     fn peek(&self) -> Option<u8> {
-        self.text.as_bytes().get(self.at).copied()
+        self.source.text.as_bytes().get(self.source.at).copied()
     }
     fn skip_blank(&mut self) {
         while matches!(self.peek(), Some(b' ' | b'\t' | b'\r' | b'\n')) {
-            self.at += 1;
+            self.source.at += 1;
         }
     }
     fn take(&mut self, byte: u8) -> bool {
         let found = self.peek() == Some(byte);
         if found {
-            self.at += 1;
+            self.source.at += 1;
         }
         found
     }
 
     fn value(&mut self, depth: usize) -> Read<Value> {
-        if depth > self.limits.depth {
-            return Err(self.error(format!("nested deeper than {}", self.limits.depth)));
-        }
+        self.source.check_depth(depth)?;
         self.skip_blank();
         match self.peek() {
             Some(b'{') => self.object(depth),
@@ -70,19 +58,19 @@ impl<'a> Reader<'a> {
             Some(_) => {
                 let words = [("null", Value::Nil), ("true", true.into()), ("false", false.into())];
                 for (word, value) in words {
-                    if self.rest().starts_with(word) {
-                        self.at += word.len();
+                    if self.source.rest().starts_with(word) {
+                        self.source.at += word.len();
                         return Ok(value);
                     }
                 }
-                Err(self.error("character that no JSON value begins with"))
+                Err(self.source.error("character that no JSON value begins with"))
             }
-            None => Err(self.error("text ends where a value should stand")),
+            None => Err(self.source.error("text ends where a value should stand")),
         }
     }
 
     fn array(&mut self, depth: usize) -> Read<Value> {
-        self.at += 1;
+        self.source.at += 1;
         let mut items = Vec::new();
         self.skip_blank();
         if self.take(b']') {
@@ -92,17 +80,18 @@ impl<'a> Reader<'a> {
             items.push(self.value(depth + 1)?);
             self.skip_blank();
             if self.take(b']') {
+                items.shrink_to_fit();
                 return Ok(Value::Vector(items));
             }
             if !self.take(b',') {
-                return Err(self.error("expected , or ] in an array"));
+                return Err(self.source.error("expected , or ] in an array"));
             }
         }
     }
 
     fn object(&mut self, depth: usize) -> Read<Value> {
-        let start = self.at;
-        self.at += 1;
+        let start = self.source.at;
+        self.source.at += 1;
         let mut entries = Vec::new();
         self.skip_blank();
         if self.take(b'}') {
@@ -111,12 +100,13 @@ impl<'a> Reader<'a> {
         loop {
             self.skip_blank();
             if self.peek() != Some(b'"') {
-                return Err(self.error("expected a string as a key of an object"));
+                return Err(self.source.error("expected a string as a key of an object"));
             }
-            let key = Value::Keyword(self.string()?);
+            let key = self.string()?;
+            let key = Value::Keyword(self.names.get(&key));
             self.skip_blank();
             if !self.take(b':') {
-                return Err(self.error("expected : after a key"));
+                return Err(self.source.error("expected : after a key"));
             }
             entries.push((key, self.value(depth + 1)?));
             self.skip_blank();
@@ -124,30 +114,30 @@ impl<'a> Reader<'a> {
                 break;
             }
             if !self.take(b',') {
-                return Err(self.error("expected , or } in an object"));
+                return Err(self.source.error("expected , or } in an object"));
             }
         }
         Map::from_entries(entries)
             .map(Value::Map)
-            .map_err(|_| ReadError::at(self.text, start, "a key stands twice in an object"))
+            .map_err(|_| ReadError::at(self.source.text, start, "a key stands twice in an object"))
     }
 
     fn string(&mut self) -> Read<Arc<str>> {
-        let start = self.at;
-        self.at += 1;
+        let start = self.source.at;
+        self.source.at += 1;
         let mut out = String::new();
         loop {
-            let rest = self.rest();
+            let rest = self.source.rest();
             let Some(plain) = rest.bytes().position(|b| b == b'"' || b == b'\\' || b < 0x20) else {
-                return Err(ReadError::at(self.text, start, "a string has no end"));
+                return Err(ReadError::at(self.source.text, start, "a string has no end"));
             };
             out.push_str(rest.get(..plain).unwrap_or(""));
-            self.at += plain;
+            self.source.at += plain;
             if self.take(b'"') {
                 return Ok(Arc::from(out));
             }
             if !self.take(b'\\') {
-                return Err(self.error("control character in a string"));
+                return Err(self.source.error("control character in a string"));
             }
             out.push(self.escape()?);
         }
@@ -155,7 +145,7 @@ impl<'a> Reader<'a> {
 
     fn escape(&mut self) -> Read<char> {
         let c = self.peek();
-        self.at += usize::from(c.is_some());
+        self.source.at += usize::from(c.is_some());
         Ok(match c {
             Some(b'n') => '\n',
             Some(b't') => '\t',
@@ -170,33 +160,34 @@ impl<'a> Reader<'a> {
                 if let Some(c) = char::from_u32(first) {
                     return Ok(c);
                 }
-                let low = if self.rest().starts_with("\\u") {
-                    self.at += 2;
+                let low = if self.source.rest().starts_with("\\u") {
+                    self.source.at += 2;
                     self.hex4()?
                 } else {
                     0
                 };
                 join_surrogates(first, low)
-                    .ok_or_else(|| self.error("lone surrogate in a string"))?
+                    .ok_or_else(|| self.source.error("lone surrogate in a string"))?
             }
             _ => {
-                self.at = self.at.saturating_sub(1);
-                return Err(self.error("unknown escape in a string"));
+                self.source.at = self.source.at.saturating_sub(1);
+                return Err(self.source.error("unknown escape in a string"));
             }
         })
     }
 
     fn hex4(&mut self) -> Read<u32> {
-        let digits = self.rest().get(..4).unwrap_or("");
+        let digits = self.source.rest().get(..4).unwrap_or("");
         if digits.len() != 4 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(self.error("\\u needs four hexadecimal digits"));
+            return Err(self.source.error("\\u needs four hexadecimal digits"));
         }
-        self.at += 4;
-        u32::from_str_radix(digits, 16).map_err(|_| self.error("\\u needs four hexadecimal digits"))
+        self.source.at += 4;
+        u32::from_str_radix(digits, 16)
+            .map_err(|_| self.source.error("\\u needs four hexadecimal digits"))
     }
 
     fn number(&mut self) -> Read<Value> {
-        let rest = self.rest();
+        let rest = self.source.rest();
         let digits = |s: &str| s.bytes().take_while(u8::is_ascii_digit).count();
         let tail = |n: usize| rest.get(n..).unwrap_or("");
         let mut end = usize::from(rest.starts_with('-'));
@@ -220,15 +211,15 @@ impl<'a> Reader<'a> {
         }
         let text = rest.get(..end).unwrap_or("");
         if !well_formed {
-            return Err(self.error("malformed number"));
+            return Err(self.source.error("malformed number"));
         }
         let value = if is_float {
             let parsed = text.parse::<f64>().ok().filter(|x| x.is_finite());
-            Value::Float(parsed.ok_or_else(|| self.error("number out of range"))?)
+            Value::Float(parsed.ok_or_else(|| self.source.error("number out of range"))?)
         } else {
             edn::integer(text)
         };
-        self.at += end;
+        self.source.at += end;
         Ok(value)
     }
 }

@@ -8,7 +8,7 @@ use arrow::compute::cast as cast_array;
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit, TimestampMicrosecondType};
 use datafusion::catalog::TableProvider;
 use datafusion::common::Column as PlanColumn;
-use datafusion::datasource::{MemTable, provider_as_source};
+use datafusion::datasource::provider_as_source;
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{
@@ -28,7 +28,7 @@ use super::source::{Part, Source};
 use crate::aggregate;
 use crate::compile::finish_expr;
 use crate::error::{SqlError, SqlResult};
-use crate::provider::{RawTable, StatesTable};
+use crate::provider::{self, RawTable, StatesTable};
 
 /// What a plan is built over.
 pub(super) struct Ground<'a> {
@@ -121,8 +121,7 @@ fn with_edges(plan: LogicalPlanBuilder, edges: RecordBatch) -> SqlResult<Logical
     let schema = edges.schema();
     let columns =
         || schema.fields().iter().map(|f| plain(f.name()).alias(f.name())).collect::<Vec<_>>();
-    let memory = MemTable::try_new(Arc::clone(&schema), vec![vec![edges]])?;
-    let memory = provider_as_source(Arc::new(memory));
+    let memory = provider_as_source(provider::memory(edges)?);
     let edges = LogicalPlanBuilder::scan("edges", memory, None)?.project(columns())?.build()?;
     Ok(plan.project(columns())?.union(edges)?)
 }

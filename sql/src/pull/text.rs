@@ -1,7 +1,9 @@
 //! What the EDN and the JSON reader share: bounds, positions in errors, and the text forms of instants,
 //! uuids and names. No DataFusion here.
 
+use std::collections::HashSet;
 use std::fmt;
+use std::sync::Arc;
 
 use chrono::{DateTime, FixedOffset, NaiveDate, Offset, TimeZone, Utc};
 
@@ -19,6 +21,26 @@ impl ReadLimits {
     pub const REQUEST: Self = Self { bytes: 256 << 10, depth: 64 };
     /// For a document on the caller's own disk.
     pub const DOCUMENT: Self = Self { bytes: 256 << 20, depth: 128 };
+}
+
+/// Names that stand in a text again and again, kept once: rows have the same keys.
+#[derive(Debug, Default)]
+pub(super) struct Names(HashSet<Arc<str>>);
+
+impl Names {
+    /// Different names kept at most; a document that has more is no table.
+    const MOST: usize = 4_096;
+
+    pub(super) fn get(&mut self, name: &str) -> Arc<str> {
+        if let Some(known) = self.0.get(name) {
+            return Arc::clone(known);
+        }
+        let new: Arc<str> = Arc::from(name);
+        if self.0.len() < Self::MOST {
+            self.0.insert(Arc::clone(&new));
+        }
+        new
+    }
 }
 
 /// Why a text cannot be read, and where.
@@ -50,6 +72,45 @@ impl fmt::Display for ReadError {
 }
 
 impl std::error::Error for ReadError {}
+
+/// A bounded text, and how far it was read.
+#[derive(Debug)]
+pub struct Source<'a> {
+    /// The whole text.
+    pub text: &'a str,
+    /// Bytes read.
+    pub at: usize,
+    limits: ReadLimits,
+}
+
+impl<'a> Source<'a> {
+    /// The text, unless it is too long.
+    pub fn new(text: &'a str, limits: ReadLimits) -> Result<Self, ReadError> {
+        let source = Self { text, at: 0, limits };
+        match text.len() > limits.bytes {
+            true => Err(source.error(format!("text is longer than {} bytes", limits.bytes))),
+            false => Ok(source),
+        }
+    }
+
+    /// An error here.
+    pub fn error(&self, reason: impl Into<String>) -> ReadError {
+        ReadError::at(self.text, self.at, reason)
+    }
+
+    /// What is left.
+    pub fn rest(&self) -> &'a str {
+        self.text.get(self.at..).unwrap_or("")
+    }
+
+    /// Refuses a collection that lies too deep.
+    pub fn check_depth(&self, depth: usize) -> Result<(), ReadError> {
+        match depth > self.limits.depth {
+            true => Err(self.error(format!("nested deeper than {}", self.limits.depth))),
+            false => Ok(()),
+        }
+    }
+}
 
 /// Whether a character may stand in a symbol or keyword.
 pub fn is_name_char(c: char) -> bool {

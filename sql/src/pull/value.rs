@@ -210,12 +210,29 @@ impl PartialEq for Value {
 }
 impl Eq for Value {}
 
-/// A map that keeps the order of its entries and finds a key by binary search.
+/// A map that keeps the order of its entries; in a large one a key is found by binary search. Documents
+/// have millions of small ones, which therefore hold nothing beside their entries.
 #[derive(Debug, Clone, Default)]
 pub struct Map {
     entries: Vec<(Value, Value)>,
-    /// Indexes of `entries` in the order of their keys.
-    sorted: Vec<u32>,
+    index: Option<Box<Index>>,
+}
+
+/// Entries up to which a map is searched from its beginning.
+const SMALL: usize = 8;
+
+/// Places of entries in the order of their keys.
+#[derive(Debug, Clone)]
+struct Index(Vec<u32>);
+
+impl Index {
+    fn of(entries: &[(Value, Value)]) -> Self {
+        let count = u32::try_from(entries.len()).unwrap_or(u32::MAX);
+        let mut sorted: Vec<u32> = (0..count).collect();
+        let key = |i: &u32| entries.get(*i as usize).map(|(key, _)| key);
+        sorted.sort_by(|a, b| key(a).cmp(&key(b)));
+        Self(sorted)
+    }
 }
 
 impl Map {
@@ -224,19 +241,30 @@ impl Map {
         Self::default()
     }
     /// A map of these entries; the key that stands twice if there is one.
-    pub fn from_entries(entries: Vec<(Value, Value)>) -> Result<Self, Value> {
-        let count = u32::try_from(entries.len()).unwrap_or(u32::MAX);
-        let mut sorted: Vec<u32> = (0..count).collect();
+    pub fn from_entries(mut entries: Vec<(Value, Value)>) -> Result<Self, Value> {
+        entries.shrink_to_fit();
+        if entries.len() <= SMALL {
+            let mut before = entries.iter().enumerate();
+            let twice = before.find(|(i, (key, _))| entries.iter().take(*i).any(|(k, _)| k == key));
+            return match twice {
+                Some((_, (key, _))) => Err(key.clone()),
+                None => Ok(Self { entries, index: None }),
+            };
+        }
+        let index = Index::of(&entries);
         let key = |i: &u32| entries.get(*i as usize).map(|(key, _)| key);
-        sorted.sort_by(|a, b| key(a).cmp(&key(b)));
-        let twice = sorted.windows(2).find_map(|pair| match pair {
+        let twice = index.0.windows(2).find_map(|pair| match pair {
             [a, b] if key(a) == key(b) => key(a).cloned(),
             _ => None,
         });
         match twice {
             Some(key) => Err(key),
-            None => Ok(Self { entries, sorted }),
+            None => Ok(Self { entries, index: Some(Box::new(index)) }),
         }
+    }
+    /// An empty map with room for this many entries.
+    pub fn with_capacity(entries: usize) -> Self {
+        Self { entries: Vec::with_capacity(entries), index: None }
     }
     /// Adds an entry or replaces the value of an equal key.
     pub fn insert(&mut self, key: Value, value: Value) {
@@ -247,8 +275,15 @@ impl Map {
                 }
             }
             Err(place) => {
-                self.sorted.insert(place, u32::try_from(self.entries.len()).unwrap_or(u32::MAX));
+                let number = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
                 self.entries.push((key, value));
+                match &mut self.index {
+                    Some(index) => index.0.insert(place, number),
+                    None if self.entries.len() > SMALL => {
+                        self.index = Some(Box::new(Index::of(&self.entries)));
+                    }
+                    None => {}
+                }
             }
         }
     }
@@ -286,17 +321,27 @@ impl Map {
         self.entries
     }
 
+    /// The entry of a key, or its place in the index.
     fn find(&self, key: &Value) -> Result<usize, usize> {
-        self.sorted
-            .binary_search_by(|i| match self.entries.get(*i as usize) {
-                Some((found, _)) => found.cmp(key),
-                None => Ordering::Greater,
-            })
-            .map(|place| self.sorted.get(place).map_or(0, |i| *i as usize))
+        let Some(index) = &self.index else {
+            return self.entries.iter().position(|(k, _)| k == key).ok_or(self.entries.len());
+        };
+        let found = index.0.binary_search_by(|i| match self.entries.get(*i as usize) {
+            Some((found, _)) => found.cmp(key),
+            None => Ordering::Greater,
+        });
+        found.map(|place| index.0.get(place).map_or(0, |i| *i as usize))
     }
 
     fn sorted_entries(&self) -> impl Iterator<Item = &(Value, Value)> {
-        self.sorted.iter().filter_map(|i| self.entries.get(*i as usize))
+        let mut order: Vec<&(Value, Value)> = match &self.index {
+            Some(index) => index.0.iter().filter_map(|i| self.entries.get(*i as usize)).collect(),
+            None => self.entries.iter().collect(),
+        };
+        if self.index.is_none() {
+            order.sort_by(|a, b| a.0.cmp(&b.0));
+        }
+        order.into_iter()
     }
 }
 

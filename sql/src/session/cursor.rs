@@ -17,7 +17,9 @@ use otus_engine::snapshot::Snapshot;
 use tokio::sync::Mutex;
 
 use super::guard::Guard;
-use super::{Prepared, Session, tagged};
+use super::run::too_old;
+use super::stop::Stop;
+use super::{Frame, Prepared, Session, tagged};
 use crate::error::{SqlError, SqlResult, sqlstate};
 use crate::outcome::{Outcome, RowTag};
 use crate::statement::{FetchCount, Plannable, Statement};
@@ -34,6 +36,8 @@ pub(super) struct Cursor {
     schema: SchemaRef,
     snapshot: Arc<Snapshot>,
     rows: Arc<Mutex<Rest>>,
+    /// Its query goes on until the cursor is gone.
+    _stop: Option<Arc<Stop>>,
 }
 
 struct Rest {
@@ -101,6 +105,7 @@ impl Session {
             schema,
             snapshot: Arc::clone(&frame.snapshot),
             rows: Arc::new(Mutex::new(Rest { stream: Some(stream), left: None })),
+            _stop: frame.guard.stop(),
         };
         self.inner.lock().cursors.insert(name.to_string(), cursor);
         Ok(tagged("DECLARE CURSOR"))
@@ -114,10 +119,8 @@ impl Session {
     pub(super) fn fetch(&self, name: &str, count: FetchCount) -> SqlResult<Outcome> {
         let inner = self.inner.lock();
         let cursor = inner.cursors.get(name).ok_or_else(|| no_cursor(name))?;
-        cursor
-            .snapshot
-            .check_age(self.engine.dataset().clock().now_us())
-            .map_err(|e| SqlError { sqlstate: sqlstate::SNAPSHOT_TOO_OLD, ..SqlError::from(e) })?;
+        let now_us = self.engine.dataset().clock().now_us();
+        cursor.snapshot.check_age(now_us).map_err(too_old)?;
         let most = match count {
             FetchCount::All => usize::MAX,
             FetchCount::Rows(n) => usize::try_from(n).unwrap_or(usize::MAX),
@@ -204,7 +207,9 @@ impl Session {
         args: &[ast::Expr],
     ) -> SqlResult<Outcome> {
         let prepared = self.prepared(name)?;
-        let described = self.describe(&prepared.statement, &prepared.types).await?;
+        let described = self.describe(&prepared.statement, &prepared.types).await;
+        // Places are counted in the text of PREPARE, which this statement does not have.
+        let described = described.map_err(|e| SqlError { position: None, ..e })?;
         if described.params.len() != args.len() {
             return Err(SqlError::new(
                 sqlstate::SYNTAX,
@@ -217,27 +222,25 @@ impl Session {
             )));
         }
         let frame = self.frame()?;
-        let params = args
-            .iter()
-            .zip(&described.params)
-            .map(|(arg, data_type)| constant(&frame.state, arg, data_type))
-            .collect::<SqlResult<Vec<_>>>()?;
+        let (inner, args, types) = (frame.detached(), args.to_vec(), described.params);
+        let params = frame.on_threads(async move {
+            let values = args.iter().zip(&types);
+            values.map(|(arg, data_type)| constant(&inner, arg, data_type)).collect()
+        });
+        let params: Vec<ScalarValue> = params.await?;
         Box::pin(self.execute(&prepared.statement, params)).await
     }
 }
 
 /// The value of a constant expression, cast to a type.
-fn constant(
-    state: &datafusion::execution::SessionState,
-    expr: &ast::Expr,
-    data_type: &DataType,
-) -> SqlResult<ScalarValue> {
+fn constant(frame: &Frame, expr: &ast::Expr, data_type: &DataType) -> SqlResult<ScalarValue> {
     let aliased = ast::ExprWithAlias { expr: expr.clone(), alias: None };
-    let planned = state
-        .create_logical_expr_from_sql_expr(aliased, &DFSchema::empty())
-        .map_err(SqlError::from)?;
+    let schema = DFSchema::empty();
+    let planned =
+        frame.state.create_logical_expr_from_sql_expr(aliased, &schema).map_err(SqlError::from)?;
+    let planned = frame.bounds.around(planned, &schema).map_err(SqlError::from)?.data;
     let cast = datafusion::logical_expr::cast(planned, data_type.clone());
-    crate::compile::constant(state, cast)
+    crate::compile::constant(&frame.state, cast)
 }
 
 /// The Arrow type of a type's SQL name.

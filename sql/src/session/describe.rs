@@ -52,7 +52,7 @@ impl Session {
     ) -> SqlResult<Description> {
         let frame = self.frame()?;
         let (query, given) = (query.clone(), given.to_vec());
-        let inner: Frame = frame.clone();
+        let inner: Frame = frame.detached();
         frame.on_threads(async move { inner.describe(&query, &given).await }).await
     }
 }

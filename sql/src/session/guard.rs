@@ -1,5 +1,6 @@
 //! What can stop a statement: its client's cancel, its timeout, the age of its snapshot. A guard watches
-//! both planning and the stream of rows; the work itself stops because its task is dropped.
+//! both planning and the stream of rows; the work itself stops because its task is dropped, and where it
+//! does not yield, because it looks whether its statement is over.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -17,6 +18,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::stop::Stop;
 use crate::error::{SqlError, SqlResult};
 
 /// Cancels the statement that a session runs at that moment; without one, does nothing.
@@ -44,11 +46,28 @@ impl CancelHandle {
 pub(crate) struct Guard {
     cancel: watch::Receiver<bool>,
     deadline: Option<Instant>,
+    /// Trips when the last of the statement's guards and streams is gone.
+    stop: Option<Arc<Stop>>,
 }
 
 impl Guard {
     pub(crate) fn new(cancel: watch::Receiver<bool>, timeout: Option<Duration>) -> Self {
-        Self { cancel, deadline: timeout.map(|t| Instant::now() + t) }
+        Self { cancel, deadline: timeout.map(|t| Instant::now() + t), stop: None }
+    }
+
+    /// Tells the work, too, when the statement is over.
+    pub(super) fn telling(self, stop: Stop) -> Self {
+        Self { stop: Some(Arc::new(stop)), ..self }
+    }
+
+    /// The same, for the work itself: it does not keep its statement alive.
+    pub(super) fn detached(&self) -> Self {
+        Self { stop: None, ..self.clone() }
+    }
+
+    /// Keeps the work going as long as it is held.
+    pub(super) fn stop(&self) -> Option<Arc<Stop>> {
+        self.stop.clone()
     }
 
     /// Waits for what ends the statement early, and says what it was.
@@ -76,7 +95,12 @@ impl Guard {
     pub(crate) async fn run<T>(&self, work: impl Future<Output = SqlResult<T>>) -> SqlResult<T> {
         tokio::select! {
             biased;
-            e = self.clone().stopped() => Err(e),
+            e = self.detached().stopped() => {
+                if let Some(stop) = &self.stop {
+                    stop.trip();
+                }
+                Err(e)
+            }
             result = work => result,
         }
     }
@@ -84,7 +108,9 @@ impl Guard {
     /// A stream that ends with an error when the statement is stopped.
     pub(crate) fn watch(self, stream: SendableRecordBatchStream) -> SendableRecordBatchStream {
         let schema = stream.schema();
-        Box::pin(Watched { stopped: Box::pin(self.stopped()), stream: Some(stream), schema })
+        let stop = self.stop();
+        let stopped = Box::pin(self.detached().stopped());
+        Box::pin(Watched { stopped, stream: Some(stream), schema, stop })
     }
 }
 
@@ -93,6 +119,7 @@ struct Watched {
     /// None once it has ended, so that its work is dropped at once.
     stream: Option<SendableRecordBatchStream>,
     schema: SchemaRef,
+    stop: Option<Arc<Stop>>,
 }
 
 impl Stream for Watched {
@@ -103,6 +130,9 @@ impl Stream for Watched {
             return Poll::Ready(None);
         }
         if let Poll::Ready(e) = self.stopped.as_mut().poll(cx) {
+            if let Some(stop) = self.stop.take() {
+                stop.trip();
+            }
             self.stream = None;
             return Poll::Ready(Some(Err(DataFusionError::from(e))));
         }

@@ -21,6 +21,7 @@ use datafusion::scalar::ScalarValue;
 use otus_engine::snapshot::Snapshot;
 use parking_lot::Mutex;
 
+use crate::bounded::{BoundCalls, Bounds};
 use crate::engine::SqlEngine;
 use crate::error::{SqlError, SqlResult, sqlstate};
 use crate::outcome::{Outcome, Report, TransactionStatus};
@@ -29,9 +30,14 @@ use cursor::Cursor;
 pub use guard::CancelHandle;
 use guard::Guard;
 pub use run::PinnedState;
+use run::too_old;
 pub use settings::SERVER_VERSION;
 use settings::Settings;
+use stop::Stop;
 use transaction::Transaction;
+
+/// Length from which a text is not parsed on a thread that others wait for, bytes.
+const LONG_TEXT_BYTES: usize = 16 << 10;
 
 /// How a session begins.
 #[derive(Debug, Clone, Default)]
@@ -79,6 +85,7 @@ struct Frame {
     snapshot: Arc<Snapshot>,
     state: Arc<SessionState>,
     guard: Guard,
+    bounds: Bounds,
 }
 
 impl Session {
@@ -86,6 +93,9 @@ impl Session {
         let mut settings = Settings::default();
         let mut reports = Vec::new();
         settings.fix("session_authorization", &options.user);
+        if engine.config().port != 0 {
+            settings.fix("port", &engine.config().port.to_string());
+        }
         let zone = engine.config().timezone.clone();
         let timeout = engine.config().statement_timeout;
         let timeout = timeout.map(|t| ("statement_timeout".to_string(), t.as_millis().to_string()));
@@ -156,6 +166,10 @@ impl Session {
     pub fn setting(&self, name: &str) -> String {
         self.inner.lock().settings.value(name)
     }
+    /// Gives a setting a value, as SET does.
+    pub fn assign(&self, name: &str, value: &str) -> SqlResult<()> {
+        self.set(name, Some(value), false).map(|_| ())
+    }
     /// Longest time of a statement, if bounded.
     pub fn statement_timeout(&self) -> Option<std::time::Duration> {
         self.inner.lock().settings.statement_timeout()
@@ -163,7 +177,14 @@ impl Session {
 
     /// Parses the statements of one message. Whatever is not on the allow-list is refused here.
     pub fn parse(&self, sql: &str) -> SqlResult<Vec<Statement>> {
-        statement::parse(sql)
+        // A long text takes long to read, and whoever asks may have other connections to serve.
+        let runtime = tokio::runtime::Handle::try_current().map(|handle| handle.runtime_flavor());
+        match runtime {
+            Ok(tokio::runtime::RuntimeFlavor::MultiThread) if sql.len() > LONG_TEXT_BYTES => {
+                tokio::task::block_in_place(|| statement::parse(sql))
+            }
+            _ => statement::parse(sql),
+        }
     }
 
     /// Runs a statement. Rows come as a stream; everything else is done on return.
@@ -233,7 +254,10 @@ impl Session {
         let snapshot = match (pinned, &mut inner.transaction) {
             (Some(snapshot), _) => snapshot,
             (None, Some(t)) if t.repeatable => {
-                Arc::clone(t.snapshot.get_or_insert_with(|| self.engine.dataset().snapshot()))
+                let dataset = self.engine.dataset();
+                let snapshot = t.snapshot.get_or_insert_with(|| dataset.snapshot());
+                snapshot.check_age(dataset.clock().now_us()).map_err(too_old)?;
+                Arc::clone(snapshot)
             }
             _ => self.engine.dataset().snapshot(),
         };
@@ -254,8 +278,12 @@ impl Session {
                 .collect(),
         };
         crate::function::register_session(&mut state, &Arc::new(facts))?;
+        let stop = Stop::default();
+        let bounds = Bounds::new(stop.flag(), self.engine.config().memory_bytes);
+        state.add_analyzer_rule(Arc::new(BoundCalls(bounds.clone())));
         let guard = Guard::new(self.cancel.arm(), inner.settings.statement_timeout());
-        Ok(Frame { engine: Arc::clone(&self.engine), snapshot, state: Arc::new(state), guard })
+        let (guard, state) = (guard.telling(stop), Arc::new(state));
+        Ok(Frame { engine: Arc::clone(&self.engine), snapshot, state, guard, bounds })
     }
 }
 

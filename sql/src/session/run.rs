@@ -1,5 +1,5 @@
-//! How a query runs: planned and executed on the query threads, rows handed over through a short queue.
-//! Dropping the stream drops the task, and with it every thread's share of the work.
+//! How a query runs: planned on a thread of its own, executed on the query threads, rows handed over
+//! through a short queue. Dropping the stream drops the task, and with it every thread's share of the work.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -7,8 +7,8 @@ use std::task::{Context, Poll};
 
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
-use datafusion::error::Result as DfResult;
-use datafusion::execution::RecordBatchStream;
+use datafusion::error::{DataFusionError, Result as DfResult};
+use datafusion::execution::{RecordBatchStream, SessionState};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{SendableRecordBatchStream, execute_stream};
 use datafusion::scalar::ScalarValue;
@@ -19,7 +19,9 @@ use tokio::task::JoinHandle;
 
 use super::stop::{Stop, stoppable};
 use super::{Frame, Session};
-use crate::error::{SqlError, SqlResult};
+use crate::bounded;
+use crate::engine::SqlEngine;
+use crate::error::{SqlError, SqlResult, sqlstate};
 use crate::outcome::{Outcome, RowTag};
 use crate::plan;
 use crate::statement::{Explain, OutputNames, Plannable};
@@ -46,14 +48,14 @@ impl Session {
         params: Vec<ScalarValue>,
     ) -> SqlResult<Outcome> {
         let frame = self.frame()?;
-        let (query, inner) = (query.clone(), frame.clone());
+        let (query, inner) = (query.clone(), frame.detached());
         let work = async move {
             let plan = plan::explain(&inner.state, options, &query).await?;
             let plan = plan::with_params(plan, params)?;
-            let (_, stream) = inner.open(plan, &OutputNames::default()).await?;
-            plan::explain_lines(stream).await
+            inner.open(plan, &OutputNames::default()).await
         };
-        let (schema, stream) = frame.on_threads(work).await?;
+        let (_, stream) = frame.on_threads(work).await?;
+        let (schema, stream) = frame.guard.run(plan::explain_lines(stream)).await?;
         let stream = frame.guard.watch(stream);
         Ok(Outcome::Rows { schema, stream, tag: RowTag::Explain, suspended: false })
     }
@@ -65,7 +67,7 @@ impl Session {
         plan: LogicalPlan,
     ) -> SqlResult<(SchemaRef, SendableRecordBatchStream)> {
         let frame = pinned.0.clone();
-        let inner = frame.clone();
+        let inner = frame.detached();
         let work = async move { inner.open(plan, &OutputNames::default()).await };
         let (schema, stream) = frame.on_threads(work).await?;
         Ok((schema, frame.guard.watch(stream)))
@@ -105,7 +107,7 @@ impl PinnedState {
         &self.0.snapshot
     }
     /// The planner's state: its catalogue is that of the snapshot.
-    pub fn state(&self) -> &datafusion::execution::SessionState {
+    pub fn state(&self) -> &SessionState {
         &self.0.state
     }
 }
@@ -117,16 +119,21 @@ impl std::fmt::Debug for PinnedState {
 }
 
 impl Frame {
-    /// Runs planning work on the query threads, guarded.
+    /// The same for the work itself, which must not keep its statement alive.
+    pub(super) fn detached(&self) -> Self {
+        Self { guard: self.guard.detached(), ..self.clone() }
+    }
+
+    /// Runs planning work on a thread of its own, guarded: constants are folded there, however long.
     pub(super) async fn on_threads<T: Send + 'static>(
         &self,
         work: impl Future<Output = SqlResult<T>> + Send + 'static,
     ) -> SqlResult<T> {
-        let mut task = Task(self.engine.spawn(work));
+        let mut task = Task(self.engine.plan(work));
         self.guard
             .run(async {
                 match (&mut task.0).await {
-                    Ok(result) => result,
+                    Ok(result) => result.map_err(|e| self.pin().shown(e)),
                     Err(e) if e.is_panic() => {
                         Err(SqlError::internal("planning failed unexpectedly"))
                     }
@@ -142,7 +149,7 @@ impl Frame {
         query: Plannable,
         params: Vec<ScalarValue>,
     ) -> SqlResult<(SchemaRef, SendableRecordBatchStream)> {
-        let inner = self.clone();
+        let inner = self.detached();
         self.on_threads(async move {
             let logical = plan::logical(&inner.state, &query).await?;
             let logical = plan::with_params(logical, params)?;
@@ -151,18 +158,26 @@ impl Frame {
         .await
     }
 
-    /// Starts a plan; to be called on the query threads.
+    fn pin(&self) -> Pinned {
+        Pinned { engine: Arc::clone(&self.engine), snapshot: Arc::clone(&self.snapshot) }
+    }
+
+    /// Starts a plan; to be called where it is planned.
     async fn open(
         &self,
         logical: LogicalPlan,
         names: &OutputNames,
     ) -> SqlResult<(SchemaRef, SendableRecordBatchStream)> {
         plan::verify(&logical)?;
-        let physical = self.state.create_physical_plan(&logical).await.map_err(SqlError::from)?;
+        let logical = self.state.optimize(&logical).map_err(SqlError::from)?;
+        let state = self.state_for(&logical)?;
+        let planner = Arc::clone(state.query_planner());
+        let physical =
+            planner.create_physical_plan(&logical, state.as_ref()).await.map_err(SqlError::from)?;
         let schema = shown_schema(&physical.schema(), names);
         let stop = Stop::default();
         let physical = stoppable(physical, &stop).map_err(SqlError::from)?;
-        let mut stream = execute_stream(physical, self.state.task_ctx()).map_err(SqlError::from)?;
+        let mut stream = execute_stream(physical, state.task_ctx()).map_err(SqlError::from)?;
         let (sender, receiver) = mpsc::channel(QUEUE_BATCHES);
         let shown = Arc::clone(&schema);
         let task = self.engine.spawn(async move {
@@ -178,10 +193,23 @@ impl Frame {
             receiver,
             task: Task(task),
             schema: Arc::clone(&schema),
-            _pin: Arc::clone(&self.snapshot),
+            pin: self.pin(),
             _stop: stop,
         };
         Ok((schema, Box::pin(rows)))
+    }
+
+    /// The state, with smaller batches where a plan builds wide values.
+    fn state_for(&self, plan: &LogicalPlan) -> SqlResult<Arc<SessionState>> {
+        let usual = self.state.config().batch_size();
+        let rows = bounded::batch_rows(plan, usual).map_err(SqlError::from)?;
+        if rows == usual {
+            return Ok(Arc::clone(&self.state));
+        }
+        let mut state = self.state.as_ref().clone();
+        let config = state.config().clone().with_batch_size(rows);
+        *state.config_mut() = config;
+        Ok(Arc::new(state))
     }
 }
 
@@ -213,8 +241,39 @@ struct Rows {
     receiver: mpsc::Receiver<DfResult<RecordBatch>>,
     task: Task<()>,
     schema: SchemaRef,
-    _pin: Arc<Snapshot>,
+    pin: Pinned,
     _stop: Stop,
+}
+
+/// The moment that a statement reads.
+#[derive(Clone)]
+pub(super) struct Pinned {
+    engine: Arc<SqlEngine>,
+    snapshot: Arc<Snapshot>,
+}
+
+impl Pinned {
+    /// An error as the client may see it: a file that was collected under an old snapshot is no damage,
+    /// and where the server keeps its files is nobody's business.
+    fn shown(&self, e: SqlError) -> SqlError {
+        self.engine.without_paths(e)
+    }
+
+    /// The same for an error in the middle of the rows.
+    fn read_error(&self, e: DataFusionError) -> DataFusionError {
+        if otus_engine::store::is_missing(&e) {
+            let now_us = self.engine.dataset().clock().now_us();
+            if let Err(old) = self.snapshot.check_age(now_us) {
+                return too_old(old).into();
+            }
+        }
+        self.shown(SqlError::from(e)).into()
+    }
+}
+
+/// A snapshot that may not be read any more.
+pub(super) fn too_old(e: otus_engine::Error) -> SqlError {
+    SqlError { sqlstate: sqlstate::SNAPSHOT_TOO_OLD, ..SqlError::from(e) }
 }
 
 impl Stream for Rows {
@@ -222,7 +281,7 @@ impl Stream for Rows {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         match futures::ready!(self.receiver.poll_recv(cx)) {
-            Some(batch) => Poll::Ready(Some(batch)),
+            Some(batch) => Poll::Ready(Some(batch.map_err(|e| self.pin.read_error(e)))),
             // The queue closes when the task ends; a panic there must not look like the end of the rows.
             None => match futures::ready!(Pin::new(&mut self.task.0).poll(cx)) {
                 Ok(()) => Poll::Ready(None),

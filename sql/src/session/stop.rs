@@ -24,9 +24,21 @@ use crate::error::SqlError;
 #[derive(Debug, Default)]
 pub(super) struct Stop(Arc<AtomicBool>);
 
+impl Stop {
+    /// What the parts of the query look at.
+    pub(super) fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.0)
+    }
+
+    /// Says it now.
+    pub(super) fn trip(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 impl Drop for Stop {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.trip();
     }
 }
 

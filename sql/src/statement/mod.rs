@@ -18,8 +18,11 @@ use datafusion::sql::sqlparser::parser::Parser;
 
 use crate::error::{SqlError, SqlResult, sqlstate};
 use crate::outcome::{CopyFormat, RowTag};
-pub(crate) use rewrite::{OutputNames, folded, name_outputs};
+pub(crate) use rewrite::{
+    OutputNames, folded, gathered_nothing, name_outputs, operators_as_functions, place_of,
+};
 use tokens::Tokens;
+pub(crate) use tokens::character;
 
 /// Longest text of one message, bytes.
 pub(crate) const STATEMENT_BYTES_MAX: usize = 4 << 20;
@@ -102,6 +105,8 @@ pub(crate) struct Plannable {
     pub(crate) names: OutputNames,
     /// The text if it names the Postgres catalogue, whose dialect rules then apply.
     pub(crate) catalog_text: Option<String>,
+    /// The text of the whole message, in which places are counted.
+    pub(crate) message: Arc<str>,
 }
 
 /// What an EXPLAIN asks for.
@@ -213,8 +218,10 @@ pub(crate) fn query(sql: &str, tokens: &mut Tokens) -> SqlResult<Plannable> {
     tokens.advance_to(&parser.peek_token());
     check_query(&query)?;
     let catalog_text = tokens.names_catalog().then(|| from.text_until(sql, tokens));
+    operators_as_functions(&mut *query);
     let names = name_outputs(&mut query);
-    Ok(Plannable { query: Arc::from(query), names, catalog_text })
+    rewrite::local_times(&mut query);
+    Ok(Plannable { query: Arc::from(query), names, catalog_text, message: tokens.message() })
 }
 
 fn explain(sql: &str, tokens: &mut Tokens) -> SqlResult<Action> {
@@ -317,7 +324,8 @@ pub(crate) fn expression(sql: &str, columns: &dyn Fn(&str) -> bool) -> SqlResult
     let mut parser = Parser::new(&dialect)
         .with_recursion_limit(NESTING_MAX * 2)
         .with_tokens_with_locations(tokens.rest());
-    let expr = parser.parse_expr().map_err(|e| tokens.parser_error(sql, &e))?;
+    let mut expr = parser.parse_expr().map_err(|e| tokens.parser_error(sql, &e))?;
+    operators_as_functions(&mut expr);
     tokens.advance_to(&parser.peek_token());
     tokens.expect_end()?;
     Ok(expr)

@@ -1,13 +1,19 @@
 //! Names of output columns as Postgres gives them: `count`, `date_trunc`, `?column?`, repeated names
 //! included. The planner wants every name of a projection to be different, so names that it would refuse
-//! travel under a private alias and are put back on the answer.
+//! travel under a private alias and are put back on the answer. Besides, operators that the planner reads
+//! otherwise than Postgres become functions.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    self, CastKind, Expr, Ident, Query, Select, SelectItem, SetExpr,
+    self, CastKind, Expr, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
+    Ident, Query, Select, SelectItem, SetExpr,
 };
+
+use datafusion::sql::sqlparser::tokenizer::Location;
+
+use crate::function::TIMEZONE;
 
 /// Prefix of private aliases.
 const PRIVATE: &str = "__otus_";
@@ -43,6 +49,72 @@ pub(crate) fn name_outputs(query: &mut Query) -> OutputNames {
     }
     let _flow = ast::VisitMut::visit(query, &mut Inner);
     names
+}
+
+/// Puts functions in the place of operators: `t AT TIME ZONE z` is `timezone(z, t)`, as in Postgres.
+pub(crate) fn operators_as_functions(node: &mut impl ast::VisitMut) {
+    struct Zones;
+    impl ast::VisitorMut for Zones {
+        type Break = ();
+        fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+            if let Expr::AtTimeZone { timestamp, time_zone } = expr {
+                let take = |part: &mut Box<Expr>| {
+                    std::mem::replace(part.as_mut(), Expr::Identifier(Ident::new("")))
+                };
+                let args = [take(time_zone), take(timestamp)];
+                *expr = call(TIMEZONE, args);
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let _flow = node.visit(&mut Zones);
+}
+
+/// In a catalogue query `ARRAY(SELECT …)` gathers the roles that a role is a member of, or the options of a
+/// table: Otus has none of them, and the planner has no such constructor.
+pub(crate) fn gathered_nothing(node: &mut impl ast::VisitMut) {
+    struct Gathered;
+    impl ast::VisitorMut for Gathered {
+        type Break = ();
+        fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+            if let Expr::Function(function) = expr
+                && matches!(function.args, FunctionArguments::Subquery(_))
+                && function.name.to_string().eq_ignore_ascii_case("array")
+            {
+                *expr = Expr::Cast {
+                    kind: CastKind::Cast,
+                    expr: Box::new(call("make_array", [])),
+                    data_type: ast::DataType::Array(ast::ArrayElemTypeDef::SquareBracket(
+                        Box::new(ast::DataType::Text),
+                        None,
+                    )),
+                    array: false,
+                    format: None,
+                };
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let _flow = node.visit(&mut Gathered);
+}
+
+fn call(name: &str, args: impl IntoIterator<Item = Expr>) -> Expr {
+    let arg = |e| FunctionArg::Unnamed(FunctionArgExpr::Expr(e));
+    let list = FunctionArgumentList {
+        duplicate_treatment: None,
+        args: args.into_iter().map(arg).collect(),
+        clauses: Vec::new(),
+    };
+    Expr::Function(ast::Function {
+        name: vec![Ident::new(name)].into(),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(list),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    })
 }
 
 fn leftmost(body: &mut SetExpr) -> Option<&mut Select> {
@@ -95,6 +167,47 @@ fn alias(item: &mut SelectItem, name: &str) {
         }
     };
     *item = SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', name) };
+}
+
+/// Writes `localtimestamp`, which the planner does not know, as the instant without its zone.
+pub(crate) fn local_times(query: &mut Query) {
+    let _flow = ast::visit_expressions_mut(query, |expr| {
+        if let Expr::Function(function) = expr
+            && function.name.to_string().eq_ignore_ascii_case("localtimestamp")
+        {
+            function.name = ast::ObjectName::from(vec![Ident::new("now")]);
+            let now = Expr::Function(function.clone());
+            *expr = Expr::Cast {
+                kind: CastKind::Cast,
+                expr: Box::new(now),
+                data_type: ast::DataType::Timestamp(None, ast::TimezoneInfo::None),
+                array: false,
+                format: None,
+            };
+            // What stands inside is done.
+        }
+        ControlFlow::<()>::Continue(())
+    });
+}
+
+/// Where a column of this name is first named in a query.
+pub(crate) fn place_of(query: &Query, name: &str) -> Option<Location> {
+    let mut place = None;
+    let _flow = ast::visit_expressions(query, |expr| {
+        let named = match expr {
+            Expr::Identifier(ident) => Some(ident),
+            Expr::CompoundIdentifier(parts) => parts.last(),
+            _ => None,
+        };
+        match named.filter(|ident| folded(ident) == name && ident.span.start.line > 0) {
+            Some(ident) => {
+                place = Some(ident.span.start);
+                ControlFlow::Break(())
+            }
+            None => ControlFlow::Continue(()),
+        }
+    });
+    place
 }
 
 /// Names of all bare identifiers in a select: an alias of such a name could capture them.

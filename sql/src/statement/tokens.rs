@@ -34,6 +34,11 @@ impl Tokens {
         Ok(Self { list, at: 0, end, sql: sql.into() })
     }
 
+    /// The text of the whole message.
+    pub(crate) fn message(&self) -> Arc<str> {
+        Arc::clone(&self.sql)
+    }
+
     pub(crate) fn all(&self) -> &[TokenWithSpan] {
         &self.list
     }
@@ -337,7 +342,7 @@ fn location(text: &str) -> Option<Location> {
 }
 
 /// Position of a place in characters from 1.
-fn character(sql: &str, place: Location) -> Option<usize> {
+pub(crate) fn character(sql: &str, place: Location) -> Option<usize> {
     let line = usize::try_from(place.line).ok()?.checked_sub(1)?;
     let column = usize::try_from(place.column).ok()?;
     let before: usize = sql.split('\n').take(line).map(|l| l.chars().count() + 1).sum();

@@ -111,7 +111,8 @@ FROM pg_catalog.pg_database d
 ORDER BY 1;",
         )
         .await;
-    assert!(databases.iter().any(|r| r[0] == "otus"), "{databases:?}");
+    let names: Vec<_> = databases.iter().map(|r| (r[0].as_str(), r[1].as_str())).collect();
+    assert_eq!(names, [("otus", "otus")]);
 }
 
 #[tokio::test]
@@ -162,7 +163,7 @@ ORDER BY a.attnum;"
     assert!(list.contains(&("ts", "timestamp with time zone")), "{list:?}");
     assert!(list.contains(&("user_id", "bigint")), "{list:?}");
     assert!(list.contains(&("kind", "text")), "{list:?}");
-    assert!(list.contains(&("amount", "numeric")), "{list:?}");
+    assert!(list.contains(&("amount", "numeric(12,2)")), "{list:?}");
     for sql in FOOTERS {
         let rows = world.rows(&sql.replace("OID", &oid)).await;
         assert!(rows.is_empty(), "{rows:?}");
@@ -194,4 +195,37 @@ async fn the_information_schema_speaks_postgres() {
     assert_eq!(tables.last().unwrap(), &["events", "BASE TABLE"]);
     assert_eq!(tables.len(), 4);
     assert_eq!(world.value("SELECT count(*) FROM information_schema.table_constraints").await, "0");
+}
+
+#[tokio::test]
+async fn psql_describes_more_with_a_plus() {
+    let world = World::filled().await;
+    let options = world
+        .rows(
+            "SELECT c.relchecks, c.relkind, c.relhasindex, c.relhasrules, c.relhastriggers, c.relrowsecurity, c.relforcerowsecurity, false AS relhasoids, c.relispartition, pg_catalog.array_to_string(c.reloptions || array(select 'toast.' || x from pg_catalog.unnest(tc.reloptions) x), ', ')
+, c.reltablespace, CASE WHEN c.reloftype = 0 THEN '' ELSE c.reloftype::pg_catalog.regtype::pg_catalog.text END, c.relpersistence, c.relreplident, am.amname
+FROM pg_catalog.pg_class c
+ LEFT JOIN pg_catalog.pg_class tc ON (c.reltoastrelid = tc.oid)
+LEFT JOIN pg_catalog.pg_am am ON (c.relam = am.oid)
+WHERE c.relname = 'events';",
+        )
+        .await;
+    assert_eq!((options.len(), options[0][1].as_str()), (1, "r"), "{options:?}");
+    let roles = world
+        .rows(
+            "SELECT r.rolname, r.rolsuper, r.rolinherit,
+  r.rolcreaterole, r.rolcreatedb, r.rolcanlogin,
+  r.rolconnlimit, r.rolvaliduntil,
+  ARRAY(SELECT b.rolname
+        FROM pg_catalog.pg_auth_members m
+        JOIN pg_catalog.pg_roles b ON (m.roleid = b.oid)
+        WHERE m.member = r.oid) as memberof
+, r.rolreplication
+, r.rolbypassrls
+FROM pg_catalog.pg_roles r
+WHERE r.rolname !~ '^pg_'
+ORDER BY 1;",
+        )
+        .await;
+    assert_eq!((roles[0][0].as_str(), roles[0][8].as_str()), ("otus", "[]"), "{roles:?}");
 }

@@ -1,5 +1,6 @@
 //! Sessions over a dataset in memory.
 
+mod arithmetic;
 mod catalog;
 mod queries;
 mod sessions;

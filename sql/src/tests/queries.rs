@@ -1,5 +1,10 @@
 //! Raw rows and rollup views: right answers, pruned files, folded counts.
 
+use std::sync::Arc;
+
+use otus_engine::catalog::TableId;
+use otus_engine::reading::{PartitionReport, Reading};
+
 use super::world::World;
 
 #[tokio::test]
@@ -152,6 +157,10 @@ async fn days_and_texts_follow_the_time_zone_of_the_session() {
         "3200"
     );
     assert_eq!(world.value("SELECT min(ts)::date FROM events").await, "2026-02-28");
+    let minutes = "SELECT count(*) FROM events WHERE ts >= '2026-03-01 12:00'";
+    assert_eq!(world.value(minutes).await, "140");
+    let zulu = "SELECT count(*) FROM events WHERE ts >= timestamptz '2026-03-01T12:00Z'";
+    assert_eq!(world.value(zulu).await, "1040");
     let weeks = "SELECT date_trunc('week', ts), count(*) FROM events GROUP BY 1 ORDER BY 1";
     assert_eq!(world.rows(weeks).await[0][0], "2026-02-23T05:00:00Z");
     world.rows("RESET TIME ZONE").await;
@@ -160,25 +169,33 @@ async fn days_and_texts_follow_the_time_zone_of_the_session() {
 
 #[tokio::test]
 async fn a_horizon_is_a_lower_bound_of_the_raw_table() {
-    use otus_engine::catalog::Retention;
+    use super::world::{BASE_US, STEP_US};
+    const DAY_US: i64 = 86_400_000_000;
     let world = World::filled().await;
     world.dataset.flush().await.unwrap();
-    let mut def = world.dataset.snapshot().table("public", "events").unwrap().def.as_ref().clone();
-    def.retention = Retention { raw_us: Some(30 * 86_400_000_000 - 1), ..Retention::default() };
-    world.dataset.apply_tables(&[def], true).await.unwrap();
-    let before = world.value("SELECT count(*) FROM events").await;
-    world.dataset.maintain(true).await.unwrap();
+    // Rows on both sides of midnight in one chunk, later in one file: pieces that cannot go as a whole.
+    world.append(3_000);
     let table = world.dataset.snapshot().table("public", "events").unwrap().id;
-    let after = world.value("SELECT count(*) FROM events").await;
-    match world.dataset.snapshot().horizon_us(table) {
-        None => assert_eq!(before, after),
-        Some(horizon) => {
-            let seen = world.rows("SELECT count(*), min(ts) FROM events").await;
-            let kept = (0..3_200_i64)
-                .filter(|i| super::world::BASE_US + i * super::world::STEP_US >= horizon)
-                .count();
-            assert_eq!(seen[0][0], kept.to_string());
+    world.dataset.advance_horizon(table, BASE_US + DAY_US).await.unwrap();
+    let first = DAY_US / STEP_US;
+    let kept = (6_200 - first).to_string();
+    for life in ["hot", "flushed"] {
+        let files = world.value("SELECT count(*) FROM otus.segments WHERE kind = 'raw'").await;
+        assert_eq!(files, if life == "hot" { "0" } else { "1" }, "whole files before it are gone");
+        let seen = "SELECT count(*), count(kind) < count(*), min(ts), min(_offset) FROM events";
+        let wanted =
+            [kept.clone(), "true".into(), "2026-03-02T00:00:00Z".into(), first.to_string()];
+        assert_eq!(world.rows(seen).await, [wanted], "{life}");
+        for (sql, wanted) in [
+            ("SELECT count(*) FROM events", kept.as_str()),
+            ("SELECT count(*) FROM events WHERE ts < '2026-03-02T00:00:00Z'", "0"),
+            ("SELECT count(*) FROM (SELECT ok FROM events) e", kept.as_str()),
+            ("SELECT min(_offset) >= 4320 FROM (SELECT _offset FROM events LIMIT 5) e", "true"),
+            ("SELECT max(ts) FROM events WHERE _offset < 4320", "NULL"),
+        ] {
+            assert_eq!(world.value(sql).await, wanted, "{life}: {sql}");
         }
+        world.dataset.flush().await.unwrap();
     }
 }
 
@@ -189,6 +206,10 @@ async fn system_tables_tell_of_files_and_positions() {
         .rows("SELECT kind, rows, level FROM otus.segments WHERE kind = 'raw' ORDER BY path")
         .await;
     assert_eq!(raw, [["raw", "1500", "0"], ["raw", "1500", "0"]]);
+    let commits = world
+        .rows("SELECT count(*), count(commit), count(DISTINCT kind) FROM otus.segments GROUP BY commit")
+        .await;
+    assert_eq!(commits, [["2", "2", "2"], ["2", "2", "2"]], "raw and rollup come in one commit");
     assert_eq!(
         world
             .rows("SELECT topic, committed_offset, visible_offset, rows_kept FROM otus.partitions")
@@ -201,4 +222,77 @@ async fn system_tables_tell_of_files_and_positions() {
     );
     assert_eq!(world.value("SELECT count(*) FROM otus.rejected").await, "0");
     assert_eq!(world.value("SELECT count(*) FROM otus.fields").await, "0");
+}
+
+/// A reader that says these things of table 1.
+#[derive(Debug)]
+struct Says(Vec<(&'static str, Option<i32>, &'static str)>);
+
+impl Reading for Says {
+    fn reports(&self) -> Vec<PartitionReport> {
+        let report = |(topic, partition, reason): &(&str, Option<i32>, &str)| PartitionReport {
+            table: TableId(1),
+            topic: topic.to_string(),
+            partition: *partition,
+            state: "waiting",
+            reason: Some(reason.to_string()),
+            end: None,
+            lag: None,
+        };
+        self.0.iter().map(report).collect()
+    }
+}
+
+#[tokio::test]
+async fn what_is_waited_for_is_among_the_partitions() {
+    let world = World::filled().await;
+    let sql = "SELECT topic, partition, state, error, visible_offset FROM otus.partitions \
+               ORDER BY topic, partition NULLS LAST";
+    for (says, expected) in [
+        // What is said of a topic is said of its partitions.
+        (vec![("events", None, "no login")], vec!["events|0|waiting|no login|3200"]),
+        (
+            vec![("events", Some(0), "opening"), ("events", None, "no login")],
+            vec!["events|0|waiting|opening|3200", "events|NULL|waiting|no login|NULL"],
+        ),
+        (
+            vec![("events", Some(1), "opening"), ("others", None, "missing")],
+            vec![
+                "events|0|NULL|NULL|3200",
+                "events|1|waiting|opening|NULL",
+                "others|NULL|waiting|missing|NULL",
+            ],
+        ),
+    ] {
+        world.dataset.set_reading(Arc::new(Says(says)));
+        let rows: Vec<String> = world.rows(sql).await.iter().map(|r| r.join("|")).collect();
+        assert_eq!(rows, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_name_is_pointed_at_and_the_right_one_hinted() {
+    let world = World::filled().await;
+    for (sql, state, position, hint) in [
+        ("SELECT nothing FROM events", "42703", 8, None),
+        ("SELECT 'é',\n  kidn FROM events", "42703", 15, Some("\"kind\"")),
+        ("SELECT 1; SELECT e.aount FROM events e", "42703", 18, Some("\"amount\"")),
+        ("SELECT kind FROM events WHERE kidn = 'a'", "42703", 31, Some("\"kind\"")),
+        ("SELECT kind FROM events ORDER BY kidn", "42703", 34, Some("\"kind\"")),
+        ("SELECT count(*) FROM events GROUP BY kidn", "42703", 38, Some("\"kind\"")),
+        ("SELECT mixedcase FROM events", "42703", 8, Some("\"mixedCase\"")),
+        ("SELECT (SELECT max(kidn) FROM events), 1", "42703", 20, Some("\"kind\"")),
+        ("SELECT * FROM event", "42P01", 15, Some("\"events\"")),
+        ("EXPLAIN SELECT * FROM public.event", "42P01", 23, Some("\"public.events\"")),
+        ("SELECT * FROM partitions", "42P01", 15, Some("\"otus.partitions\"")),
+        ("SELECT * FROM nowhere", "42P01", 15, None),
+        ("SELECT coutn(*) FROM events", "42883", 8, Some("count()")),
+    ] {
+        let e = world.error(sql).await;
+        assert_eq!((e.sqlstate, e.position), (state, Some(position)), "{sql}: {e:?}");
+        match hint {
+            Some(hint) => assert!(e.hint.as_deref().unwrap_or("").contains(hint), "{sql}: {e:?}"),
+            None => assert_eq!(e.hint, None, "{sql}"),
+        }
+    }
 }

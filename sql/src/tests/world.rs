@@ -9,10 +9,7 @@ use arrow::array::{
 use arrow::datatypes::SchemaRef;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use futures::StreamExt;
-use otus_engine::catalog::{
-    Accept, ColumnDef, ColumnSource, MeasureDef, Presentation, Retention, RollupDef, Source, Start,
-    TableDef, TableKind,
-};
+use otus_engine::catalog::{ColumnDef, MeasureDef, RollupDef, TableDef};
 use otus_engine::clock::{Clock, ManualClock};
 use otus_engine::dataset::{
     Append, Dataset, DatasetOptions, FlushLimits, StartPosition, rejected_schema,
@@ -38,50 +35,29 @@ pub(crate) struct World {
 }
 
 fn definition() -> TableDef {
-    let column = |name: &str, column_type: &str| ColumnDef {
-        name: name.into(),
-        column_type: column_type.parse().unwrap(),
-        source: ColumnSource::Path(vec![name.into()]),
-        epoch: None,
-        default: None,
-        presentation: Presentation::default(),
-    };
-    let measure = |name: &str, sql: &str| MeasureDef {
-        name: name.into(),
-        sql: sql.into(),
-        presentation: Presentation::default(),
-    };
+    let column = |name: &str, t: &str| ColumnDef::new(name, t.parse().unwrap());
+    let columns = vec![
+        column("ts", "timestamptz"),
+        column("kind", "text"),
+        column("user_id", "bigint"),
+        column("amount", "numeric(12,2)"),
+        column("score", "double precision"),
+        column("mixedCase", "text"),
+        column("ok", "boolean"),
+    ];
     TableDef {
-        schema: "public".into(),
-        name: "events".into(),
-        kind: TableKind::Events,
-        description: None,
-        source: Source::Topics(vec!["events".into()]),
-        start: Start::Earliest,
-        format: "json".into(),
-        time: "ts".into(),
-        columns: vec![
-            column("ts", "timestamptz"),
-            column("kind", "text"),
-            column("user_id", "bigint"),
-            column("amount", "numeric(12,2)"),
-            column("score", "double precision"),
-            column("mixedCase", "text"),
-            column("ok", "boolean"),
-        ],
-        filter: None,
         measures: vec![
-            measure("events", "count(*)"),
-            measure("amount", "sum(amount)"),
-            measure("ids", "sum(user_id)"),
-            measure("mean", "avg(user_id)"),
-            measure("users", "approx_distinct(user_id)"),
-            measure("p90", "approx_quantile(score, 0.9)"),
-            measure("spread", "stddev(score)"),
-            measure("last_user", "last(user_id)"),
-            measure("good", "count(*) FILTER (WHERE ok)"),
-            measure("share", "good / events"),
-            measure("least", "min(amount)"),
+            MeasureDef::new("events", "count(*)"),
+            MeasureDef::new("amount", "sum(amount)"),
+            MeasureDef::new("ids", "sum(user_id)"),
+            MeasureDef::new("mean", "avg(user_id)"),
+            MeasureDef::new("users", "approx_distinct(user_id)"),
+            MeasureDef::new("p90", "approx_quantile(score, 0.9)"),
+            MeasureDef::new("spread", "stddev(score)"),
+            MeasureDef::new("last_user", "last(user_id)"),
+            MeasureDef::new("good", "count(*) FILTER (WHERE ok)"),
+            MeasureDef::new("share", "good / events"),
+            MeasureDef::new("least", "min(amount)"),
         ],
         rollups: vec![RollupDef {
             name: "by_kind".into(),
@@ -89,10 +65,7 @@ fn definition() -> TableDef {
             dimensions: vec!["kind".into()],
             measures: vec![],
         }],
-        accept: Accept::default(),
-        retention: Retention::default(),
-        append: false,
-        record_bytes_max: 1 << 20,
+        ..TableDef::events("events", "ts", columns)
     }
 }
 

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use anyhow::Result;
 use otus_tests::broker::{Broker, Record};
-use otus_tests::otus::Setup;
+use otus_tests::otus::{PATIENCE, Setup};
+use otus_tests::process::until;
 use otus_tests::{events, leash, need, skip};
 
 use crate::exactly_once::{audit, hurried};
@@ -163,6 +164,75 @@ fn an_append_to_a_full_disk_is_507() -> Result<()> {
     anyhow::ensure!(status == 507, "{status}");
     small.grow(1_024)?;
     otus.wait_number("select count(distinct id) from events where id >= 0", acknowledged)?;
+    drop(otus);
+    Ok(())
+}
+
+/// Without a reserve the embedded log runs into the end of its disk in the middle of a write. When there is room
+/// again it goes on by itself; what was acknowledged is there once, what was refused is not.
+#[test]
+fn the_embedded_log_goes_on_when_there_is_room_again() -> Result<()> {
+    let folder = leash::fresh_folder("small-log")?;
+    let small = match Small::mount(&folder.join("log"), 100) {
+        Ok(small) => small,
+        Err(reason) => {
+            skip::unavailable(&reason);
+            return Ok(());
+        }
+    };
+    let table = events::table_section("events");
+    let table = table.split("[tables.events.rollups").next().unwrap_or_default().to_owned();
+    let log = small.folder.join("store");
+    let sections = format!("\n[local_log]\nfolder = \"{}\"\n{table}", log.display());
+    let setup = Setup::tables(sections).folder(&folder).limit("disk_reserve", "\"0B\"");
+    let otus = setup.start()?;
+    let (mut acknowledged, mut refused, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
+    let mut id = 0_u64;
+    let mut append = |sorts: [&mut Vec<u64>; 3]| -> Result<u16> {
+        let ids = id..id + 200;
+        id += 200;
+        let lines: Vec<_> = ids.clone().map(bulky).collect();
+        let (status, body) = otus.append("events", &lines)?;
+        let [acknowledged, refused, unknown] = sorts;
+        match status {
+            200 => acknowledged.extend(ids),
+            503 | 507 => refused.extend(ids),
+            504 => unknown.extend(ids),
+            _ => anyhow::bail!("{status} {body}"),
+        }
+        Ok(status)
+    };
+    // Until the log has failed, not only refused.
+    let failed = || otus.output().contains("opened again");
+    let mut full = 0;
+    while !failed() && full < 50 {
+        anyhow::ensure!(acknowledged.len() < 200_000, "the disk never filled");
+        let status = append([&mut acknowledged, &mut refused, &mut unknown])?;
+        full += usize::from(status != 200);
+    }
+    anyhow::ensure!(full > 0, "the disk never filled");
+    small.grow(2_048)?;
+    until("appends are taken again", PATIENCE, || {
+        let status = append([&mut acknowledged, &mut refused, &mut unknown])?;
+        anyhow::ensure!(status == 200, "{status}");
+        Ok(())
+    })?;
+    anyhow::ensure!(failed(), "the log never failed: this shows nothing\n{}", otus.output());
+    let ids = || -> Result<Vec<u64>> {
+        let rows = otus.rows("select id from events order by id")?;
+        let ids = rows.into_iter().map(|row| Ok(row[0].as_deref().unwrap_or_default().parse()?));
+        ids.collect()
+    };
+    let found = until("everything acknowledged", PATIENCE, || {
+        let found = ids()?;
+        let lost = acknowledged.iter().filter(|id| found.binary_search(id).is_err()).count();
+        anyhow::ensure!(lost == 0, "{lost} acknowledged records are not there");
+        Ok(found)
+    })?;
+    anyhow::ensure!(found.windows(2).all(|w| w[0] < w[1]), "something is there twice");
+    let there = refused.iter().filter(|id| found.binary_search(id).is_ok()).count();
+    anyhow::ensure!(there == 0, "{there} refused records are there");
+    anyhow::ensure!(found.len() <= acknowledged.len() + unknown.len(), "{}", found.len());
     drop(otus);
     Ok(())
 }

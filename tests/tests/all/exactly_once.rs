@@ -23,15 +23,18 @@ const DEATHS: usize = 42;
 
 /// Each step, by failpoint, and how often a process must have died there. `commit.ack_lost` does not kill: the
 /// death at a later commit proves that the lost acknowledgement came before.
-const STEPS: [(&str, &str); 6] = [
+const STEPS: [(&str, &str); 7] = [
     ("between data file and entry", "flush.files_written:{n}"),
     ("between entry and swap", "commit.put_done:{n}"),
     ("between checkpoint and trim", "checkpoint.written:1"),
+    ("in a trim of the log", "trim.deleted:{n}"),
     ("in a compaction", "compact.files_written:1"),
     ("between sweep and delete", "sweep.committed:1"),
     ("after a lost acknowledgement", "commit.ack_lost:2,commit.put_done:4"),
 ];
 const DEATHS_PER_STEP: usize = 3;
+/// Entries that a checkpoint holds go at once, not after a week: each process trims the log.
+const TRIMS: &str = "trim.at_once";
 
 /// Produces ids from 0 on until told to stop; gives the end of the ids that were acknowledged.
 pub(crate) fn produce_until(
@@ -105,12 +108,19 @@ pub(crate) fn hurried(topic: &str, broker: &Broker) -> Setup {
 /// Starts the process with a failpoint and waits until it dies there; `false` if it does not within the time.
 /// Maintenance is asked for meanwhile: by itself it looks for orphans every few minutes only.
 fn die_at(otus: &mut Otus, failpoint: &str) -> Result<bool> {
-    otus.spawn(&[("OTUS_FAILPOINT", failpoint)])?;
+    let before = otus.output().len();
+    otus.spawn(&[("OTUS_FAILPOINT", &format!("{failpoint},{TRIMS}"))])?;
     let started = std::time::Instant::now();
     while started.elapsed() < Duration::from_secs(60) {
         if let Ok(status) = otus.wait_end(Duration::from_millis(800)) {
+            let output = otus.output();
+            let said = output.get(before..).unwrap_or_default();
             let killed = matches!(status.signal(), Some(6 | 9));
-            anyhow::ensure!(killed, "{failpoint}: ended with {status}:\n{}", otus.output());
+            anyhow::ensure!(killed, "{failpoint}: ended with {status}:\n{said}");
+            for name in failpoint.split(',').filter_map(|point| point.split(':').next()) {
+                let line = otus_engine::failpoint::reached(name);
+                anyhow::ensure!(said.contains(&line), "it died, but not at {name:?}:\n{said}");
+            }
             return Ok(true);
         }
         // Refused before the endpoint is up, and broken off by the death that is waited for.
@@ -121,7 +131,7 @@ fn die_at(otus: &mut Otus, failpoint: &str) -> Result<bool> {
 }
 
 fn die_by_chance(otus: &mut Otus, rng: &mut SmallRng) -> Result<()> {
-    otus.spawn(&[])?;
+    otus.spawn(&[("OTUS_FAILPOINT", TRIMS)])?;
     wait_between(Duration::from_millis(rng.random_range(150..2_500)));
     otus.kill()
 }
@@ -147,6 +157,18 @@ fn kill_everywhere(otus: &mut Otus, seed: u64) -> Result<BTreeMap<&'static str, 
     Ok(deaths)
 }
 
+/// Number of the oldest entry that the log still has.
+fn first_entry(otus: &Otus) -> Result<u64> {
+    let mut first = u64::MAX;
+    for entry in std::fs::read_dir(otus.folder().join("data/_log"))? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if let Some(number) = name.strip_suffix(".json").and_then(|n| n.parse().ok()) {
+            first = first.min(number);
+        }
+    }
+    Ok(first)
+}
+
 #[expect(clippy::print_stdout, reason = "the list of deaths is part of the result")]
 fn run(otus: &mut Otus, broker: &Broker, topic: &str, seed: u64) -> Result<()> {
     let (stop, made) = (AtomicBool::new(false), AtomicU64::new(0));
@@ -161,6 +183,8 @@ fn run(otus: &mut Otus, broker: &Broker, topic: &str, seed: u64) -> Result<()> {
     for (step, count) in &deaths {
         println!("  {count:3} {step}");
     }
+    let first = first_entry(otus)?;
+    anyhow::ensure!(first > 1, "the log was never trimmed");
     otus.launch()?;
     otus.wait_ready()?;
     audit(otus, end).context("after all deaths")?;
@@ -202,7 +226,7 @@ fn every_event_once_on_s3() -> Result<()> {
             }
             anyhow::ensure!(die_at(&mut otus, "flush.files_written:2")?, "no flush");
             anyhow::ensure!(die_at(&mut otus, "commit.put_done:2")?, "no commit");
-            anyhow::ensure!(die_at(&mut otus, STEPS[5].1)?, "no lost acknowledgement");
+            anyhow::ensure!(die_at(&mut otus, STEPS[6].1)?, "no lost acknowledgement");
             Ok(())
         };
         let killed = killed();

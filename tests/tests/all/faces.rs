@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use otus_tests::otus::{Otus, PATIENCE, Setup, get, post, wait_between};
 use otus_tests::postgres::{Client, Psql};
 use otus_tests::process::{Process, free_port, until};
-use otus_tests::{events, leash, need, paths};
+use otus_tests::{events, leash, need, paths, terminal};
 use serde_json::{Value, json};
 
 const EVENTS: u64 = 2_000;
@@ -33,7 +33,6 @@ fn psql_by_hand() -> Result<()> {
         ("\\dt", &["events"]),
         ("\\dv", &["by_kind_day"]),
         ("\\dn", &["public"]),
-        ("\\l", &["otus"]),
         ("\\d events", &["amount", "bigint", "timestamp with time zone"]),
         ("\\d by_kind_hour", &["bucket", "people"]),
         ("\\conninfo", &["otus"]),
@@ -46,8 +45,20 @@ fn psql_by_hand() -> Result<()> {
     let timed = psql.command(&["-At", "-c", "\\timing on", "-c", "select 1"]).output()?;
     let timed = String::from_utf8_lossy(&timed.stdout).into_owned();
     anyhow::ensure!(timed.contains("Time: "), "{timed}");
+    let databases = psql.query("\\l")?;
+    anyhow::ensure!(databases.starts_with("otus|otus|UTF8|"), "{databases}");
+    anyhow::ensure!(databases.lines().count() == 1, "one database is served: {databases}");
     let error = psql.error("select nothing from events")?;
     anyhow::ensure!(error.contains("42703") && error.contains("nothing"), "{error}");
+    for (sql, caret, hint) in [
+        ("select kind, amuont from events", "             ^", "\"amount\""),
+        ("select 1 from event", "              ^", "\"events\""),
+    ] {
+        let error = psql.error(sql)?;
+        let under = error.lines().find(|line| line.trim() == "^").context("no caret")?;
+        anyhow::ensure!(under == format!("        {caret}"), "{error}");
+        anyhow::ensure!(error.contains("HINT:") && error.contains(hint), "{error}");
+    }
     let fetched =
         psql.command(&["-At", "-v", "FETCH_COUNT=100", "-c", "select id from events order by id"]);
     let fetched = { fetched }.output()?;
@@ -56,6 +67,53 @@ fn psql_by_hand() -> Result<()> {
         i64::try_from(lines)? == events::sums(EVENTS).0,
         "{lines} lines by FETCH_COUNT"
     );
+    Ok(())
+}
+
+/// Columns of every kind of type, as `\d` shows them.
+const SHAPES: [(&str, &str); 10] = [
+    ("at", "timestamp with time zone"),
+    ("plain", "timestamp without time zone"),
+    ("day", "date"),
+    ("id", "uuid"),
+    ("document", "jsonb"),
+    ("price", "numeric(12,2)"),
+    ("whole", "numeric(38,0)"),
+    ("tags", "text[]"),
+    ("ids", "uuid[]"),
+    ("prices", "numeric(5,1)[]"),
+];
+
+#[test]
+fn psql_shows_declared_types() -> Result<()> {
+    need!(Psql::new(0));
+    let mut tables = String::from("[tables.shapes]\ntopic = \"shapes\"\ntime = \"at\"\n");
+    tables += "[tables.shapes.columns]\n";
+    for (name, shown) in SHAPES {
+        tables += &format!("{name} = \"{shown}\"\n");
+    }
+    tables += "[tables.shapes.measures]\nn = \"count(*)\"\nsold = \"sum(price)\"\n";
+    tables += "[tables.shapes.rollups.by_id]\ngranularity = [\"hour\"]\ndimensions = [\"id\", \"price\"]\n";
+    let otus = Setup::tables(tables).start()?;
+    let psql = otus.psql().map_err(anyhow::Error::msg)?;
+    let shown = psql.query("\\d shapes")?;
+    for (name, wanted) in SHAPES {
+        let column = shown.lines().find(|line| line.starts_with(&format!("{name}|")));
+        let found = column.and_then(|line| line.split('|').nth(1));
+        anyhow::ensure!(found == Some(wanted), "{name}: {found:?} in\n{shown}");
+    }
+    let view = psql.query("\\d by_id_hour")?;
+    for wanted in
+        ["bucket|timestamp with time zone|", "id|uuid|", "price|numeric(12,2)|", "sold|numeric|"]
+    {
+        anyhow::ensure!(view.lines().any(|line| line.starts_with(wanted)), "{wanted}:\n{view}");
+    }
+    let listed = "select column_name, udt_name from information_schema.columns \
+                  where table_name = 'shapes' and column_name in ('ids', 'id') order by 1";
+    anyhow::ensure!(psql.query(listed)? == "id|uuid\nids|_uuid", "{}", psql.query(listed)?);
+    for command in ["\\d+ shapes", "\\df", "\\dn", "\\dt+", "\\du"] {
+        psql.query(command).with_context(|| command.to_owned())?;
+    }
     Ok(())
 }
 
@@ -77,6 +135,29 @@ fn ctrl_c_stops_the_work() -> Result<()> {
     let status = child.wait()?;
     anyhow::ensure!(!status.success() && words.contains("cancel"), "{status} {words}");
     anyhow::ensure!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+    idle(&otus)
+}
+
+#[test]
+fn the_configured_timeout_stops_a_statement() -> Result<()> {
+    need!(Psql::new(0));
+    let section = "[query]\ntimeout = \"500ms\"\n\n";
+    let tables = events::table_section("events");
+    let otus = Setup::tables(format!("{section}{tables}")).start()?;
+    let lines: Vec<_> = (0..EVENTS).map(events::payload).collect();
+    otus.append("events", &lines)?;
+    otus.wait_number("select count(*) from events", events::sums(EVENTS).0)?;
+    let psql = otus.psql().map_err(anyhow::Error::msg)?;
+    anyhow::ensure!(psql.query("show statement_timeout")? == "500");
+    let error = psql.error(LONG)?;
+    anyhow::ensure!(error.contains("57014") && error.contains("statement timeout"), "{error}");
+    let (status, answer) = otus.post_json("/api/sql", &json!({"query": LONG}))?;
+    let said = answer.to_string();
+    anyhow::ensure!(said.contains("57014"), "{status} {said}");
+    // A session may ask for more, and the next statement has its own time.
+    let longer =
+        psql.command(&["-At", "-c", "set statement_timeout = '1min'; select 1"]).output()?;
+    anyhow::ensure!(longer.status.success(), "{longer:?}");
     idle(&otus)
 }
 
@@ -114,19 +195,20 @@ fn a_client_that_leaves_takes_its_work_along() -> Result<()> {
 fn a_deep_expression_is_refused_and_harms_nobody() -> Result<()> {
     let otus = server()?;
     let client = otus.connect()?;
-    for terms in [500, 20_000] {
-        let deep = format!("select {}", vec!["1"; terms].join(" + "));
-        match client.rows(&deep) {
-            Ok(rows) => anyhow::ensure!(rows[0][0] == Some(terms.to_string()), "{rows:?}"),
-            Err(_) => {
-                let (state, _) = client.failure(&deep)?;
-                anyhow::ensure!(state == "54001", "{terms} terms: {state}");
-            }
-        }
+    // A thousand operators are promised, and not one more; a hundred levels of brackets.
+    let sum = |terms: usize| format!("select {}", vec!["1"; terms].join(" + "));
+    for terms in [500, 1_000] {
+        let found = client.numbers(&sum(terms)).with_context(|| format!("{terms} terms"))?;
+        anyhow::ensure!(found == [i64::try_from(terms)?], "{terms} terms: {found:?}");
     }
-    let nested = format!("select {}1{}", "(".repeat(50_000), ")".repeat(50_000));
-    let (state, _) = client.failure(&nested)?;
-    anyhow::ensure!(state == "54001" || state == "42601", "{state}");
+    let nested = |levels: usize| format!("select {}1{}", "(".repeat(levels), ")".repeat(levels));
+    anyhow::ensure!(client.numbers(&nested(90))? == [1]);
+    for deep in [sum(1_100), sum(20_000), nested(110), nested(50_000)] {
+        let (state, message) = client.failure(&deep)?;
+        let length = deep.len();
+        anyhow::ensure!(state == "54001", "a text of {length} bytes: {state} {message}");
+        anyhow::ensure!(message == "statement is too complex", "{length} bytes: {message}");
+    }
     otus.wait_number("select count(*) from events", events::sums(EVENTS).0)
 }
 
@@ -260,13 +342,30 @@ struct Demo {
 }
 
 impl Demo {
+    /// Starts it on a terminal.
+    fn start_watched(&mut self) -> Result<()> {
+        let [postgres, http] = self.ports.map(|p| p.to_string());
+        let binary = paths::binary()?.display().to_string();
+        let arguments = ["demo", "--postgres-port", &postgres, "--http-port", &http];
+        let command = terminal::command(&binary, &arguments).map_err(anyhow::Error::msg)?;
+        self.run(command, "terminal")
+    }
+
     fn start(&mut self) -> Result<()> {
         let [postgres, http] = self.ports.map(|p| p.to_string());
         let mut command = Command::new(paths::binary()?);
         command.args(["demo", "--postgres-port", &postgres, "--http-port", &http]);
+        self.run(command, "output")
+    }
+
+    fn run(&mut self, mut command: Command, output: &str) -> Result<()> {
         command.current_dir(&self.folder);
-        self.process = Some(Process::start(&mut command, &self.folder.join("output"))?);
+        self.process = Some(Process::start(&mut command, &self.folder.join(output))?);
         Ok(())
+    }
+
+    fn process(&mut self) -> Result<&mut Process> {
+        self.process.as_mut().context("not started")
     }
 
     fn numbers(&self, sql: &str) -> Result<Vec<i64>> {
@@ -278,7 +377,8 @@ impl Demo {
 fn the_demo_lays_down_a_month_and_goes_on_after_a_kill() -> Result<()> {
     let folder = leash::fresh_folder("demo")?;
     let mut demo = Demo { folder, ports: [free_port()?, free_port()?], process: None };
-    demo.start()?;
+    need!(terminal::command("true", &[]));
+    demo.start_watched()?;
     let span = "select count(*), (extract(epoch from max(time)) - extract(epoch from min(time)))::bigint from game_events";
     let month = 29 * 86_400;
     let laid = until("30 days of history", Duration::from_secs(420), || {
@@ -286,8 +386,10 @@ fn the_demo_lays_down_a_month_and_goes_on_after_a_kill() -> Result<()> {
         anyhow::ensure!(found[0] > 4_000_000 && found[1] > month, "{found:?}");
         Ok(found[0])
     })?;
-    let process = demo.process.as_mut().context("not started")?;
-    process.kill()?;
+    one_line_tells_the_state(demo.process()?)?;
+    let inner = terminal::inner(demo.process()?.id())?.to_string();
+    Command::new("kill").args(["-s", "KILL", &inner]).status()?;
+    demo.process()?.wait(PATIENCE)?;
     demo.start()?;
     until("the demo goes on", PATIENCE, || {
         let found = demo.numbers(span)?;
@@ -314,6 +416,57 @@ fn the_demo_lays_down_a_month_and_goes_on_after_a_kill() -> Result<()> {
     let mut process = demo.process.take().context("not started")?;
     let status = process.stop(PATIENCE)?;
     anyhow::ensure!(status.success(), "{status}: {}", process.tail(20));
+    // Nobody watches: whole lines, nothing that only a terminal understands.
+    let said = process.output();
+    anyhow::ensure!(!terminal::has_controls(&said), "{said:?}");
+    anyhow::ensure!(said.lines().any(|line| line.contains(" events/s  lag ")), "{said}");
+    Ok(())
+}
+
+/// On a terminal: a bar while history is laid down, then one line that is written again and again.
+fn one_line_tells_the_state(process: &Process) -> Result<()> {
+    until("a status line that moves", PATIENCE, || {
+        let said = process.output();
+        let (before, after) = said.split_once("Ctrl-C stops").context("not yet laid down")?;
+        anyhow::ensure!(terminal::has_controls(before) && before.contains("records made"));
+        let seen = after.matches(" events/s  lag ").count();
+        anyhow::ensure!(seen > 3, "{seen} status lines");
+        let lines = after.lines().filter(|line| line.contains(" events/s  lag ")).count();
+        anyhow::ensure!(lines == 1, "{lines} lines: {after:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn long_work_shows_progress_to_those_who_watch() -> Result<()> {
+    need!(terminal::command("true", &[]));
+    let otus = server()?;
+    let lines: Vec<String> = (EVENTS..EVENTS + 60_000)
+        .filter(|id| !events::is_bad(*id))
+        .map(|id| String::from_utf8(events::payload(id)).map_err(Into::into))
+        .collect::<Result<_>>()?;
+    std::fs::write(otus.folder().join("many.ndjson"), lines.join("\n"))?;
+    let binary = paths::binary()?.display().to_string();
+    let watched = |arguments: &[&str]| -> Result<String> {
+        let mut command = terminal::command(&binary, arguments).map_err(anyhow::Error::msg)?;
+        command.env("OTUS_SERVER", otus.url("")).current_dir(otus.folder());
+        let output = command.stdin(Stdio::null()).output()?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        anyhow::ensure!(output.status.success(), "{arguments:?}: {said}");
+        Ok(said)
+    };
+    let append = ["append", "events", "many.ndjson"];
+    let said = watched(&append)?;
+    anyhow::ensure!(terminal::has_controls(&said) && said.contains("MiB"), "{said:?}");
+    let done = format!("{} records appended to \"events\"", lines.len());
+    anyhow::ensure!(said.contains(&done), "{said:?}");
+    anyhow::ensure!(otus.run(&append)? == format!("{done}\n"), "a pipe gets the result alone");
+    otus.wait_number("select sum(lag) from otus.partitions", 0)?;
+    otus.flush()?;
+    let said = watched(&["inspect", "--verify"])?;
+    anyhow::ensure!(terminal::has_controls(&said) && said.contains("reading files"), "{said:?}");
+    let plain = otus.run(&["inspect", "--verify"])?;
+    anyhow::ensure!(!terminal::has_controls(&plain) && plain.contains("sound"), "{plain:?}");
     Ok(())
 }
 
@@ -331,5 +484,7 @@ fn readme_questions(demo: &Demo) -> Result<()> {
     anyhow::ensure!(status == 200 && answer.contains(":matches"), "{status} {answer}");
     let value: Option<Value> = serde_json::from_str(&answer).ok();
     anyhow::ensure!(value.is_none(), "EDN was asked for: {answer}");
+    let entries = answer.matches(":bucket #inst").count();
+    anyhow::ensure!(entries == rows.len(), "{} rows in SQL, {entries} in {answer}", rows.len());
     Ok(())
 }

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use otus_tests::broker::{Broker, Record};
+use otus_tests::broker::{Broker, Record, Records};
 use otus_tests::objects::Objects;
-use otus_tests::otus::{Otus, PATIENCE, Setup, get, wait_between};
+use otus_tests::otus::{Otus, PATIENCE, Setup, get, post, wait_between};
 use otus_tests::process::until;
 use otus_tests::{events, need};
 
@@ -16,11 +16,28 @@ use crate::exactly_once::{audit, hurried, produce_until, send};
 
 const PARTITIONS: i32 = 4;
 
-/// Produces the ids `[from, to)`.
-fn produce(broker: &Broker, topic: &str, from: u64, to: u64) -> Result<()> {
+/// Produces the ids `[from, to)`, each to the partition that is its own.
+pub(crate) fn produce(broker: &Broker, topic: &str, from: u64, to: u64) -> Result<()> {
     let records = broker.producer(&[])?;
     (from..to).try_for_each(|id| send(&records, topic, id))?;
     records.flush()
+}
+
+/// Produces the ids `[from, to)` in turn to the first `partitions` of the topic.
+fn spread(broker: &Broker, topic: &str, partitions: u64, from: u64, to: u64) -> Result<()> {
+    let records = broker.producer(&[])?;
+    for id in from..to {
+        let partition = i32::try_from(id % partitions)?;
+        records.value(topic, partition, &events::payload(id))?;
+    }
+    records.flush()
+}
+
+/// Queues a keyed event in partition 0.
+fn keyed(records: &Records, topic: &str, key: &str, id: u64) -> Result<()> {
+    let (key, value) = (Some(key.as_bytes()), events::payload(id));
+    let record = Record { partition: Some(0), key, value: Some(&value), ..Record::default() };
+    records.send(topic, &record)
 }
 
 #[test]
@@ -62,82 +79,83 @@ fn a_missing_topic_is_waited_for_and_never_created() -> Result<()> {
     audit(&otus, 500)
 }
 
-/// Two processes of one dataset need a shared store.
-fn pair(broker: &Broker, objects: &Objects, topic: &str, prefix: &str) -> Result<(Otus, Otus)> {
-    let setup = || hurried(topic, broker).storage(objects.storage_section(prefix));
-    Ok((setup().start()?, setup().prepare()?))
-}
+/// How many processes read now.
+const READERS: &str = "select count(distinct member) from otus.partitions where member is not null";
 
-/// Rows committed by anyone, as this process sees them after all flushed.
-fn committed(otus: &Otus, end: u64) -> Result<()> {
-    until("every process's rows are committed", PATIENCE, || audit(otus, end))
+/// Tells a story of two processes over one store (the second not yet started) while events flow in. In the end
+/// the second must see every event committed once.
+fn while_flowing(
+    stem: &str,
+    broker: &Broker,
+    objects: &Objects,
+    story: impl FnOnce(&mut Otus, &mut Otus) -> Result<()>,
+) -> Result<()> {
+    let topic = broker.topic(stem, PARTITIONS, &[])?;
+    let setup = || hurried(&topic, broker).storage(objects.storage_section(stem));
+    let (mut first, mut second) = (setup().start()?, setup().prepare()?);
+    let (stop, made) = (AtomicBool::new(false), AtomicU64::new(0));
+    let end = std::thread::scope(|scope| {
+        let producer = scope.spawn(|| produce_until(broker, &topic, 500, &stop, &made));
+        let told = story(&mut first, &mut second);
+        stop.store(true, Ordering::SeqCst);
+        let end = producer.join().map_err(|_| anyhow::anyhow!("the producer panicked"))?;
+        told.and(end)
+    })?;
+    drop(first);
+    until("every process's rows are committed", PATIENCE, || audit(&second, end))
 }
 
 #[test]
 fn a_second_process_joins_and_leaves() -> Result<()> {
     let broker = need!(Broker::shared());
     let objects = need!(Objects::shared());
-    let topic = broker.topic("joined", PARTITIONS, &[])?;
-    let (stop, made) = (AtomicBool::new(false), AtomicU64::new(0));
-    let (mut first, mut second) = pair(broker, objects, &topic, "joined")?;
-    let end = std::thread::scope(|scope| {
-        let producer = scope.spawn(|| produce_until(broker, &topic, 500, &stop, &made));
-        let mut story = || -> Result<()> {
-            let both =
-                "select count(distinct member) from otus.partitions where member is not null";
-            second.launch()?;
-            first.wait_number(both, 2)?;
-            wait_between(Duration::from_secs(3));
-            second.stop()?;
-            first.wait_number(both, 1)?;
-            second.launch()?;
-            first.wait_number(both, 2)?;
-            first.kill()?;
-            second.wait_number(both, 1)?;
-            wait_between(Duration::from_secs(2));
-            first.launch()?;
-            first.wait_number(both, 2)?;
-            first.stop()
-        };
-        let story = story();
-        stop.store(true, Ordering::SeqCst);
-        let end = producer.join().map_err(|_| anyhow::anyhow!("the producer panicked"))?;
-        story.map(|()| end)?
-    })?;
-    committed(&second, end)
+    while_flowing("joined", broker, objects, |first, second| {
+        second.launch()?;
+        first.wait_number(READERS, 2)?;
+        wait_between(Duration::from_secs(3));
+        second.stop()?;
+        first.wait_number(READERS, 1)?;
+        second.launch()?;
+        first.wait_number(READERS, 2)?;
+        first.kill()?;
+        second.wait_number(READERS, 1)?;
+        wait_between(Duration::from_secs(2));
+        first.launch()?;
+        first.wait_number(READERS, 2)?;
+        first.stop()
+    })
 }
 
 #[test]
 fn a_zombie_is_refused() -> Result<()> {
     let broker = need!(Broker::shared());
     let objects = need!(Objects::shared());
-    let topic = broker.topic("zombie", PARTITIONS, &[])?;
-    let (stop, made) = (AtomicBool::new(false), AtomicU64::new(0));
-    let (first, mut second) = pair(broker, objects, &topic, "zombie")?;
-    let end = std::thread::scope(|scope| {
-        let producer = scope.spawn(|| produce_until(broker, &topic, 500, &stop, &made));
-        let mut story = || -> Result<()> {
+    while_flowing("zombie", broker, objects, |first, second| {
+        let mut freeze = || -> Result<()> {
             first.wait_ready()?;
             wait_between(Duration::from_secs(1));
-            // Frozen with rows in hand, beyond the group's patience; the other takes its partitions.
+            let zombie = first.value("select max(member) from otus.partitions")?;
+            // Frozen with rows in hand, beyond the group's patience: the other takes all its partitions.
             first.signal("STOP")?;
             second.launch()?;
-            let mine =
-                "select count(distinct member) from otus.partitions where member is not null";
-            second.wait_number(mine, 1)?;
-            wait_between(Duration::from_secs(2));
+            let taken = format!(
+                "select count(*) from otus.partitions where member <> '{zombie}' and epoch > 1"
+            );
+            second.wait_number(&taken, i64::from(PARTITIONS))?;
             first.signal("CONT")?;
-            wait_between(Duration::from_secs(6));
-            Ok(())
+            // It writes what it still holds, if it does not hear of its loss first; either way it must learn of it.
+            post(&first.url("/api/ingest/flush"), "application/json", "{}").ok();
+            until("the zombie is told", PATIENCE, || {
+                let output = first.output();
+                let told = ["a flush lost a partition", "lost to another process"];
+                anyhow::ensure!(told.iter().any(|words| output.contains(words)), "not yet");
+                Ok(())
+            })
         };
-        let story = story();
+        let told = freeze();
         first.signal("CONT").ok();
-        stop.store(true, Ordering::SeqCst);
-        let end = producer.join().map_err(|_| anyhow::anyhow!("the producer panicked"))?;
-        story.map(|()| end)?
-    })?;
-    drop(first);
-    committed(&second, end)
+        told
+    })
 }
 
 #[test]
@@ -183,26 +201,12 @@ fn holes_of_a_compacted_topic_are_passed() -> Result<()> {
     let records = broker.producer(&[])?;
     // Twenty keys, each written many times: most offsets become holes.
     for id in 0..2_000_u64 {
-        let (key, value) = (format!("key-{}", id % 20), events::payload(id * 100));
-        let record = Record {
-            partition: Some(0),
-            key: Some(key.as_bytes()),
-            value: Some(&value),
-            ..Record::default()
-        };
-        records.send(&topic, &record)?;
+        keyed(&records, &topic, &format!("key-{}", id % 20), id * 100)?;
     }
     records.flush()?;
     let left = until("the cleaner", PATIENCE, || {
         wait_between(Duration::from_millis(700));
-        let (key, value) = ("roll", events::payload(0));
-        let record = Record {
-            partition: Some(0),
-            key: Some(key.as_bytes()),
-            value: Some(&value),
-            ..Record::default()
-        };
-        records.send(&topic, &record)?;
+        keyed(&records, &topic, "roll", 0)?;
         records.flush()?;
         let left = broker.offsets(&topic, 0)?;
         anyhow::ensure!(left.len() < 500, "{} records left", left.len());
@@ -230,84 +234,104 @@ fn holes_of_a_compacted_topic_are_passed() -> Result<()> {
 fn added_partitions_are_read_from_their_beginning() -> Result<()> {
     let broker = need!(Broker::shared());
     let topic = broker.topic("grown", 2, &[])?;
-    let put = |from: u64, to: u64, partitions: u64| -> Result<()> {
-        let records = broker.producer(&[])?;
-        for id in from..to {
-            let partition = i32::try_from(id % partitions)?;
-            records.value(&topic, partition, &events::payload(id))?;
-        }
-        records.flush()
-    };
-    put(0, 1_000, 2)?;
-    // Even a table that begins at the end reads a partition added later from its beginning.
+    spread(broker, &topic, 2, 0, 1_000)?;
     let otus = hurried(&topic, broker).start()?;
     audit(&otus, 1_000)?;
     broker.add_partitions(&topic, 4)?;
-    put(1_000, 3_000, 4)?;
+    spread(broker, &topic, 4, 1_000, 3_000)?;
     audit(&otus, 3_000)?;
     otus.wait_number("select count(*) from otus.partitions", 4)
 }
 
-/// Waits until the partition has stopped, and gives what it says.
-fn wait_stopped(otus: &Otus) -> Result<String> {
-    otus.wait_state("stopped")
+#[test]
+fn a_table_that_begins_at_the_end_reads_added_partitions_whole() -> Result<()> {
+    let broker = need!(Broker::shared());
+    let topic = broker.topic("latest", 2, &[])?;
+    spread(broker, &topic, 2, 0, 1_000)?;
+    let latest = "[tables.events]\nstart = \"latest\"";
+    let section = events::table_section(&topic).replace("[tables.events]", latest);
+    let otus = Setup::tables(section).kafka(broker).start()?;
+    otus.wait_ready()?;
+    let after = |end: u64| events::sums(end).0 - events::sums(1_000).0;
+    spread(broker, &topic, 2, 1_000, 2_000)?;
+    otus.wait_number("select count(*) from events", after(2_000))?;
+    // Records are there before Otus has heard of the partitions that hold them.
+    broker.add_partitions(&topic, 4)?;
+    spread(broker, &topic, 4, 2_000, 3_000)?;
+    otus.wait_number("select count(*) from events", after(3_000))?;
+    otus.wait_number("select count(*) from otus.partitions", 4)
+}
+
+/// A reader that has read the ids `[0, 500)` of a topic with one partition, and is down.
+fn read_and_stopped(broker: &Broker, stem: &str) -> Result<(String, Otus)> {
+    let topic = broker.topic(stem, 1, &[])?;
+    spread(broker, &topic, 1, 0, 500)?;
+    let mut otus = hurried(&topic, broker).start()?;
+    audit(&otus, 500)?;
+    otus.stop()?;
+    Ok((topic, otus))
+}
+
+/// Started again it stops the partition, for a reason that holds `part`, and what it had stays. Then the operator
+/// says to read what is there now, the ids `[from, to)`.
+fn reset_after_a_stop(
+    otus: &mut Otus,
+    topic: &str,
+    part: &str,
+    (from, to): (u64, u64),
+) -> Result<()> {
+    otus.launch()?;
+    let error = otus.wait_state("stopped")?;
+    anyhow::ensure!(error.contains(part), "the error does not name {part}: {error}");
+    audit(otus, 500).context("what had been read")?;
+    let (status, body) = get(&otus.url("/readyz"))?;
+    anyhow::ensure!(status == 503 && body.contains(topic), "{status} {body}");
+    otus.run(&["reset", "events", "--topic", topic, "--to", "earliest"])?;
+    let rows = |end| events::sums(end).0;
+    otus.wait_number("select count(*) from events", rows(500) + rows(to) - rows(from))?;
+    otus.flush()?;
+    otus.run(&["inspect", "--verify"])?;
+    Ok(())
 }
 
 #[test]
 fn a_created_again_topic_stops_the_partition() -> Result<()> {
     let broker = need!(Broker::shared());
-    let topic = broker.topic("again", 1, &[])?;
-    let put = |from: u64, to: u64| -> Result<()> {
-        let records = broker.producer(&[])?;
-        (from..to).try_for_each(|id| records.value(&topic, 0, &events::payload(id)))?;
-        records.flush()
+    let (topic, mut otus) = read_and_stopped(broker, "again")?;
+    let again = || -> Result<()> {
+        broker.delete_topic(&topic)?;
+        broker.create_topic(&topic, 1, &[])
     };
-    put(0, 500)?;
-    let mut otus = hurried(&topic, broker).start()?;
-    audit(&otus, 500)?;
-    otus.stop()?;
-    broker.delete_topic(&topic)?;
-    broker.create_topic(&topic, 1, &[])?;
+    again()?;
     // Longer than before: by offsets alone nothing would look wrong.
-    put(10_000, 12_000)?;
+    spread(broker, &topic, 1, 10_000, 12_000)?;
+    reset_after_a_stop(&mut otus, &topic, &topic, (10_000, 12_000))?;
+    // The same offsets are those of other records, and no audit takes one for the other: neither now nor when
+    // the files of both are one.
+    otus.maintain()?;
+    otus.run(&["inspect", "--verify"])?;
+    otus.stop()?;
+    // And shorter.
+    again()?;
+    spread(broker, &topic, 1, 20_000, 20_100)?;
     otus.launch()?;
-    let error = wait_stopped(&otus)?;
-    anyhow::ensure!(error.contains(&topic), "the error does not name the topic: {error}");
-    audit(&otus, 500).context("nothing of the new topic came in")?;
-    let (status, body) = get(&otus.url("/readyz"))?;
-    anyhow::ensure!(status == 503 && body.contains(&topic), "{status} {body}");
-    // The operator says: read the new topic from its beginning.
+    otus.wait_state("stopped")?;
     otus.run(&["reset", "events", "--topic", &topic, "--to", "earliest"])?;
-    let (old, _, _) = events::sums(500);
-    let (before, _, _) = events::sums(10_000);
-    let (after, _, _) = events::sums(12_000);
-    otus.wait_number("select count(*) from events", old + after - before)
+    let rows = |end| events::sums(end).0;
+    let all = rows(500) + rows(12_000) - rows(10_000) + rows(20_100) - rows(20_000);
+    otus.wait_number("select count(*) from events", all)?;
+    otus.flush()?;
+    otus.run(&["inspect", "--verify"])?;
+    Ok(())
 }
 
 #[test]
 fn a_truncated_log_stops_the_partition() -> Result<()> {
     let broker = need!(Broker::shared());
-    let topic = broker.topic("cut", 1, &[])?;
-    let put = |from: u64, to: u64| -> Result<()> {
-        let records = broker.producer(&[])?;
-        (from..to).try_for_each(|id| records.value(&topic, 0, &events::payload(id)))?;
-        records.flush()
-    };
-    put(0, 500)?;
-    let mut otus = hurried(&topic, broker).start()?;
-    audit(&otus, 500)?;
-    otus.stop()?;
-    put(500, 1_500)?;
+    let (topic, mut otus) = read_and_stopped(broker, "cut")?;
+    spread(broker, &topic, 1, 500, 1_500)?;
     broker.truncate(&topic, 0, 1_000)?;
-    otus.launch()?;
-    let error = wait_stopped(&otus)?;
-    anyhow::ensure!(error.contains("500"), "the error does not name the position: {error}");
-    audit(&otus, 500)?;
-    otus.run(&["reset", "events", "--topic", &topic, "--to", "earliest"])?;
-    let (old, _, _) = events::sums(500);
-    let (before, _, _) = events::sums(1_000);
-    let (after, _, _) = events::sums(1_500);
-    otus.wait_number("select count(*) from events", old + after - before)
+    reset_after_a_stop(&mut otus, &topic, "500", (1_000, 1_500))
 }
 
 #[test]

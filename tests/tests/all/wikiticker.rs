@@ -208,11 +208,12 @@ pub(crate) fn check_everything(otus: &Otus, psql: &Psql) -> Result<()> {
 
 /// Raw and rollup files of one flush came in one commit: by the system table, and by the log itself.
 fn check_one_commit(otus: &Otus, psql: &Psql) -> Result<()> {
-    let sql = "select count(*) from (select created_at from otus.segments \
-               where level = 0 and \"table\" = 'public.wikipedia' group by created_at \
-               having count(*) filter (where kind = 'raw') = 0 \
-               or count(*) filter (where kind = 'rollup') = 0) as alone";
-    check(psql, sql, "0")?;
+    let sql = "select count(*) filter (where raws > 0 and states > 0) > 0, \
+               count(*) filter (where \"commit\" is null or raws = 0 or states = 0) from \
+               (select \"commit\", count(*) filter (where kind = 'raw') as raws, \
+               count(*) filter (where kind = 'rollup') as states from otus.segments \
+               where level = 0 and \"table\" = 'public.wikipedia' group by \"commit\") as commits";
+    check(psql, sql, "t|0")?;
     let folder = otus.folder().join("data/_log");
     if !folder.is_dir() {
         return Ok(());

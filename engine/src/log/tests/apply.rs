@@ -58,6 +58,7 @@ fn a_flush_moves_position_and_files_together() {
     let position = &after.tables[&TableId(1)].positions[&tp(0)];
     assert_eq!((position.start, position.offset, position.counts.kept), (0, 10, 10));
     assert_eq!(after.live_files().count(), 3);
+    assert!(after.live_files().all(|f| f.commit == Some(2)));
     assert_eq!(after.files(rollup).len(), 1);
     assert_eq!(before.live_files().count(), 0, "the manifest before is left as it was");
 }

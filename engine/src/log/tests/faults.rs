@@ -7,17 +7,7 @@ use object_store::memory::InMemory;
 use super::world::{Died, World};
 use super::*;
 use crate::store::fault::{Fault, FaultPlan, FaultStore};
-
-pub(super) fn seeds(fixed: u64) -> Vec<u64> {
-    match std::env::var("OTUS_SEED").ok().and_then(|seed| seed.parse().ok()) {
-        Some(seed) => vec![seed],
-        None => {
-            let fresh = crate::store::random_id().as_u64_pair().0;
-            println!("besides the fixed seeds: OTUS_SEED={fresh}");
-            (0..fixed).chain([fresh]).collect()
-        }
-    }
-}
+use crate::store::tests::seeds;
 
 struct Run {
     inner: Storage,

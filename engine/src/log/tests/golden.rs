@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::ErrorKind;
 use crate::log::format::{decode_checkpoint, decode_entry, encode_checkpoint, encode_entry};
+use crate::log::manifest::Past;
 use crate::log::op::{ColumnStats, FieldSeen, RemoveReason, StatValue};
 use crate::time::DAY_US;
 
@@ -93,11 +94,50 @@ fn entries_are_read() {
     assert_eq!(golden("entry-2.json", &fresh), fresh, "it would be written otherwise today");
 }
 
+/// As checkpoints were before they kept what was once.
+fn without_past(mut manifest: Manifest) -> Manifest {
+    manifest.rejected_expired = None;
+    for table in manifest.tables.values_mut() {
+        Arc::make_mut(table).past = Past::default();
+    }
+    manifest
+}
+
+#[test]
+fn the_past_is_read() {
+    let manifest = Manifest::default().apply(&all_operations()).unwrap();
+    let mut def = table_def("events");
+    def.columns[0].name = "then".into();
+    def.time = "then".into();
+    let def = Box::new(def);
+    let renamed = Op::PutTable { table: TableId(1), schema_id: 2, def };
+    let gone = removal().ops.remove(0);
+    let manifest = manifest.apply(&entry(2, vec![renamed, gone])).unwrap();
+    let past = &manifest.tables[&TableId(1)].past;
+    assert_eq!((past.columns.len(), past.expired_rows, past.resets.len()), (1, Some(10), 1));
+    let kept = golden("checkpoint-past.json", &serde_json::to_vec_pretty(past).unwrap());
+    assert_eq!(serde_json::from_slice::<Past>(&kept).unwrap(), *past);
+}
+
+fn without_commits(manifest: &Manifest) -> Manifest {
+    let mut older = manifest.clone();
+    let tables = older.tables.values_mut().flat_map(|t| &mut Arc::make_mut(t).files);
+    let rollups = older.rollups.values_mut().flat_map(|r| &mut Arc::make_mut(r).files);
+    for file in tables.chain(rollups).chain(&mut older.rejected) {
+        Arc::make_mut(file).commit = None;
+    }
+    older
+}
+
 #[test]
 fn checkpoints_are_read() {
-    let manifest = Manifest::default().apply(&all_operations()).unwrap();
-    let kept = golden("checkpoint.bin", &encode_checkpoint(&manifest).unwrap());
-    assert_eq!(decode_checkpoint("checkpoint.bin", &kept).unwrap(), manifest);
+    let manifest = without_past(Manifest::default().apply(&all_operations()).unwrap());
+    let kept = golden("checkpoint-commits.bin", &encode_checkpoint(&manifest).unwrap());
+    assert_eq!(decode_checkpoint("checkpoint-commits.bin", &kept).unwrap(), manifest);
+    // Checkpoints did not always say which commit a file came in.
+    let older = without_commits(&manifest);
+    let kept = golden("checkpoint.bin", &encode_checkpoint(&older).unwrap());
+    assert_eq!(decode_checkpoint("checkpoint.bin", &kept).unwrap(), older);
     // Packing may change with its library; what is unpacked may not.
     let again = encode_checkpoint(&manifest).unwrap();
     assert_eq!(decode_checkpoint("again", &again).unwrap(), manifest);

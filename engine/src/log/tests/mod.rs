@@ -7,10 +7,7 @@ use uuid::{Timestamp, Uuid};
 use super::manifest::Manifest;
 use super::op::{Entry, FORMAT, FileEntry, Op, Target};
 use super::{CommitLog, LogSettings};
-use crate::catalog::{
-    Accept, ColumnDef, ColumnSource, Presentation, Retention, RollupDef, RollupId, Source, Start,
-    TableDef, TableId, TableKind,
-};
+use crate::catalog::{ColumnDef, Retention, RollupDef, RollupId, Source, TableDef, TableId};
 use crate::clock::{Clock, ManualClock};
 use crate::error::Result;
 use crate::position::{LogIdentity, OffsetRange, ReadCounts, TopicPartition};
@@ -55,33 +52,12 @@ pub(super) fn identity() -> LogIdentity {
 }
 
 pub(super) fn table_def(name: &str) -> TableDef {
+    let at = ColumnDef::new("at", ColumnType::Timestamptz);
+    let rollup_us = [(Granularity::FiveMinute, 5)].into_iter().collect();
     TableDef {
-        schema: "public".into(),
-        name: name.into(),
-        kind: TableKind::Events,
-        description: None,
         source: Source::Topics(vec!["events".into()]),
-        start: Start::Earliest,
-        format: "json".into(),
-        time: "at".into(),
-        columns: vec![ColumnDef {
-            name: "at".into(),
-            column_type: ColumnType::Timestamptz,
-            source: ColumnSource::Path(vec!["at".into()]),
-            epoch: None,
-            default: None,
-            presentation: Presentation::default(),
-        }],
-        filter: None,
-        measures: Vec::new(),
-        rollups: Vec::new(),
-        accept: Accept::default(),
-        retention: Retention {
-            raw_us: Some(1),
-            rollup_us: [(Granularity::FiveMinute, 5)].into_iter().collect(),
-        },
-        append: false,
-        record_bytes_max: 1 << 20,
+        retention: Retention { raw_us: Some(1), rollup_us },
+        ..TableDef::events(name, "at", vec![at])
     }
 }
 
@@ -128,6 +104,7 @@ pub(super) fn file(target: Target, unique: u64, ranges: &[(i32, i64, i64)]) -> F
             .collect(),
         columns: Vec::new(),
         created_at_us: NOW_US,
+        commit: None,
     }
 }
 

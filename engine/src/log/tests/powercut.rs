@@ -2,13 +2,12 @@
 
 use std::path::PathBuf;
 
-use super::faults::seeds;
 use super::world::World;
 use super::*;
 use crate::store::Access;
 use crate::store::fault::Dice;
 use crate::store::powercut::PowerCutDisk;
-use crate::store::tests::Folder;
+use crate::store::tests::{Folder, seeds};
 
 async fn storage(folder: PathBuf, disk: &PowerCutDisk) -> Result<Storage> {
     Storage::open_folder(&folder, Access::ReadWrite, "test", Arc::new(disk.clone())).await

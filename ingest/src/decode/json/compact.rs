@@ -5,8 +5,14 @@ use std::collections::HashMap;
 
 use super::scan::{Cursor, Kind, Malformed, Token, unescape};
 use super::tree::{NodeId, Tree};
+use crate::decode::reason::Reason;
 
 type Scan<T> = Result<T, Malformed>;
+
+/// Why a jsonb column cannot hold a value.
+pub(crate) fn refusal(malformed: Malformed) -> Reason {
+    Reason::at_byte(format!("jsonb cannot hold {}", malformed.what), malformed.at)
+}
 
 /// Appends the compact form of a scanned value.
 pub(crate) fn value(text: &str, token: Token, out: &mut String) -> Scan<()> {

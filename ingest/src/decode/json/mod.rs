@@ -10,7 +10,8 @@ use otus_engine::expr::ExpressionCompiler;
 use otus_engine::position::TopicPartition;
 use otus_engine::types::ColumnType;
 
-use super::rows::{Rows, column_reason};
+use super::reason::Reason;
+use super::rows::Rows;
 use super::value::Value;
 use super::{Decoded, Decoder};
 use crate::record::Record;
@@ -72,16 +73,14 @@ impl JsonDecoder {
         Ok(Self { tp: tp.clone(), rows, walk, taken, outside, rest })
     }
 
-    fn row(&mut self, record: &Record<'_>, value: &[u8], at_us: i64) -> Result<(), String> {
+    fn row(&mut self, record: &Record<'_>, value: &[u8], at_us: i64) -> Result<(), Reason> {
         if value.len() > self.rows.record_bytes_max() {
-            return Err(format!(
-                "record of {} bytes is larger than the table's limit of {}",
-                value.len(),
-                self.rows.record_bytes_max()
-            ));
+            let (bytes, limit) = (value.len(), self.rows.record_bytes_max());
+            return Err(Reason::new("the record is larger than the table's limit")
+                .with(format!("{bytes} bytes, the limit is {limit}")));
         }
         let text = std::str::from_utf8(value)
-            .map_err(|e| format!("bad JSON: not UTF-8 at byte {}", e.valid_up_to()))?;
+            .map_err(|e| Reason::at_byte("bad JSON: not UTF-8", e.valid_up_to()))?;
         let root = self.walk.record(text, record.offset)?;
         self.rows.begin();
         for column in &self.taken {
@@ -98,14 +97,14 @@ impl JsonDecoder {
         self.rows.end(record, text, at_us)
     }
 
-    fn set_rest(&mut self, column: usize, text: &str, root: Token) -> Result<(), String> {
+    fn set_rest(&mut self, column: usize, text: &str, root: Token) -> Result<(), Reason> {
         let out = &mut self.rows.scratch.text;
         let start = out.len();
         let result = compact::rest(text, root, &self.walk.tree, out);
         let value = Value::Made(start, out.len());
         result.map_err(|e| {
-            let reason = format!("jsonb cannot hold it: {e}");
-            column_reason(&self.rows.columns()[column].def, &reason)
+            let name = &self.rows.columns()[column].def.name;
+            compact::refusal(e).of_column(name)
         })?;
         self.rows.set(column, value);
         Ok(())
@@ -144,18 +143,18 @@ impl Decoder for JsonDecoder {
 
 impl Walk {
     /// Scans the text of a record, which must be one object, and notes the token of each column.
-    fn record(&mut self, text: &str, offset: i64) -> Result<Token, String> {
+    fn record(&mut self, text: &str, offset: i64) -> Result<Token, Reason> {
         self.tokens.fill(Token::MISSING);
         self.stamp += 1;
         let mut cursor = Cursor::new(text);
         cursor.skip_space();
         let start = cursor.at();
         match cursor.peek() {
-            None => return Err("empty value".to_string()),
+            None => return Err(Reason::new("empty value")),
             Some(b'{') => {}
             Some(_) => {
-                let token = cursor.value(0).map_err(|e| e.to_string())?;
-                cursor.finish().map_err(|e| e.to_string())?;
+                let token = cursor.value(0)?;
+                cursor.finish()?;
                 let kind = match token.kind {
                     Kind::Array => "an array",
                     Kind::Number => "a number",
@@ -163,12 +162,12 @@ impl Walk {
                     Kind::Null => "null",
                     _ => "a boolean",
                 };
-                return Err(format!("a JSON object expected, got {kind}"));
+                return Err(Reason::new(format!("a JSON object expected, got {kind}")));
             }
         }
-        self.object(&mut cursor, text, Tree::ROOT, 0, offset).map_err(|e| e.to_string())?;
+        self.object(&mut cursor, text, Tree::ROOT, 0, offset)?;
         let root = Token { kind: Kind::Object, start, end: cursor.at() };
-        cursor.finish().map_err(|e| e.to_string())?;
+        cursor.finish()?;
         Ok(root)
     }
 

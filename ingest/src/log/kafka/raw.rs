@@ -334,3 +334,38 @@ fn read_topic_ids(event: *mut c::rd_kafka_event_t) -> Option<BTreeMap<String, St
         Some(ids)
     }
 }
+
+/// Whether the broker surely has not got a message: it was never sent, or it was refused.
+pub(super) fn is_unwritten(message: &rdkafka::message::BorrowedMessage<'_>) -> bool {
+    // SAFETY: the message is live while it is borrowed.
+    let status = unsafe { c::rd_kafka_message_status(message.ptr()) };
+    status == c::rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_NOT_PERSISTED
+}
+
+/// All properties of the client library with their scope: `C`, `P` or `*` for both.
+#[cfg(test)]
+pub(super) fn property_scopes() -> Vec<(String, String)> {
+    unsafe extern "C" {
+        fn fopen(path: *const c_char, mode: *const c_char) -> *mut c_void;
+        fn fclose(file: *mut c_void) -> c_int;
+    }
+    let path = std::env::temp_dir().join(format!("otus-properties-{}", crate::log::unique()));
+    let name = CString::new(path.display().to_string()).unwrap();
+    // SAFETY: the file is open while the library writes to it and is closed once.
+    unsafe {
+        let file = fopen(name.as_ptr(), c"w".as_ptr());
+        assert!(!file.is_null());
+        c::rd_kafka_conf_properties_show(file.cast());
+        fclose(file);
+    }
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let cells = |line: &str| -> Option<(String, String)> {
+        let mut cells = line.split('|').map(|cell| cell.trim().to_string());
+        Some((cells.next()?, cells.next()?))
+    };
+    text.lines()
+        .filter_map(cells)
+        .filter(|(_, scope)| ["C", "P", "*"].contains(&&**scope))
+        .collect()
+}

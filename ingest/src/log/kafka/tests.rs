@@ -47,8 +47,9 @@ async fn records_come_with_their_end() {
         timestamp_us: Some(1_442_016_000_123_456),
         ..AppendRecord::value(format!("{n}"))
     };
-    let places = producer.append("events", (0..10).map(record).collect()).await.unwrap();
-    assert_eq!(places.last(), Some(&(0, 9)));
+    let records: Vec<AppendRecord> = (0..10).map(record).collect();
+    let places = producer.append("events", &records).await.unwrap();
+    assert_eq!(places.last(), Some(&Ok((0, 9))));
     let read = tokio::task::spawn_blocking(move || {
         let mut log = KafkaLog::new(&config, &topics(&["events"])).unwrap();
         let mut seen = Vec::new();

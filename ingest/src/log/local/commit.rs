@@ -2,14 +2,16 @@
 //! told only afterwards.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
 
 use fjall::PersistMode;
-use otus_engine::{Error, ErrorKind, Result};
+use otus_engine::{Error, Result};
 
 use super::batch::{self, Entry};
-use super::{Request, Shared, record_key, store_error, unknown_outcome};
-use crate::log::append::{AppendRecord, Appended, partition_of_key};
+use super::store::{Store, is_full, record_key, store_error};
+use super::{Request, Shared};
+use crate::log::append::{AppendError, AppendFault, AppendRecord, Appended, partition_of_key};
 
 /// Bytes of records that one fsync takes at most.
 const GROUP_BYTES: usize = 16 << 20;
@@ -17,6 +19,8 @@ const GROUP_BYTES: usize = 16 << 20;
 const BATCH_BYTES: usize = 512 << 10;
 /// Records in one batch at most.
 const BATCH_RECORDS: usize = 8 * 1024;
+/// Between two tries to open a store that could not be opened, while nobody appends.
+const REOPEN_EVERY: Duration = Duration::from_secs(1);
 
 /// Chooses the partition of each record: its own, by key, or the one whose turn it is.
 pub(super) fn place(
@@ -44,7 +48,7 @@ pub(super) fn place(
 
 /// Commits requests until all senders are gone.
 pub(super) fn run(shared: &Shared, queue: &Receiver<Request>) {
-    while let Ok(first) = queue.recv() {
+    while let Some(first) = next(shared, queue) {
         let mut bytes = size(&first);
         let mut group = vec![first];
         while bytes < GROUP_BYTES
@@ -54,6 +58,24 @@ pub(super) fn run(shared: &Shared, queue: &Receiver<Request>) {
             group.push(next);
         }
         answer(shared, group, bytes);
+    }
+}
+
+/// The next request. While the store is not open, it is tried now and then: readers wait for it too.
+fn next(shared: &Shared, queue: &Receiver<Request>) -> Option<Request> {
+    loop {
+        if shared.slot.is_open() {
+            return queue.recv().ok();
+        }
+        match queue.recv_timeout(REOPEN_EVERY) {
+            Ok(request) => return Some(request),
+            Err(RecvTimeoutError::Disconnected) => return None,
+            Err(RecvTimeoutError::Timeout) => {
+                if let Err(error) = shared.writable() {
+                    tracing::debug!(%error, "the local log is still not open");
+                }
+            }
+        }
     }
 }
 
@@ -78,7 +100,7 @@ fn answer(shared: &Shared, group: Vec<Request>, bytes: usize) {
         Err(error) => {
             tracing::warn!(%error, "append to the local log failed");
             for reply in replies {
-                drop(reply.send(Err(Error::new(error.kind(), error.to_string()))));
+                drop(reply.send(Err(error.clone())));
             }
         }
     }
@@ -93,20 +115,31 @@ struct Open {
 }
 
 type Requests = Vec<(String, Vec<(i32, AppendRecord)>)>;
+/// Next offsets, by topic and partition.
+type Ends = BTreeMap<(String, i32), i64>;
 
-fn commit(shared: &Shared, requests: Requests, bytes: usize) -> Result<Vec<Vec<Appended>>> {
+fn commit(
+    shared: &Shared,
+    requests: Requests,
+    bytes: usize,
+) -> Result<Vec<Vec<Appended>>, AppendError> {
     check_disk(shared, bytes)?;
+    let opened = shared.slot.opened();
+    // Held until all is written: opening the store again may move the ends.
+    let store = shared.writable()?;
     let now_us = shared.clock.now_us();
-    let mut ends: BTreeMap<(String, i32), i64> = BTreeMap::new();
+    let (mut starts, mut ends) = (Ends::new(), Ends::new());
     let mut open: BTreeMap<(u32, i32), Open> = BTreeMap::new();
-    let mut writes = shared.database.batch().durability(Some(PersistMode::SyncAll));
+    let mut writes = store.database.batch().durability(Some(PersistMode::SyncAll));
     let mut places = Vec::with_capacity(requests.len());
     for (topic, records) in requests {
         let (number, highs) = highs(shared, &topic)?;
         let mut own = Vec::with_capacity(records.len());
         for (partition, record) in records {
             let end = ends.entry((topic.clone(), partition)).or_insert_with(|| {
-                usize::try_from(partition).ok().and_then(|p| highs.get(p).copied()).unwrap_or(0)
+                let high = usize::try_from(partition).ok().and_then(|p| highs.get(p).copied());
+                starts.insert((topic.clone(), partition), high.unwrap_or(0));
+                high.unwrap_or(0)
             });
             let offset = *end;
             *end += 1;
@@ -121,29 +154,61 @@ fn commit(shared: &Shared, requests: Requests, bytes: usize) -> Result<Vec<Vec<A
             slot.entries.push(Entry { delta, timestamp_us, record });
             if slot.bytes >= BATCH_BYTES || slot.entries.len() >= BATCH_RECORDS {
                 let full = std::mem::take(slot);
-                write(shared, &mut writes, number, partition, &full)?;
+                write(&store, &mut writes, number, partition, &full)?;
             }
         }
         places.push(own);
     }
     for ((number, partition), rest) in open {
-        write(shared, &mut writes, number, partition, &rest)?;
+        write(&store, &mut writes, number, partition, &rest)?;
     }
-    writes.commit().map_err(|e| {
-        let is_known = matches!(e, fjall::Error::Poisoned);
-        let error = store_error("cannot write", e);
-        match error.kind() {
-            ErrorKind::Full => error,
-            _ if is_known => error,
-            _ => unknown_outcome().with_source(error),
-        }
-    })?;
-    publish(shared, ends);
+    let written = shared.commit(writes);
+    drop(store);
+    match written {
+        Ok(()) => publish(shared, ends),
+        Err(error) => settle(shared, opened, &starts, &ends, error)?,
+    }
     Ok(places)
 }
 
-fn write(
+/// After a write that failed: opens the store again to see whether it was written. Ok if it was.
+fn settle(
     shared: &Shared,
+    opened: u64,
+    starts: &Ends,
+    ends: &Ends,
+    error: fjall::Error,
+) -> Result<(), AppendError> {
+    let was_refused = matches!(error, fjall::Error::Poisoned);
+    let was_full = is_full(&error);
+    let error = store_error("cannot write", error);
+    if was_refused {
+        return Err(error.into());
+    }
+    let unknown = |why: String| AppendError::new(AppendFault::Unknown, why);
+    if let Err(closed) = shared.reopen(opened) {
+        return Err(unknown(format!("the outcome of the append is unknown: {error}; {closed}")));
+    }
+    let stands_at = |wanted: &Ends| {
+        let state = shared.state.lock();
+        wanted.iter().all(|((topic, partition), end)| {
+            let extents = state.topics.get(topic).map(|topic| &topic.extents);
+            let at = usize::try_from(*partition).unwrap_or(usize::MAX);
+            extents.and_then(|extents| extents.get(at)).is_some_and(|e| e.high == *end)
+        })
+    };
+    if stands_at(starts) {
+        return Err(AppendError::from(error));
+    }
+    // A disk without room loses nothing that it took; one that fails otherwise is not believed.
+    if was_full && stands_at(ends) {
+        return Ok(());
+    }
+    Err(unknown(format!("the outcome of the append is unknown: {error}")))
+}
+
+fn write(
+    store: &Store,
     writes: &mut fjall::OwnedWriteBatch,
     number: u32,
     partition: i32,
@@ -151,7 +216,7 @@ fn write(
 ) -> Result<()> {
     let Some(last) = open.entries.last() else { return Ok(()) };
     let value = batch::encode(&open.entries, last.delta)?;
-    writes.insert(&shared.records, record_key(number, partition, open.base).to_vec(), value);
+    writes.insert(&store.records, record_key(number, partition, open.base).to_vec(), value);
     Ok(())
 }
 
@@ -180,7 +245,7 @@ fn highs(shared: &Shared, topic: &str) -> Result<(u32, Vec<i64>)> {
     Ok((topic.meta.number, topic.extents.iter().map(|e| e.high).collect()))
 }
 
-/// Refuses before the disk is full: a store that fails in the middle of a write would have to be opened again.
+/// Refuses before the disk is full: a store that fails in the middle of a write has to be opened again.
 fn check_disk(shared: &Shared, bytes: usize) -> Result<()> {
     let free = fs4::available_space(&shared.dir).map_err(|e| {
         Error::unavailable("the free space of the local log's disk is not known").with_source(e)

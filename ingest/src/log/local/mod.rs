@@ -7,6 +7,7 @@
 //!
 //! Readers see only what is fsynced. One process at a time owns the folder. Batches leave only below every
 //! reader's position ([`LocalLog::tend`]); the last batch of a partition stays, so that offsets never go back.
+//! A store in which a write failed takes no more: it is opened again in place, and then says itself what it has.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,31 +18,29 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode};
+use fjall::PersistMode;
 use otus_engine::clock::Clock;
 use otus_engine::position::{LogIdentity, TopicPartition};
 use otus_engine::{Error, Result};
 use parking_lot::{Condvar, Mutex};
-use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use super::append::{AppendRecord, Appended};
+use super::append::{AppendError, AppendFault, AppendRecord, Appended};
 use super::store::RecordStore;
 use super::{Bounds, TopicPolicy};
 use crate::record::Slice;
 
 mod batch;
 mod commit;
+mod store;
 mod tend;
 #[cfg(test)]
 mod tests;
 
+use store::{Extent, Slot, Topic, TopicMeta, base_of, record_key, store_error};
+
 /// Appends that may wait for the committer.
 const QUEUE: usize = 1_024;
-/// Bytes of the store's block cache.
-const CACHE_BYTES: u64 = 32 << 20;
-/// Size from which the store keeps a value apart from its key, bytes.
-const SEPARATION_BYTES: u32 = 4 << 10;
 
 /// How the local log keeps records.
 #[derive(Debug, Clone)]
@@ -79,28 +78,6 @@ pub struct TopicOptions {
     pub keyed: bool,
 }
 
-/// What is stored of a topic.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct TopicMeta {
-    number: u32,
-    id: String,
-    partitions: i32,
-    keyed: bool,
-}
-
-/// What is readable of a partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Extent {
-    low: i64,
-    high: i64,
-}
-
-#[derive(Debug)]
-struct Topic {
-    meta: TopicMeta,
-    extents: Vec<Extent>,
-}
-
 #[derive(Debug, Default)]
 struct State {
     topics: BTreeMap<String, Topic>,
@@ -113,11 +90,13 @@ struct Shared {
     id: String,
     options: LocalOptions,
     clock: Arc<dyn Clock>,
-    database: Database,
-    records: Keyspace,
-    meta: Keyspace,
+    slot: Slot,
     state: Mutex<State>,
     changed: Condvar,
+    /// Held while a topic is made.
+    making: Mutex<()>,
+    #[cfg(test)]
+    fault: Mutex<Option<tests::Fault>>,
 }
 
 /// Records that wait for the committer.
@@ -125,8 +104,10 @@ struct Request {
     topic: String,
     /// Partition and record.
     records: Vec<(i32, AppendRecord)>,
-    reply: oneshot::Sender<Result<Vec<Appended>>>,
+    reply: oneshot::Sender<Result<Vec<Appended>, AppendError>>,
 }
+
+type Answer = oneshot::Receiver<Result<Vec<Appended>, AppendError>>;
 
 /// See the module.
 pub struct LocalLog {
@@ -165,9 +146,13 @@ impl LocalLog {
         self.shared.create(topic, options)
     }
 
-    /// Appends records, durably, and gives their places. `NotFound`: no such topic; `Full`: the disk is;
-    /// `Unavailable`: the outcome is unknown.
-    pub async fn append(&self, topic: &str, records: Vec<AppendRecord>) -> Result<Vec<Appended>> {
+    /// Appends records, durably, and gives their places: all of them are written or none is, unless the fault
+    /// is [`AppendFault::Unknown`].
+    pub async fn append(
+        &self,
+        topic: &str,
+        records: Vec<AppendRecord>,
+    ) -> Result<Vec<Appended>, AppendError> {
         let (queue, request, answer) = self.prepare(topic, records)?;
         queue.try_send(request).map_err(|e| match e {
             TrySendError::Full(_) => Error::busy("too many appends wait for the local log"),
@@ -181,7 +166,7 @@ impl LocalLog {
         &self,
         topic: &str,
         records: Vec<AppendRecord>,
-    ) -> Result<Vec<Appended>> {
+    ) -> Result<Vec<Appended>, AppendError> {
         let (queue, request, answer) = self.prepare(topic, records)?;
         queue.send(request).map_err(|_| closed())?;
         answer.blocking_recv().map_err(|_| unknown_outcome())?
@@ -201,7 +186,7 @@ impl LocalLog {
         &self,
         topic: &str,
         records: Vec<AppendRecord>,
-    ) -> Result<(SyncSender<Request>, Request, oneshot::Receiver<Result<Vec<Appended>>>)> {
+    ) -> Result<(SyncSender<Request>, Request, Answer)> {
         let count = self
             .shared
             .partition_count(topic)
@@ -225,137 +210,25 @@ fn closed() -> Error {
     Error::unavailable("the local log is closed")
 }
 
-fn unknown_outcome() -> Error {
-    Error::unavailable("the outcome of the append is unknown")
-}
-
-/// The embedded store's error as ours.
-fn store_error(what: &str, e: fjall::Error) -> Error {
-    let full = match &e {
-        fjall::Error::Io(io) => io.kind() == std::io::ErrorKind::StorageFull,
-        fjall::Error::Storage(fjall::LsmError::Io(io)) => {
-            io.kind() == std::io::ErrorKind::StorageFull
-        }
-        _ => false,
-    };
-    match e {
-        _ if full => Error::full(format!("disk full: the local log {what}")).with_source(e),
-        fjall::Error::Poisoned => {
-            Error::unavailable("the local log refuses writes after one that failed")
-                .with_hint("start otus again: what was acknowledged is safe")
-                .with_source(e)
-        }
-        fjall::Error::Locked => {
-            Error::busy("the local log is open in another process").with_source(e)
-        }
-        fjall::Error::JournalRecovery(_)
-        | fjall::Error::Unrecoverable
-        | fjall::Error::InvalidVersion(_) => {
-            Error::corrupt(format!("the local log {what}")).with_source(e)
-        }
-        _ => Error::unavailable(format!("the local log {what}")).with_source(e),
-    }
-}
-
-/// An id that no other log or topic has.
-fn new_id(clock: &dyn Clock) -> String {
-    let now = clock.now_us().max(0).cast_unsigned();
-    let nanos = u32::try_from(now % 1_000_000 * 1_000).unwrap_or(0);
-    let at = uuid::Timestamp::from_unix(uuid::NoContext, now / 1_000_000, nanos);
-    uuid::Uuid::new_v7(at).to_string()
-}
-
-fn record_key(number: u32, partition: i32, base: i64) -> [u8; 16] {
-    let mut key = [0; 16];
-    key[..4].copy_from_slice(&number.to_be_bytes());
-    key[4..8].copy_from_slice(&partition.cast_unsigned().to_be_bytes());
-    key[8..].copy_from_slice(&base.cast_unsigned().to_be_bytes());
-    key
-}
-
-fn base_of(key: &[u8]) -> Result<i64> {
-    let bytes = key.get(8..16).and_then(|b| b.try_into().ok());
-    bytes
-        .map(|bytes| u64::from_be_bytes(bytes).cast_signed())
-        .ok_or_else(|| Error::corrupt("a key of the local log is damaged"))
+fn unknown_outcome() -> AppendError {
+    AppendError::new(AppendFault::Unknown, "the outcome of the append is unknown")
 }
 
 impl Shared {
     fn open(dir: &Path, options: LocalOptions, clock: Arc<dyn Clock>) -> Result<Self> {
-        let cannot = |e| store_error("cannot be opened", e);
-        std::fs::create_dir_all(dir).map_err(|e| cannot(e.into()))?;
-        let database = Database::builder(dir)
-            .cache_size(CACHE_BYTES)
-            .journal_compression(fjall::CompressionType::None)
-            .manual_journal_persist(true)
-            .open()
-            .map_err(cannot)?;
-        let separate = || {
-            let separation = KvSeparationOptions::default()
-                .separation_threshold(SEPARATION_BYTES)
-                .compression(fjall::CompressionType::None);
-            KeyspaceCreateOptions::default().with_kv_separation(Some(separation))
-        };
-        let records = database.keyspace("records", separate).map_err(cannot)?;
-        let meta = database.keyspace("meta", KeyspaceCreateOptions::default).map_err(cannot)?;
-        let id = match meta.get("id").map_err(cannot)? {
-            Some(id) => String::from_utf8_lossy(&id).into_owned(),
-            None => {
-                let id = new_id(clock.as_ref());
-                meta.insert("id", id.as_str()).map_err(cannot)?;
-                database.persist(PersistMode::SyncAll).map_err(cannot)?;
-                id
-            }
-        };
-        let shared = Self {
+        let (slot, id, topics) = Slot::open(dir, clock.as_ref())?;
+        Ok(Self {
             dir: dir.to_path_buf(),
             id,
             options,
             clock,
-            database,
-            records,
-            meta,
-            state: Mutex::new(State { topics: BTreeMap::new(), version: 1 }),
+            slot,
+            state: Mutex::new(State { topics, version: 1 }),
             changed: Condvar::new(),
-        };
-        shared.load()?;
-        Ok(shared)
-    }
-
-    /// Reads topics and what is there of their partitions.
-    fn load(&self) -> Result<()> {
-        let cannot = |e| store_error("cannot be read", e);
-        for guard in self.meta.prefix("topic/") {
-            let (key, value) = guard.into_inner().map_err(cannot)?;
-            let name = String::from_utf8_lossy(key.get(6..).unwrap_or_default()).into_owned();
-            let meta: TopicMeta = serde_json::from_slice(&value).map_err(|e| {
-                Error::corrupt(format!("topic {name:?} of the local log is damaged")).with_source(e)
-            })?;
-            let mut extents = Vec::new();
-            for partition in 0..meta.partitions {
-                extents.push(self.find_extent(&meta, partition)?);
-            }
-            self.state.lock().topics.insert(name, Topic { meta, extents });
-        }
-        Ok(())
-    }
-
-    fn find_extent(&self, meta: &TopicMeta, partition: i32) -> Result<Extent> {
-        let cannot = |e| store_error("cannot be read", e);
-        let range = || {
-            let (first, last) = (0, i64::MAX);
-            record_key(meta.number, partition, first)..=record_key(meta.number, partition, last)
-        };
-        let Some(last) = self.records.range(range()).next_back() else {
-            return Ok(Extent { low: 0, high: 0 });
-        };
-        let (key, value) = last.into_inner().map_err(cannot)?;
-        let high = base_of(&key)? + i64::from(batch::head(&value)?.last_delta) + 1;
-        let low = match self.records.range(range()).next() {
-            Some(first) => base_of(&first.key().map_err(cannot)?)?,
-            None => high,
-        };
-        Ok(Extent { low, high })
+            making: Mutex::new(()),
+            #[cfg(test)]
+            fault: Mutex::new(None),
+        })
     }
 
     fn create(&self, topic: &str, options: &TopicOptions) -> Result<()> {
@@ -365,12 +238,16 @@ impl Shared {
                 "topic {topic:?} with {wanted} partitions cannot be made in the local log"
             )));
         }
-        let mut state = self.state.lock();
-        let number = state.topics.values().map(|t| t.meta.number).max().unwrap_or(0) + 1;
-        let entry = state.topics.get(topic).map(|t| t.meta.clone());
-        let mut meta = entry.clone().unwrap_or_else(|| TopicMeta {
+        let _making = self.making.lock();
+        let (number, old) = {
+            let state = self.state.lock();
+            let number = state.topics.values().map(|t| t.meta.number).max().unwrap_or(0) + 1;
+            (number, state.topics.get(topic).map(|t| t.meta.clone()))
+        };
+        let was = old.as_ref().map(|meta| (meta.partitions, meta.keyed));
+        let mut meta = old.unwrap_or_else(|| TopicMeta {
             number,
-            id: new_id(self.clock.as_ref()),
+            id: store::new_id(self.clock.as_ref()),
             partitions: wanted,
             keyed: options.keyed,
         });
@@ -379,18 +256,20 @@ impl Shared {
         if options.partitions.is_some() {
             meta.partitions = meta.partitions.max(wanted);
         }
-        let same = |old: &TopicMeta| old.partitions == meta.partitions && old.keyed == meta.keyed;
-        if entry.as_ref().is_some_and(same) {
+        if was == Some((meta.partitions, meta.keyed)) {
             return Ok(());
         }
         let text = serde_json::to_vec(&meta)
             .map_err(|e| Error::internal("a topic cannot be described").with_source(e))?;
         let cannot = |e| store_error("cannot make a topic", e);
-        self.meta.insert(format!("topic/{topic}"), text).map_err(cannot)?;
-        self.database.persist(PersistMode::SyncAll).map_err(cannot)?;
+        let store = self.writable()?;
+        store.meta.insert(format!("topic/{topic}"), text).map_err(cannot)?;
+        store.database.persist(PersistMode::SyncAll).map_err(cannot)?;
+        drop(store);
         let count = usize::try_from(meta.partitions).unwrap_or(0);
-        let topics = &mut state.topics;
-        let topic = topics
+        let mut state = self.state.lock();
+        let topic = state
+            .topics
             .entry(topic.to_string())
             .or_insert_with(|| Topic { meta: meta.clone(), extents: Vec::new() });
         topic.meta = meta;
@@ -398,6 +277,15 @@ impl Shared {
         state.version += 1;
         self.changed.notify_all();
         Ok(())
+    }
+
+    /// Writes a batch of appended records.
+    fn commit(&self, writes: fjall::OwnedWriteBatch) -> fjall::Result<()> {
+        #[cfg(test)]
+        if let Some(fault) = self.fault.lock().take() {
+            return fault.commit(writes);
+        }
+        writes.commit()
     }
 
     fn partition_count(&self, topic: &str) -> Option<i32> {
@@ -455,14 +343,15 @@ impl RecordStore for LocalLog {
             )));
         }
         let cannot = |e| store_error("cannot be read", e);
+        let store = self.shared.slot.get()?;
         // The batch that holds the wanted offset begins at or before it.
         let below = record_key(number, partition, 0)..=record_key(number, partition, slice.next);
-        let base = match self.shared.records.range(below).next_back() {
+        let base = match store.records.range(below).next_back() {
             Some(guard) => base_of(&guard.key().map_err(cannot)?)?,
             None => slice.next,
         };
         let above = record_key(number, partition, base)..record_key(number, partition, extent.high);
-        for guard in self.shared.records.range(above) {
+        for guard in store.records.range(above) {
             let (key, value) = guard.into_inner().map_err(cannot)?;
             batch::read_into(&value, base_of(&key)?, slice)?;
             if slice.len() >= records_max || slice.bytes_len() >= bytes_max {
@@ -484,7 +373,8 @@ impl RecordStore for LocalLog {
         let cannot = |e| store_error("cannot be read", e);
         let all = record_key(number, tp.partition, extent.low)
             ..record_key(number, tp.partition, extent.high);
-        for guard in self.shared.records.range(all) {
+        let store = self.shared.slot.get()?;
+        for guard in store.records.range(all) {
             let (key, value) = guard.into_inner().map_err(cannot)?;
             if batch::head(&value)?.greatest_us < timestamp_us {
                 continue;

@@ -8,8 +8,9 @@ use fjall::PersistMode;
 use otus_engine::position::TopicPartition;
 use otus_engine::{Error, Result};
 
+use super::LocalLog;
 use super::batch::{self, Head};
-use super::{LocalLog, base_of, record_key, store_error};
+use super::store::{Store, base_of, record_key, store_error};
 
 /// Batches that one write may change.
 const WRITES_MAX: usize = 256;
@@ -34,7 +35,7 @@ impl LocalLog {
     pub fn tend(&self, position_of: &dyn Fn(&TopicPartition) -> i64) -> Result<()> {
         let topics: Vec<(String, i32, bool)> = {
             let state = self.shared.state.lock();
-            let describe = |(name, topic): (&String, &super::Topic)| {
+            let describe = |(name, topic): (&String, &super::store::Topic)| {
                 (name.clone(), topic.meta.partitions, topic.meta.keyed)
             };
             state.topics.iter().map(describe).collect()
@@ -62,10 +63,11 @@ impl LocalLog {
         // Readers must not begin to read what is about to go.
         self.set_low(tp, low);
         for some in gone.chunks(WRITES_MAX) {
-            let mut writes = self.shared.database.batch();
+            let store = self.shared.writable()?;
+            let mut writes = store.database.batch();
             for piece in some {
                 let key = record_key(number, tp.partition, piece.base);
-                writes.remove(&self.shared.records, key.to_vec());
+                writes.remove(&store.records, key.to_vec());
             }
             writes.commit().map_err(|e| store_error("cannot be trimmed", e))?;
         }
@@ -80,7 +82,7 @@ impl LocalLog {
         let pieces = self.pieces(tp, |piece| piece.end() <= below)?;
         let mut latest: HashMap<Bytes, i64> = HashMap::new();
         for piece in &pieces {
-            let (_, entries) = self.entries(number, tp, piece)?;
+            let (_, entries) = entries(&*self.shared.slot.get()?, number, tp, piece)?;
             for entry in entries {
                 if let Some(key) = entry.record.key {
                     latest.insert(key, piece.base + i64::from(entry.delta));
@@ -91,9 +93,10 @@ impl LocalLog {
             self.shared.clock.now_us().saturating_sub(self.shared.options.delete_retention_us);
         let mut gone = 0;
         for some in pieces.chunks(WRITES_MAX) {
-            let mut writes = self.shared.database.batch();
+            let store = self.shared.writable()?;
+            let mut writes = store.database.batch();
             for piece in some {
-                let (head, mut entries) = self.entries(number, tp, piece)?;
+                let (head, mut entries) = entries(&store, number, tp, piece)?;
                 let before = entries.len();
                 entries.retain(|entry| {
                     let offset = piece.base + i64::from(entry.delta);
@@ -109,7 +112,7 @@ impl LocalLog {
                 gone += (before - entries.len()) as u64;
                 let value = batch::encode(&entries, head.last_delta)?;
                 let key = record_key(number, tp.partition, piece.base);
-                writes.insert(&self.shared.records, key.to_vec(), value);
+                writes.insert(&store.records, key.to_vec(), value);
             }
             writes.commit().map_err(|e| store_error("cannot be compacted", e))?;
         }
@@ -146,7 +149,8 @@ impl LocalLog {
             ..record_key(number, tp.partition, extent.high);
         let mut pieces = Vec::new();
         let mut before: Option<Piece> = None;
-        for guard in self.shared.records.range(all) {
+        let store = self.shared.slot.get()?;
+        for guard in store.records.range(all) {
             if let Some(piece) = before.take() {
                 if !wanted(&piece) {
                     break;
@@ -165,26 +169,11 @@ impl LocalLog {
         let all = record_key(number, tp.partition, extent.low)
             ..record_key(number, tp.partition, extent.high);
         let mut bytes = 0;
-        for guard in self.shared.records.range(all) {
+        let store = self.shared.slot.get()?;
+        for guard in store.records.range(all) {
             bytes += u64::from(guard.size().map_err(|e| store_error("cannot be read", e))?);
         }
         Ok(bytes)
-    }
-
-    fn entries(
-        &self,
-        number: u32,
-        tp: &TopicPartition,
-        piece: &Piece,
-    ) -> Result<(Head, Vec<batch::Entry>)> {
-        let key = record_key(number, tp.partition, piece.base);
-        let value = self
-            .shared
-            .records
-            .get(key)
-            .map_err(|e| store_error("cannot be read", e))?
-            .ok_or_else(|| Error::corrupt(format!("a batch of {tp} is gone")))?;
-        batch::entries(&value)
     }
 
     fn set_low(&self, tp: &TopicPartition, low: i64) {
@@ -199,7 +188,7 @@ impl LocalLog {
     }
 
     fn sync(&self) -> Result<()> {
-        let synced = self.shared.database.persist(PersistMode::SyncAll);
+        let synced = self.shared.writable()?.database.persist(PersistMode::SyncAll);
         synced.map_err(|e| store_error("cannot be made durable", e))
     }
 
@@ -219,4 +208,19 @@ impl LocalLog {
         }
         Ok(sizes)
     }
+}
+
+fn entries(
+    store: &Store,
+    number: u32,
+    tp: &TopicPartition,
+    piece: &Piece,
+) -> Result<(Head, Vec<batch::Entry>)> {
+    let key = record_key(number, tp.partition, piece.base);
+    let value = store
+        .records
+        .get(key)
+        .map_err(|e| store_error("cannot be read", e))?
+        .ok_or_else(|| Error::corrupt(format!("a batch of {tp} is gone")))?;
+    batch::entries(&value)
 }

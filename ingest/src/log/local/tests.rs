@@ -1,5 +1,7 @@
 //! The local log: what is acknowledged survives, readers see only that, trimming and compaction keep order.
 
+mod golden;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,7 +11,7 @@ use otus_engine::clock::ManualClock;
 use otus_engine::position::TopicPartition;
 
 use super::{LocalLog, LocalOptions, TopicOptions};
-use crate::log::append::AppendRecord;
+use crate::log::append::{AppendFault, AppendRecord};
 use crate::log::store::RecordStore;
 use crate::record::Slice;
 
@@ -92,7 +94,7 @@ fn a_folder_has_one_owner_and_unknown_topics_are_refused() {
     let second = LocalLog::open(&folder.0, LocalOptions::default(), Arc::new(ManualClock::new(0)));
     assert_eq!(second.unwrap_err().kind(), ErrorKind::Busy);
     let missing = log.append_blocking("nope", vec![AppendRecord::value("x")]).unwrap_err();
-    assert_eq!(missing.kind(), ErrorKind::NotFound);
+    assert_eq!(missing.fault, AppendFault::NotFound);
 }
 
 #[test]
@@ -108,7 +110,8 @@ fn keys_choose_the_partition_and_partitions_can_be_added() {
     let at_five = AppendRecord { partition: Some(5), ..AppendRecord::value("x") };
     assert_eq!(log.append_blocking("t", vec![at_five.clone()]).unwrap(), [(5, 0)]);
     let at_six = AppendRecord { partition: Some(6), ..at_five };
-    assert_eq!(log.append_blocking("t", vec![at_six]).unwrap_err().kind(), ErrorKind::Invalid);
+    let refused = log.append_blocking("t", vec![at_six]).unwrap_err();
+    assert_eq!(refused.fault, AppendFault::Invalid);
     drop(log);
     assert_eq!(open(&folder).partition_count("t"), Some(6));
 }
@@ -120,10 +123,125 @@ fn a_disk_without_room_refuses_and_goes_on_later() {
     let log = open_with(&folder, options);
     topic(&log, "t", 1, false);
     let refused = log.append_blocking("t", vec![AppendRecord::value("x")]).unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::Full);
+    assert_eq!(refused.fault, AppendFault::Full);
     drop(log);
     let log = open(&folder);
     assert_eq!(log.append_blocking("t", vec![AppendRecord::value("x")]).unwrap(), [(0, 0)]);
+}
+
+/// What goes wrong in the next write.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Fault {
+    /// The disk is full before anything was written.
+    FullBefore,
+    /// The disk is said to be full, and yet all was written.
+    FullAfter,
+    /// The disk fails, after or before: nobody knows.
+    BrokenAfter,
+    BrokenBefore,
+    /// As by a flush that failed meanwhile.
+    Refused,
+}
+
+impl Fault {
+    pub(super) fn commit(self, writes: fjall::OwnedWriteBatch) -> fjall::Result<()> {
+        let io = |kind: std::io::ErrorKind| Err(fjall::Error::Io(kind.into()));
+        match self {
+            Self::FullBefore => return io(std::io::ErrorKind::StorageFull),
+            Self::BrokenBefore => return io(std::io::ErrorKind::Other),
+            Self::Refused => return Err(fjall::Error::Poisoned),
+            Self::FullAfter | Self::BrokenAfter => writes.commit()?,
+        }
+        match self {
+            Self::BrokenAfter => io(std::io::ErrorKind::Other),
+            _ => io(std::io::ErrorKind::StorageFull),
+        }
+    }
+}
+
+#[test]
+fn after_a_write_that_failed_the_store_itself_says_what_it_has() {
+    let folder = Folder::new();
+    let log = open(&folder);
+    topic(&log, "t", 1, false);
+    let tp = TopicPartition::new("t", 0);
+    let append = |text: &str| log.append_blocking("t", vec![AppendRecord::value(text.to_string())]);
+    let mut wanted: Vec<(i64, String)> = Vec::new();
+    for (fault, outcome, is_there) in [
+        (Fault::FullBefore, Err(AppendFault::Full), false),
+        (Fault::FullAfter, Ok(()), true),
+        (Fault::BrokenBefore, Err(AppendFault::Unavailable), false),
+        (Fault::BrokenAfter, Err(AppendFault::Unknown), true),
+        (Fault::Refused, Err(AppendFault::Unavailable), false),
+    ] {
+        let text = format!("{fault:?}");
+        *log.shared.fault.lock() = Some(fault);
+        let ended = append(&text);
+        assert_eq!(ended.map(drop).map_err(|e| e.fault), outcome, "{fault:?}");
+        if is_there {
+            wanted.push((wanted.len() as i64, text));
+        }
+        assert_eq!(read(&log, &tp, 0).0, wanted, "{fault:?}");
+        let text = format!("after {fault:?}");
+        assert_eq!(append(&text).unwrap(), [(0, wanted.len() as i64)], "{fault:?}");
+        wanted.push((wanted.len() as i64, text));
+        assert_eq!(read(&log, &tp, 0).0, wanted, "{fault:?}");
+    }
+    drop(log);
+    assert_eq!(read(&open(&folder), &tp, 0).0, wanted);
+}
+
+#[test]
+fn a_store_that_refuses_writes_is_opened_again() {
+    let folder = Folder::new();
+    let log = open(&folder);
+    topic(&log, "t", 1, false);
+    let tp = TopicPartition::new("t", 0);
+    log.append_blocking("t", vec![AppendRecord::value("1")]).unwrap();
+    // Its own flush fails, since a folder is gone.
+    let (there, away) = (folder.0.join("keyspaces"), folder.0.join("away"));
+    std::fs::rename(&there, &away).unwrap();
+    let store = log.shared.slot.get().unwrap();
+    store.records.rotate_memtable().unwrap();
+    let refuses = || store.database.persist(fjall::PersistMode::Buffer).is_err();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while !refuses() {
+        assert!(std::time::Instant::now() < deadline, "the store took no harm");
+        std::thread::yield_now();
+    }
+    drop(store);
+    // What is there is read on meanwhile.
+    assert_eq!(read(&log, &tp, 0).0.len(), 1);
+    std::fs::rename(&away, &there).unwrap();
+    assert_eq!(log.append_blocking("t", vec![AppendRecord::value("2")]).unwrap(), [(0, 1)]);
+    assert_eq!(read(&log, &tp, 0).0, [(0, "1".into()), (1, "2".into())]);
+    drop(log);
+    assert_eq!(read(&open(&folder), &tp, 0).0.len(), 2);
+}
+
+#[test]
+fn a_folder_that_is_gone_does_not_become_a_new_log() {
+    let folder = Folder::new();
+    let clock = Arc::new(ManualClock::new(1_000_000));
+    let options = LocalOptions { disk_reserve_bytes: 0, ..LocalOptions::default() };
+    let log = LocalLog::open(&folder.0, options, Arc::clone(&clock) as _).unwrap();
+    topic(&log, "t", 1, false);
+    log.append_blocking("t", vec![AppendRecord::value("1")]).unwrap();
+    let away = folder.0.with_extension("away");
+    std::fs::rename(&folder.0, &away).unwrap();
+    std::fs::create_dir(&folder.0).unwrap();
+    *log.shared.fault.lock() = Some(Fault::BrokenBefore);
+    let lost = log.append_blocking("t", vec![AppendRecord::value("2")]).unwrap_err();
+    assert_eq!(lost.fault, AppendFault::Unknown, "{lost}");
+    let closed = log.append_blocking("t", vec![AppendRecord::value("2")]).unwrap_err();
+    assert_eq!(closed.fault, AppendFault::Unavailable, "{closed}");
+    assert!(closed.message.contains("is gone"), "{closed}");
+    let mut slice = Slice::new(TopicPartition::new("t", 0), 0);
+    assert_eq!(log.read(&mut slice, 1, 1).unwrap_err().kind(), ErrorKind::Unavailable);
+    std::fs::remove_dir(&folder.0).unwrap();
+    std::fs::rename(&away, &folder.0).unwrap();
+    clock.advance(2_000_000);
+    assert_eq!(log.append_blocking("t", vec![AppendRecord::value("2")]).unwrap(), [(0, 1)]);
 }
 
 #[test]

@@ -7,10 +7,8 @@ use arrow::array::{
     ArrayRef, Int32Array, Int64Array, RecordBatch, StringViewArray, TimestampMicrosecondArray,
 };
 use datafusion::object_store::memory::InMemory;
-use otus_engine::catalog::{
-    Accept, ColumnDef, ColumnSource, MeasureDef, Presentation, Retention, RollupDef,
-    Source as TableSource, Start, TableDef, TableKind,
-};
+use datafusion::physical_plan::displayable;
+use otus_engine::catalog::{ColumnDef, MeasureDef, RollupDef, TableDef};
 use otus_engine::clock::ManualClock;
 use otus_engine::dataset::{
     Append, Dataset, DatasetOptions, FlushLimits, StartPosition, rejected_schema,
@@ -20,62 +18,39 @@ use otus_engine::store::Storage;
 use otus_engine::time::Granularity;
 
 use super::super::answer::Encoding;
+use super::super::data::decode_form;
 use super::super::request::run;
 use super::super::text::{ReadLimits, parse_instant};
 use super::super::value::{Map, Value};
-use super::super::{edn, json};
+use super::super::{branch, edn, json, plan};
 use super::{read, text, vectors};
 use crate::compile::SqlCompiler;
 use crate::engine::{SqlConfig, SqlEngine};
 use crate::session::{Session, SessionOptions};
 
 fn table_def(name: &str, rollups: Vec<RollupDef>) -> TableDef {
-    let column = |name: &str, column_type: &str| ColumnDef {
-        name: name.into(),
-        column_type: column_type.parse().unwrap(),
-        source: ColumnSource::Path(vec![name.into()]),
-        epoch: None,
-        default: None,
-        presentation: Presentation::default(),
-    };
-    let measure = |name: &str, sql: &str| MeasureDef {
-        name: name.into(),
-        sql: sql.into(),
-        presentation: Presentation::default(),
-    };
+    let column = |name: &str, t: &str| ColumnDef::new(name, t.parse().unwrap());
+    let columns = vec![
+        column("ts", "timestamptz"),
+        column("region", "text"),
+        column("game", "text"),
+        column("user", "text"),
+        column("plays", "bigint"),
+        column("cost", "bigint"),
+    ];
     TableDef {
-        schema: "public".into(),
-        name: name.into(),
-        kind: TableKind::Events,
-        description: None,
-        source: TableSource::Topics(vec![name.into()]),
-        start: Start::Earliest,
-        format: "json".into(),
-        time: "ts".into(),
-        columns: vec![
-            column("ts", "timestamptz"),
-            column("region", "text"),
-            column("game", "text"),
-            column("user", "text"),
-            column("plays", "bigint"),
-            column("cost", "bigint"),
-        ],
-        filter: None,
         measures: vec![
-            measure("plays", "sum(plays)"),
-            measure("cost", "sum(cost)"),
-            measure("users", "approx_distinct(\"user\")"),
-            measure("events", "count(*)"),
-            measure("avg_cost", "avg(cost)"),
-            measure("cheapest", "min(cost)"),
-            measure("cost_per_play", "cost / plays"),
-            measure("eu_plays", "sum(plays) filter (where region = 'eu')"),
+            MeasureDef::new("plays", "sum(plays)"),
+            MeasureDef::new("cost", "sum(cost)"),
+            MeasureDef::new("users", "approx_distinct(\"user\")"),
+            MeasureDef::new("events", "count(*)"),
+            MeasureDef::new("avg_cost", "avg(cost)"),
+            MeasureDef::new("cheapest", "min(cost)"),
+            MeasureDef::new("cost_per_play", "cost / plays"),
+            MeasureDef::new("eu_plays", "sum(plays) filter (where region = 'eu')"),
         ],
         rollups,
-        accept: Accept::default(),
-        retention: Retention::default(),
-        append: false,
-        record_bytes_max: 1 << 20,
+        ..TableDef::events(name, "ts", columns)
     }
 }
 
@@ -544,14 +519,8 @@ async fn the_requests_of_the_page_are_understood() {
     for name in ["event", "game", "platform", "client_version", "error", "player"] {
         def.columns.push(ColumnDef { name: name.into(), ..region.clone() });
     }
-    let measure = def.measures[0].clone();
     let measures = [("matches", "count(*)"), ("players", "approx_distinct(player)")];
-    let new = |(name, sql): &(&str, &str)| MeasureDef {
-        name: (*name).into(),
-        sql: (*sql).into(),
-        ..measure.clone()
-    };
-    def.measures = measures.iter().map(new).collect();
+    def.measures = measures.map(|(name, sql)| MeasureDef::new(name, sql)).into();
     let clock = Arc::new(ManualClock::new(parse_instant("2026-11-21T12:00:00Z").unwrap().0));
     let session = over(empty_dataset(clock, &[def]).await);
     let mut count = 0;
@@ -571,4 +540,42 @@ async fn the_requests_of_the_page_are_understood() {
         count += 1;
     }
     assert_eq!(count, 4);
+}
+
+/// Columns that the plan of a `:records` call reads from files.
+async fn columns_read(session: &Session, call: &str) -> Vec<String> {
+    let form = read(&format!("{{:records {{{call}}}}}"));
+    let mut pattern = decode_form(&form, Encoding::Edn, &Map::new()).unwrap();
+    let pinned = session.pinned_state().unwrap();
+    let mut problems = Vec::new();
+    let branches = branch::collect(&mut pattern, &pinned, &mut problems);
+    assert!(problems.is_empty(), "{problems:?}");
+    let [branch] = branches.as_slice() else { panic!("{branches:?}") };
+    let branch::Query::Records(query) = &branch.query else { panic!("{branch:?}") };
+    let (state, snapshot) = (pinned.state(), pinned.snapshot());
+    let ground = plan::Ground { state, snapshot, table: &branch.table };
+    let logical = plan::records(&ground, query).unwrap();
+    let physical = state.create_physical_plan(&logical).await.unwrap();
+    let shown = displayable(physical.as_ref()).indent(false).to_string();
+    let scan = shown.lines().find(|line| line.contains("file_type=parquet")).unwrap();
+    let (_, listed) = scan.split_once("projection=[").unwrap();
+    let mut columns: Vec<_> =
+        listed.split_once(']').unwrap().0.split(", ").map(str::to_string).collect();
+    columns.sort();
+    columns
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_read_the_columns_asked_for_and_no_others() {
+    let session = session().await;
+    // The order of rows needs three columns of its own.
+    let marked = format!("(:plain :with [{{{DAYS}}}]) [{{:game ?}}]");
+    assert_eq!(columns_read(&session, &marked).await, ["_offset", "_partition", "game", "ts"]);
+    let filtered = format!(
+        "(:plain :with [{{{DAYS} :filters {{:region \"eu\"}} :order [:cost]}}]) [{{:ts ?, :plays ?}}]"
+    );
+    assert_eq!(
+        columns_read(&session, &filtered).await,
+        ["_offset", "_partition", "cost", "plays", "region", "ts"]
+    );
 }

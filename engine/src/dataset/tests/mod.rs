@@ -1,6 +1,9 @@
 //! The dataset in memory: what is appended is seen once, before and after flush, compaction and reopening.
 
+mod declare;
 mod keyed;
+mod verify;
+mod world;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,23 +15,50 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Int64Type, SchemaRef};
 
 use super::{Append, Dataset, DatasetOptions, FlushLimits, StartPosition, rejected_schema};
-use crate::catalog::{
-    Accept, ColumnDef, ColumnSource, MeasureDef, Retention, RollupDef, Source, Start, TableDef,
-    TableId, TableKind,
-};
+use crate::catalog::{ColumnDef, MeasureDef, RollupDef, TableDef, TableId};
 use crate::clock::ManualClock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::expr::{
     AggregateCall, AggregateFunction, CompiledExpr, CompiledMeasure, CompiledMeasures,
     ExpressionCompiler,
 };
-use crate::position::{LogIdentity, ReadCounts, TopicPartition};
+use crate::position::{LogIdentity, OffsetRange, ReadCounts, TopicPartition};
 use crate::store::Storage;
 use crate::time::{DAY_US, Granularity};
 
-/// Understands `count(*)` and `sum(column)`.
+/// Understands `count(*)`, `sum(column)`, and quotients of such calls or of measures.
 #[derive(Debug)]
 struct TinyCompiler;
+
+impl TinyCompiler {
+    /// Index of the call, which is named after `measure` if it is new.
+    fn call(
+        &self,
+        schema: &SchemaRef,
+        out: &mut CompiledMeasures,
+        measure: &MeasureDef,
+        sql: &str,
+    ) -> Result<usize> {
+        if let Some(known) = out.calls.iter().position(|c| c.key == sql) {
+            return Ok(known);
+        }
+        let inner = sql.split(['(', ')']).nth(1).unwrap_or("*");
+        let (function, args) = match inner {
+            "*" => (AggregateFunction::CountAll, vec![]),
+            column => (AggregateFunction::Sum, vec![self.scalar(schema, column)?]),
+        };
+        out.calls.push(AggregateCall {
+            key: sql.into(),
+            prefix: measure.name.clone(),
+            function,
+            args,
+            args_sql: vec![inner.into()],
+            filter: None,
+            filter_sql: None,
+        });
+        Ok(out.calls.len() - 1)
+    }
+}
 
 #[derive(Debug)]
 struct Column(String, DataType, Vec<String>);
@@ -59,94 +89,74 @@ impl ExpressionCompiler for TinyCompiler {
         measures: &[MeasureDef],
     ) -> Result<CompiledMeasures> {
         let mut out = CompiledMeasures::default();
-        for (i, measure) in measures.iter().enumerate() {
-            let inner = measure.sql.split(['(', ')']).nth(1).unwrap_or("*");
-            let (function, args) = match inner {
-                "*" => (AggregateFunction::CountAll, vec![]),
-                column => (AggregateFunction::Sum, vec![self.scalar(schema, column)?]),
-            };
-            let types: Vec<_> = args.iter().map(|a| a.data_type().clone()).collect();
+        for measure in measures {
+            let mut calls = Vec::new();
+            for part in measure.sql.split(" / ") {
+                // A part is a call, or the name of another measure.
+                let other = measures.iter().find(|m| m.name == part);
+                let sql = other.map_or(part, |m| m.sql.as_str());
+                calls.push(self.call(schema, &mut out, other.unwrap_or(measure), sql)?);
+            }
+            let first = &out.calls[calls[0]];
+            let types: Vec<_> = first.args.iter().map(|a| a.data_type().clone()).collect();
             out.measures.push(CompiledMeasure {
                 name: measure.name.clone(),
-                data_type: function.output_type(&types)?,
-                finish_sql: format!("__call{i}"),
-                calls: vec![i],
-                additive: true,
+                data_type: first.function.output_type(&types)?,
+                finish_sql: format!("__call{}", calls[0]),
+                additive: calls.len() == 1,
+                calls,
                 approximate: false,
-            });
-            out.calls.push(AggregateCall {
-                key: measure.sql.clone(),
-                prefix: measure.name.clone(),
-                function,
-                args,
-                args_sql: vec![inner.into()],
-                filter: None,
-                filter_sql: None,
             });
         }
         Ok(out)
     }
 }
 
+fn column(name: &str, column_type: &str) -> ColumnDef {
+    ColumnDef::new(name, column_type.parse().unwrap())
+}
+
+fn measure(name: &str, sql: &str) -> MeasureDef {
+    MeasureDef::new(name, sql)
+}
+
 fn table_def() -> TableDef {
-    let column = |name: &str, column_type: &str| ColumnDef {
-        name: name.into(),
-        column_type: column_type.parse().unwrap(),
-        source: ColumnSource::Path(vec![name.into()]),
-        epoch: None,
-        default: None,
-        presentation: Default::default(),
-    };
-    let measure = |name: &str, sql: &str| MeasureDef {
-        name: name.into(),
-        sql: sql.into(),
-        presentation: Default::default(),
-    };
+    let columns = [("ts", "timestamptz"), ("kind", "text"), ("n", "bigint")];
+    let columns = columns.map(|(name, t)| ColumnDef::new(name, t.parse().unwrap()));
     TableDef {
-        schema: "public".into(),
-        name: "events".into(),
-        kind: TableKind::Events,
-        description: None,
-        source: Source::Topics(vec!["events".into()]),
-        start: Start::Earliest,
-        format: "json".into(),
-        time: "ts".into(),
-        columns: vec![column("ts", "timestamptz"), column("kind", "text"), column("n", "bigint")],
-        filter: None,
-        measures: vec![measure("events", "count(*)"), measure("total", "sum(n)")],
+        measures: vec![MeasureDef::new("events", "count(*)"), MeasureDef::new("total", "sum(n)")],
         rollups: vec![RollupDef {
             name: "by_kind".into(),
             granularities: vec![Granularity::Minute, Granularity::Day],
             dimensions: vec!["kind".into()],
             measures: vec![],
         }],
-        accept: Accept::default(),
-        retention: Retention::default(),
-        append: false,
-        record_bytes_max: 1 << 20,
+        ..TableDef::events("events", "ts", columns.into())
     }
 }
 
+/// Rows of `schema`, whose columns are told by name and type.
 fn rows(schema: &SchemaRef, from: i64, to: i64) -> RecordBatch {
     let offsets: Vec<i64> = (from..to).collect();
     let minute = 60_000_000;
-    let columns: Vec<ArrayRef> = vec![
-        Arc::new(
-            TimestampMicrosecondArray::from_iter_values(offsets.iter().map(|o| o * minute / 7))
-                .with_timezone("UTC"),
-        ),
-        Arc::new(StringViewArray::from_iter_values(
-            offsets.iter().map(|o| format!("a kind of event, number {}", o % 3)),
-        )),
-        Arc::new(Int64Array::from(offsets.clone())),
-        Arc::new(Int32Array::from(vec![0; offsets.len()])),
-        Arc::new(Int64Array::from(offsets.clone())),
-        Arc::new(
-            TimestampMicrosecondArray::from_iter_values(offsets.iter().map(|_| 1))
-                .with_timezone("UTC"),
-        ),
-    ];
-    RecordBatch::try_new(Arc::clone(schema), columns).unwrap()
+    let times = |times: Vec<i64>| -> ArrayRef {
+        Arc::new(TimestampMicrosecondArray::from(times).with_timezone("UTC"))
+    };
+    let kinds = offsets.iter().map(|o| format!("a kind of event, number {}", o % 3));
+    let kinds: ArrayRef = Arc::new(StringViewArray::from_iter_values(kinds));
+    let column = |field: &Arc<arrow::datatypes::Field>| -> ArrayRef {
+        match (field.name().as_str(), field.data_type()) {
+            ("ts", _) => times(offsets.iter().map(|o| o * minute / 7).collect()),
+            ("_ingested_at", _) => times(vec![1; offsets.len()]),
+            ("_partition", _) => Arc::new(Int32Array::from(vec![0; offsets.len()])),
+            (_, DataType::Int64) => Arc::new(Int64Array::from(offsets.clone())),
+            (_, DataType::Int32) => Arc::new(Int32Array::from_iter_values(
+                offsets.iter().map(|o| i32::try_from(*o).unwrap()),
+            )),
+            _ => Arc::clone(&kinds),
+        }
+    };
+    RecordBatch::try_new(Arc::clone(schema), schema.fields().iter().map(column).collect()).unwrap()
 }
 
 fn append(dataset: &Dataset, epoch: u64, from: i64, to: i64) -> Result<()> {
@@ -170,18 +180,17 @@ fn tp() -> TopicPartition {
     TopicPartition::new("events", 0)
 }
 
+fn options(clock: &Arc<ManualClock>, member: &str) -> DatasetOptions {
+    DatasetOptions {
+        member: member.into(),
+        clock: Arc::<ManualClock>::clone(clock),
+        compiler: Arc::new(TinyCompiler),
+        flush: FlushLimits { collect_grace_us: 1000, ..FlushLimits::default() },
+    }
+}
+
 async fn open(storage: &Storage, clock: &Arc<ManualClock>, member: &str) -> Arc<Dataset> {
-    let dataset = Dataset::open(
-        storage.clone(),
-        DatasetOptions {
-            member: member.into(),
-            clock: Arc::<ManualClock>::clone(clock),
-            compiler: Arc::new(TinyCompiler),
-            flush: FlushLimits { collect_grace_us: 1000, ..FlushLimits::default() },
-        },
-    )
-    .await
-    .unwrap();
+    let dataset = Dataset::open(storage.clone(), options(clock, member)).await.unwrap();
     dataset.apply_tables(&[table_def()], false).await.unwrap();
     dataset
 }

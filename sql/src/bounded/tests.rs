@@ -1,0 +1,61 @@
+//! Limits of single calls, and what they refuse.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, StringViewArray};
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::ColumnarValue;
+
+use super::growth::{Cost, Growth, Measure};
+
+fn text(value: &str) -> ColumnarValue {
+    ColumnarValue::Scalar(ScalarValue::Utf8(Some(value.into())))
+}
+
+fn number(value: i64) -> ColumnarValue {
+    ColumnarValue::Scalar(ScalarValue::Int64(Some(value)))
+}
+
+fn array(values: impl arrow::array::Array + 'static) -> ColumnarValue {
+    ColumnarValue::Array(Arc::new(values) as ArrayRef)
+}
+
+fn cost(function: &str, args: &[ColumnarValue], row: usize) -> Cost {
+    let growth = Growth::of(function).unwrap();
+    Measure::new(growth, args).unwrap().cost(row)
+}
+
+#[test]
+fn what_will_be_built_is_known_before() {
+    let bytes = |function: &str, args: &[ColumnarValue], expected: u64| {
+        assert_eq!(cost(function, args, 0).bytes, expected, "{function} {args:?}");
+    };
+    bytes("repeat", &[text("ab"), number(1_000_000_000)], 2_000_000_000);
+    bytes("repeat", &[text("ab"), number(-1)], 0);
+    bytes("lpad", &[text("ab"), number(10)], 12);
+    bytes("rpad", &[text("ab"), number(10), text("é")], 42);
+    bytes("replace", &[text("abab"), text("ab"), text("")], 4);
+    bytes("concat", &[text("ab"), text("cde")], 5);
+    bytes("generate_series", &[number(1), number(1_000)], 8_000);
+    bytes("generate_series", &[number(1_000), number(0), number(-10)], 808);
+    bytes("array_repeat", &[text("ab"), number(10)], 100);
+    let long = "ab".repeat(1 << 20);
+    bytes("replace", &[text(&long), text("a"), text("xyz")], 5 << 20);
+}
+
+#[test]
+fn rows_are_measured_one_by_one() {
+    let args = [
+        array(StringViewArray::from(vec![Some("a"), None, Some("abc")])),
+        array(Int64Array::from(vec![Some(2), Some(2), None])),
+    ];
+    let bytes: Vec<_> = (0..3).map(|row| cost("repeat", &args, row).bytes).collect();
+    assert_eq!(bytes, [2, 32, 0]);
+}
+
+#[test]
+fn a_product_costs_work_and_no_bytes() {
+    let long = "x".repeat(1_000);
+    let found = cost("levenshtein", &[text(&long), text(&long)], 0);
+    assert_eq!(found, Cost { bytes: 0, work: 1_000_000 });
+}

@@ -1,0 +1,319 @@
+//! Operators that the planner does not have, or has with fewer digits than Postgres: the quotient of
+//! numerics, a span times a number; and `pg_typeof`.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, Decimal128Array, IntervalMonthDayNanoArray, StringArray};
+use arrow::compute::cast;
+use arrow::datatypes::{
+    DataType, Decimal128Type, Float64Type, IntervalMonthDayNano, IntervalMonthDayNanoType,
+    IntervalUnit, i256,
+};
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::error::Result as DfResult;
+use datafusion::logical_expr::expr::AggregateFunction;
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ExprSchemable, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    Volatility,
+};
+use datafusion::sql::sqlparser::ast::BinaryOperator;
+
+use crate::error::{SqlError, pg_type, sqlstate};
+
+/// Digits of a numeric.
+const DIGITS: u8 = 38;
+/// Fractional digits of a quotient, where its type has room for them.
+const QUOTIENT_SCALE: u8 = 16;
+/// Fractional digits that a quotient has in any case.
+const QUOTIENT_SCALE_MIN: u8 = 6;
+/// Digits by which a sum may be longer than its addends.
+const SUM_DIGITS: u8 = 10;
+
+/// Plans the operators above.
+#[derive(Debug)]
+pub(crate) struct Operators;
+
+impl ExprPlanner for Operators {
+    fn plan_binary_op(
+        &self,
+        expr: RawBinaryExpr,
+        schema: &DFSchema,
+    ) -> DfResult<PlannerResult<RawBinaryExpr>> {
+        let (Ok(left), Ok(right)) = (expr.left.get_type(schema), expr.right.get_type(schema))
+        else {
+            return Ok(PlannerResult::Original(expr));
+        };
+        let is_span = |t: &DataType| matches!(t, DataType::Interval(_));
+        let planned = match &expr.op {
+            BinaryOperator::Multiply if is_span(&left) && right.is_numeric() => {
+                times().call(vec![expr.left, expr.right])
+            }
+            BinaryOperator::Multiply if is_span(&right) && left.is_numeric() => {
+                times().call(vec![expr.right, expr.left])
+            }
+            BinaryOperator::Divide => match quotient_type(&expr, schema, &left, &right) {
+                Some(scale) => quotient(scale).call(vec![expr.left, expr.right]),
+                None => return Ok(PlannerResult::Original(expr)),
+            },
+            _ => return Ok(PlannerResult::Original(expr)),
+        };
+        Ok(PlannerResult::Planned(planned))
+    }
+}
+
+/// Digits before and after the point of an exact number.
+fn digits(data_type: &DataType) -> Option<(u8, u8)> {
+    match data_type {
+        DataType::Decimal128(p, s) => {
+            let scale = u8::try_from(*s).ok()?;
+            Some((p.saturating_sub(scale), scale))
+        }
+        t if t.is_integer() => Some((20, 0)),
+        _ => None,
+    }
+}
+
+/// Fractional digits of the quotient of exact numbers, one of which is a numeric.
+fn quotient_type(
+    expr: &RawBinaryExpr,
+    schema: &DFSchema,
+    left: &DataType,
+    right: &DataType,
+) -> Option<u8> {
+    let is_numeric = |t: &DataType| matches!(t, DataType::Decimal128(..));
+    if !is_numeric(left) && !is_numeric(right) {
+        return None;
+    }
+    let ((whole, scale), (_, below)) = (digits(left)?, digits(right)?);
+    // A sum has the longest type there is, whatever it adds up.
+    let whole = match summed(&expr.left, schema) {
+        Some(addend) => digits(&addend)?.0.saturating_add(SUM_DIGITS).min(whole),
+        None => whole,
+    };
+    let room = DIGITS.saturating_sub(whole.saturating_add(below));
+    Some(room.clamp(QUOTIENT_SCALE_MIN, QUOTIENT_SCALE).max(scale))
+}
+
+/// The type of what a sum adds up.
+fn summed(expr: &Expr, schema: &DFSchema) -> Option<DataType> {
+    match expr {
+        Expr::AggregateFunction(AggregateFunction { func, params }) if func.name() == "sum" => {
+            params.args.first()?.get_type(schema).ok()
+        }
+        _ => None,
+    }
+}
+
+fn quotient(scale: u8) -> ScalarUDF {
+    ScalarUDF::from(Quotient { scale, signature: Signature::any(2, Volatility::Immutable) })
+}
+
+fn times() -> ScalarUDF {
+    ScalarUDF::from(Times(Signature::any(2, Volatility::Immutable)))
+}
+
+/// `pg_typeof(any)`.
+pub(super) fn type_of() -> ScalarUDF {
+    ScalarUDF::from(TypeOf(Signature::any(1, Volatility::Stable)))
+}
+
+/// `a / b` of exact numbers, rounded at a fixed number of fractional digits.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Quotient {
+    scale: u8,
+    signature: Signature,
+}
+
+impl Quotient {
+    fn divided(&self, (a, a_scale): (i128, u8), (b, b_scale): (i128, u8)) -> DfResult<i128> {
+        if b == 0 {
+            return Err(SqlError::new(sqlstate::DIVISION_BY_ZERO, "division by zero").into());
+        }
+        let too_large = || {
+            SqlError::new(sqlstate::OUT_OF_RANGE, "numeric field overflow")
+                .with_detail(format!("a quotient has {} digits after the point here", self.scale))
+                .with_hint("cast one side to double precision, or to a numeric with fewer digits")
+        };
+        let power = |n: i32| u32::try_from(n).unwrap_or(0);
+        let shift = i32::from(self.scale) - i32::from(a_scale) + i32::from(b_scale);
+        let ten = i256::from(10_i64);
+        let above = ten.checked_pow(power(shift)).and_then(|p| i256::from(a).checked_mul(p));
+        let below = ten.checked_pow(power(-shift)).and_then(|p| i256::from(b).checked_mul(p));
+        let (Some(above), Some(below)) = (above, below) else { return Err(too_large().into()) };
+        let (zero, one) = (i256::ZERO, i256::ONE);
+        let (whole, rest) = (above.wrapping_div(below), above.wrapping_rem(below));
+        let (rest, half) = (rest.wrapping_abs(), below.wrapping_abs());
+        let up = rest >= half.wrapping_sub(rest);
+        let away = if (above < zero) == (below < zero) { one } else { zero.wrapping_sub(one) };
+        let rounded = if up { whole.wrapping_add(away) } else { whole };
+        let most = 10_i128.pow(u32::from(DIGITS));
+        rounded.to_i128().filter(|q| q.abs() < most).ok_or_else(|| too_large().into())
+    }
+}
+
+impl ScalarUDFImpl for Quotient {
+    fn name(&self) -> &'static str {
+        "otus_quotient"
+    }
+    fn schema_name(&self, args: &[Expr]) -> DfResult<String> {
+        let names: Vec<_> = args.iter().map(|a| a.schema_name().to_string()).collect();
+        Ok(names.join(" / "))
+    }
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+    fn return_type(&self, _: &[DataType]) -> DfResult<DataType> {
+        Ok(DataType::Decimal128(DIGITS, i8::try_from(self.scale).unwrap_or(0)))
+    }
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        let sides = ColumnarValue::values_to_arrays(&args.args)?;
+        let exact = |array: &Arc<dyn Array>| -> DfResult<(Decimal128Array, u8)> {
+            let array = match array.data_type() {
+                DataType::Decimal128(..) => Arc::clone(array),
+                _ => cast(array, &DataType::Decimal128(20, 0))?,
+            };
+            let numbers = array.as_primitive::<Decimal128Type>().clone();
+            let scale = u8::try_from(numbers.scale()).unwrap_or(0);
+            Ok((numbers, scale))
+        };
+        let [a, b] = sides.as_slice() else {
+            return Err(SqlError::internal("a quotient has two sides").into());
+        };
+        let ((a, a_scale), (b, b_scale)) = (exact(a)?, exact(b)?);
+        let quotients = a.iter().zip(b.iter()).map(|pair| match pair {
+            (Some(a), Some(b)) => self.divided((a, a_scale), (b, b_scale)).map(Some),
+            _ => Ok(None),
+        });
+        let quotients: Decimal128Array = quotients.collect::<DfResult<Vec<_>>>()?.into();
+        let typed = quotients.with_data_type(self.return_type(&[])?);
+        if args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_))) {
+            return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&typed, 0)?));
+        }
+        Ok(ColumnarValue::Array(Arc::new(typed)))
+    }
+}
+
+/// A span times a number. Fractions of a month become days, of a day time, as in Postgres.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Times(Signature);
+
+const DAYS_OF_MONTH: f64 = 30.0;
+const DAY_NS: f64 = 86_400e9;
+
+#[expect(clippy::cast_possible_truncation, reason = "checked against the bounds before")]
+fn multiplied(span: IntervalMonthDayNano, by: f64) -> Option<IntervalMonthDayNano> {
+    let months = f64::from(span.months) * by;
+    let days = f64::from(span.days) * by + months.fract() * DAYS_OF_MONTH;
+    #[expect(clippy::cast_precision_loss, reason = "a product with a fraction is rounded anyway")]
+    let time = span.nanoseconds as f64 * by + days.fract() * DAY_NS;
+    let fits = |n: f64| n.is_finite() && n.abs() <= f64::from(i32::MAX);
+    if !fits(months) || !fits(days) || !time.is_finite() || time.abs() > 9.2e18 {
+        return None;
+    }
+    let time = (time / 1_000.0).round() as i64 * 1_000;
+    Some(IntervalMonthDayNano::new(months.trunc() as i32, days.trunc() as i32, time))
+}
+
+impl ScalarUDFImpl for Times {
+    fn name(&self) -> &'static str {
+        "otus_times"
+    }
+    fn schema_name(&self, args: &[Expr]) -> DfResult<String> {
+        let names: Vec<_> = args.iter().map(|a| a.schema_name().to_string()).collect();
+        Ok(names.join(" * "))
+    }
+    fn signature(&self) -> &Signature {
+        &self.0
+    }
+    fn return_type(&self, _: &[DataType]) -> DfResult<DataType> {
+        Ok(DataType::Interval(IntervalUnit::MonthDayNano))
+    }
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        let sides = ColumnarValue::values_to_arrays(&args.args)?;
+        let [spans, numbers] = sides.as_slice() else {
+            return Err(SqlError::internal("a product has two sides").into());
+        };
+        let spans = cast(spans, &DataType::Interval(IntervalUnit::MonthDayNano))?;
+        let numbers = cast(numbers, &DataType::Float64)?;
+        let pairs = spans.as_primitive::<IntervalMonthDayNanoType>().iter();
+        let pairs = pairs.zip(numbers.as_primitive::<Float64Type>().iter());
+        let products = pairs.map(|pair| match pair {
+            (Some(span), Some(by)) => multiplied(span, by).map(Some).ok_or_else(|| {
+                SqlError::new(sqlstate::INTERVAL_OVERFLOW, "interval out of range").into()
+            }),
+            _ => Ok(None),
+        });
+        let products: IntervalMonthDayNanoArray = products.collect::<DfResult<Vec<_>>>()?.into();
+        Ok(ColumnarValue::Array(Arc::new(products)))
+    }
+}
+
+/// The Postgres name of the argument's type.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct TypeOf(Signature);
+
+fn type_name(data_type: &DataType) -> String {
+    match data_type {
+        DataType::List(item) | DataType::LargeList(item) => {
+            format!("{}[]", type_name(item.data_type()))
+        }
+        other => pg_type(other),
+    }
+}
+
+impl ScalarUDFImpl for TypeOf {
+    fn name(&self) -> &'static str {
+        "pg_typeof"
+    }
+    fn signature(&self) -> &Signature {
+        &self.0
+    }
+    fn return_type(&self, _: &[DataType]) -> DfResult<DataType> {
+        Ok(DataType::Utf8)
+    }
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        let name = args.arg_fields.first().map(|field| type_name(field.data_type()));
+        match args.args.first() {
+            Some(ColumnarValue::Array(array)) => {
+                let names = std::iter::repeat_n(name.as_deref(), array.len());
+                Ok(ColumnarValue::Array(Arc::new(names.collect::<StringArray>())))
+            }
+            _ => Ok(ColumnarValue::Scalar(ScalarValue::Utf8(name))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotients_are_rounded_away_from_zero() {
+        let check = |a: (i128, u8), b: (i128, u8), scale: u8, expected: i128| {
+            let found = Quotient { scale, signature: Signature::any(2, Volatility::Immutable) };
+            assert_eq!(found.divided(a, b).unwrap(), expected, "{a:?} / {b:?}");
+        };
+        check((55_814, 2), (3, 0), 16, 1_860_466_666_666_666_667);
+        check((-1, 0), (8, 0), 2, -13);
+        check((1, 0), (8, 0), 2, 13);
+        check((1, 0), (25, 1), 2, 40);
+        check((123_456, 4), (1, 0), 2, 1_235);
+        let quotient = Quotient { scale: 16, signature: Signature::any(2, Volatility::Immutable) };
+        let state = |a, b| SqlError::from(quotient.divided(a, b).unwrap_err()).sqlstate;
+        assert_eq!(state((1, 0), (0, 0)), "22012");
+        assert_eq!(state((10_i128.pow(30), 0), (1, 0)), "22003");
+    }
+
+    #[test]
+    fn spans_carry_downwards_only() {
+        let span = |months, days, ns| IntervalMonthDayNano::new(months, days, ns);
+        assert_eq!(multiplied(span(0, 1, 0), 2.0), Some(span(0, 2, 0)));
+        assert_eq!(multiplied(span(1, 1, 0), 0.5), Some(span(0, 15, 43_200_000_000_000)));
+        assert_eq!(
+            multiplied(span(0, 0, 3_600_000_000_000), -1.5),
+            Some(span(0, 0, -5_400_000_000_000))
+        );
+        assert_eq!(multiplied(span(i32::MAX, 0, 0), 2.0), None);
+    }
+}
