@@ -18,6 +18,13 @@ pub const TOPIC_COLUMN: &str = "_topic";
 pub const PARTITION_COLUMN: &str = "_partition";
 /// Column that holds the offset, `bigint`.
 pub const OFFSET_COLUMN: &str = "_offset";
+/// Column that holds the record's timestamp in keyed tables, `timestamptz`.
+pub const TIMESTAMP_COLUMN: &str = "_timestamp";
+/// Stored column of keyed tables that tells deletions, `boolean`; no query sees it.
+pub const DELETED_COLUMN: &str = "_deleted";
+/// Column of appends to keyed tables: the offset that the key's row must stand at (see
+/// [`crate::keyed::ABSENT`]), null without a condition, `bigint`; neither stored nor seen.
+pub const EXPECTED_COLUMN: &str = "_expected";
 /// Column that holds the moment of decoding, `timestamptz`.
 pub const INGESTED_AT_COLUMN: &str = "_ingested_at";
 /// Name of the bucket column of every rollup.
@@ -36,14 +43,35 @@ pub struct TableId(pub u32);
 pub struct RollupId(pub u32);
 
 /// What a table is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TableKind {
     /// Append-only events with an event-time column.
     #[default]
     Events,
     /// Latest value per key of a compacted topic.
-    Keyed,
+    Keyed(KeyedDef),
+}
+
+/// What makes a table keyed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyedDef {
+    /// Name of the column that holds the key: text, bigint, uuid or jsonb.
+    pub key: String,
+    /// Set while the table is being built, out of sight, to take the place of another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rebuild: Option<Rebuild>,
+}
+
+/// A rebuild under way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rebuild {
+    /// The table whose place is to be taken.
+    pub table: TableId,
+    /// When it began, microseconds: level is what has everything written before.
+    pub started_us: i64,
+    /// Why, for people.
+    pub reason: String,
 }
 
 /// Where a table's records come from.
@@ -257,7 +285,7 @@ pub struct TableDef {
     pub start: Start,
     /// Name of the record format; `json` so far.
     pub format: String,
-    /// Name of the event-time column (timestamptz or timestamp).
+    /// Name of the event-time column (timestamptz or timestamp); empty in keyed tables.
     pub time: String,
     /// Declared columns, in order.
     pub columns: Vec<ColumnDef>,
@@ -312,22 +340,59 @@ impl TableDef {
         format!("{}.{}", self.schema, self.name)
     }
 
-    /// The Arrow schema of raw rows: declared columns, then `_topic` (if many), `_partition`, `_offset`,
-    /// `_ingested_at`.
+    /// What makes the table keyed, if it is.
+    pub fn keyed(&self) -> Option<&KeyedDef> {
+        match &self.kind {
+            TableKind::Keyed(keyed) => Some(keyed),
+            TableKind::Events => None,
+        }
+    }
+
+    /// The rebuild that this table is, if it is one: such a table is read but not shown.
+    pub fn rebuild(&self) -> Option<&Rebuild> {
+        self.keyed().and_then(|keyed| keyed.rebuild.as_ref())
+    }
+
+    /// The Arrow schema of rows as queries see them: declared columns, then `_topic` (if many), `_partition`,
+    /// `_offset`, `_timestamp` (if keyed), `_ingested_at`.
     pub fn arrow_schema(&self) -> SchemaRef {
-        let mut fields: Vec<Field> = self
-            .columns
-            .iter()
-            .map(|c| c.column_type.field(&c.name, c.name != self.time))
-            .collect();
+        Arc::new(Schema::new(self.fields()))
+    }
+
+    /// The Arrow schema of rows on disk: of keyed tables also `_deleted`.
+    pub fn stored_schema(&self) -> SchemaRef {
+        let mut fields = self.fields();
+        if self.keyed().is_some() {
+            fields.push(Field::new(DELETED_COLUMN, DataType::Boolean, false));
+        }
+        Arc::new(Schema::new(fields))
+    }
+
+    /// The Arrow schema of rows that are appended: of keyed tables also `_deleted` and `_expected`.
+    pub fn append_schema(&self) -> SchemaRef {
+        let mut fields = self.fields();
+        if self.keyed().is_some() {
+            fields.push(Field::new(DELETED_COLUMN, DataType::Boolean, false));
+            fields.push(Field::new(EXPECTED_COLUMN, DataType::Int64, true));
+        }
+        Arc::new(Schema::new(fields))
+    }
+
+    fn fields(&self) -> Vec<Field> {
+        let named = self.keyed().map_or(self.time.as_str(), |keyed| keyed.key.as_str());
+        let mut fields: Vec<Field> =
+            self.columns.iter().map(|c| c.column_type.field(&c.name, c.name != named)).collect();
         if self.source.is_many() {
             fields.push(Field::new(TOPIC_COLUMN, DataType::Utf8View, false));
         }
         fields.push(Field::new(PARTITION_COLUMN, DataType::Int32, false));
         fields.push(Field::new(OFFSET_COLUMN, DataType::Int64, false));
-        let utc = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
-        fields.push(Field::new(INGESTED_AT_COLUMN, utc, false));
-        Arc::new(Schema::new(fields))
+        let utc = || DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+        if self.keyed().is_some() {
+            fields.push(Field::new(TIMESTAMP_COLUMN, utc(), true));
+        }
+        fields.push(Field::new(INGESTED_AT_COLUMN, utc(), false));
+        fields
     }
 
     /// The declared column of this name.

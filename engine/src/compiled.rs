@@ -6,9 +6,13 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 
-use crate::catalog::{BUCKET_COLUMN, RollupDef, RollupId, TableDef, TableId};
+use crate::catalog::{
+    BUCKET_COLUMN, OFFSET_COLUMN, PARTITION_COLUMN, RollupDef, RollupId, TIMESTAMP_COLUMN,
+    TOPIC_COLUMN, TableDef, TableId,
+};
 use crate::error::{Error, Result};
 use crate::expr::{CompiledMeasures, ExpressionCompiler};
+use crate::keyed::Shape;
 use crate::log::manifest::{Manifest, TableState};
 use crate::rollup::RollupPlan;
 use crate::segment::SegmentOptions;
@@ -34,10 +38,16 @@ pub struct CompiledTable {
     pub schema_id: u32,
     /// Definition.
     pub def: Arc<TableDef>,
-    /// Schema of raw rows.
+    /// Schema of raw rows, as queries see them.
     pub schema: SchemaRef,
-    /// Index of the event-time column in `schema`.
+    /// Schema of raw rows on disk and in memory: that of queries, and of keyed tables one column more.
+    pub stored: SchemaRef,
+    /// Schema of rows that are appended.
+    pub appended: SchemaRef,
+    /// Index of the event-time column, of keyed tables that of `_timestamp`.
     pub time_index: usize,
+    /// What the map of a keyed table has to know.
+    pub(crate) shape: Option<Shape>,
     /// Measures.
     pub measures: CompiledMeasures,
     /// Rollups that are declared now.
@@ -68,15 +78,27 @@ impl CompiledTable {
         format!("t{}/raw", self.id.0)
     }
 
-    /// How its raw files are written: sorted by event time, with bloom filters on ids.
+    /// How its raw files are written: sorted by event time (keyed tables: by key and place), with bloom filters
+    /// on ids.
     pub(crate) fn raw_options(&self, level: u8) -> SegmentOptions {
         let uuids = self.def.columns.iter().filter(|c| c.column_type == ColumnType::Uuid);
-        SegmentOptions {
-            level,
-            sorted_by: vec![self.def.time.clone()],
-            bloom: uuids.map(|c| c.name.clone()).collect(),
-            time_column: self.def.time.clone(),
+        let bloom = uuids.map(|c| c.name.clone()).collect();
+        let Some(keyed) = self.def.keyed() else {
+            let time = &self.def.time;
+            let sorted_by = vec![time.clone()];
+            return SegmentOptions { level, sorted_by, bloom, time_column: time.clone() };
+        };
+        let mut sorted_by = vec![keyed.key.clone()];
+        if self.def.source.is_many() {
+            sorted_by.push(TOPIC_COLUMN.to_string());
         }
+        sorted_by.extend([PARTITION_COLUMN, OFFSET_COLUMN].map(str::to_string));
+        SegmentOptions { level, sorted_by, bloom, time_column: TIMESTAMP_COLUMN.to_string() }
+    }
+
+    /// Index of the key column, if the table is keyed.
+    pub fn key_index(&self) -> Option<usize> {
+        self.shape.as_ref().map(|shape| shape.key)
     }
 
     /// The rollup of this id.
@@ -91,11 +113,12 @@ impl CompiledTable {
     ) -> Result<Self> {
         let def = Arc::clone(&state.def);
         let schema = def.arrow_schema();
-        let time_index = schema.index_of(&def.time).map_err(|_| {
+        let shape = def.keyed().map(|keyed| Shape::new(&def, keyed)).transpose()?;
+        let time = if shape.is_some() { TIMESTAMP_COLUMN } else { def.time.as_str() };
+        let time_index = schema.index_of(time).map_err(|_| {
             Error::invalid(format!(
-                "table {:?} has no column {:?}, named as its event time",
+                "table {:?} has no column {time:?}, named as its event time",
                 def.qualified_name(),
-                def.time
             ))
         })?;
         let measures = compiler.measures(&schema, &def.time, &def.measures)?;
@@ -109,9 +132,12 @@ impl CompiledTable {
         Ok(Self {
             id: state.id,
             schema_id: state.schema_id,
+            stored: def.stored_schema(),
+            appended: def.append_schema(),
             def,
             schema,
             time_index,
+            shape,
             measures,
             rollups,
         })
@@ -150,7 +176,10 @@ impl Catalog {
                 Some(table) => Arc::clone(table),
                 None => Arc::new(CompiledTable::new(state, &rollups, compiler)?),
             };
-            catalog.names.insert((table.def.schema.clone(), table.def.name.clone()), table.id);
+            if table.def.rebuild().is_none() {
+                let name = (table.def.schema.clone(), table.def.name.clone());
+                catalog.names.insert(name, table.id);
+            }
             catalog.tables.insert(table.id, table);
         }
         Ok(catalog)
@@ -158,6 +187,11 @@ impl Catalog {
 
     /// All served tables, by id.
     pub fn tables(&self) -> impl Iterator<Item = &Arc<CompiledTable>> {
+        self.tables.values().filter(|table| table.def.rebuild().is_none())
+    }
+
+    /// All tables that are read, by id: the served ones and those being rebuilt out of sight.
+    pub fn read_tables(&self) -> impl Iterator<Item = &Arc<CompiledTable>> {
         self.tables.values()
     }
 

@@ -17,6 +17,7 @@ pub mod error;
 pub mod expr;
 pub mod failpoint;
 pub mod hot;
+pub mod keyed;
 pub mod limits;
 pub mod log;
 pub mod maintain;

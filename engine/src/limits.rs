@@ -49,6 +49,12 @@ pub const REJECTED_BYTES: u64 = 1 << 30;
 /// Age of rejected records kept, microseconds.
 pub const REJECTED_AGE_US: i64 = 30 * 86_400 * 1_000_000;
 
+/// Bytes of memory that all keyed tables may take; past it they take no more records.
+pub const KEYED_BYTES: usize = 2 << 30;
+/// Age at which the mark of a deletion in a keyed table goes, microseconds: Kafka's own default of
+/// `delete.retention.ms`, after which the topic may have forgotten it too.
+pub const KEYED_DELETE_US: i64 = 86_400 * 1_000_000;
+
 /// Free bytes of the disk below which ingestion waits, so that logs, queries and compaction go on.
 pub const DISK_RESERVE_BYTES: u64 = 256 << 20;
 

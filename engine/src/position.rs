@@ -90,4 +90,8 @@ pub struct LogIdentity {
     pub topic_id: String,
     /// Leader epoch at the position, if the log has one.
     pub leader_epoch: Option<i32>,
+    /// Everything written to the partition before this moment stands before the position, microseconds; said
+    /// where it matters, for keyed tables.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_of_us: Option<i64>,
 }

@@ -10,6 +10,7 @@ use crate::catalog::{RollupId, TableId};
 use crate::compiled::{Catalog, CompiledTable};
 use crate::error::{Error, Result};
 use crate::hot::{Chunk, HotSet};
+use crate::keyed::{KeyedSet, KeyedTable};
 use crate::limits;
 use crate::log::manifest::{Manifest, PositionState};
 use crate::log::op::{FieldSeen, FileEntry, Target};
@@ -24,6 +25,7 @@ pub(crate) struct Version {
     pub(crate) sequence: u64,
     pub(crate) manifest: Arc<Manifest>,
     pub(crate) hot: Arc<HotSet>,
+    pub(crate) keyed: Arc<KeyedSet>,
     pub(crate) catalog: Arc<Catalog>,
 }
 
@@ -91,6 +93,10 @@ impl Snapshot {
     pub fn tables(&self) -> impl Iterator<Item = &Arc<CompiledTable>> {
         self.version.catalog.tables()
     }
+    /// All tables that are read, by id: the served ones and those being rebuilt out of sight.
+    pub fn read_tables(&self) -> impl Iterator<Item = &Arc<CompiledTable>> {
+        self.version.catalog.read_tables()
+    }
     /// The served table of this name.
     pub fn table(&self, schema: &str, name: &str) -> Option<&Arc<CompiledTable>> {
         self.version.catalog.table(schema, name)
@@ -118,6 +124,10 @@ impl Snapshot {
     /// The other hot chunks of a table.
     pub fn hot_sealed(&self, id: TableId) -> &[Arc<Chunk>] {
         self.version.hot.table(id).map_or(&[], |t| t.sealed_chunks())
+    }
+    /// The rows of a keyed table, committed or not; none in a dataset that was opened for reading only.
+    pub fn keyed(&self, id: TableId) -> Option<&Arc<KeyedTable>> {
+        self.version.keyed.get(id)
     }
     /// All hot rows.
     pub fn hot_set(&self) -> &Arc<HotSet> {

@@ -117,7 +117,7 @@ impl Part<'_> {
             let mut raw = self.rollup.plan.start(self.granularity)?;
             for file in self.snapshot.raw_files(self.table.id) {
                 progress(&file.path);
-                match read(self.snapshot, file, &self.table.schema, None).await? {
+                match read(self.snapshot, file, &self.table.stored, None).await? {
                     Ok(batches) => {
                         for batch in &batches {
                             let batch = since(batch, self.table.time_index, from_us)?;

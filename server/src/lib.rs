@@ -15,9 +15,11 @@ pub mod config;
 pub mod demo;
 pub mod http;
 mod infer;
+mod keyed;
 pub mod memory;
 mod otus;
 pub mod pgwire;
 pub mod telemetry;
 
+pub use keyed::{RowPlace, RowWrite, WriteError};
 pub use otus::{Otus, OtusBuilder, open_read_only};

@@ -25,6 +25,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use crate::config::{Config, SystemEnvironment};
+use crate::keyed::{self, RowLocks};
 
 /// Threads that flush and compact.
 const WORK_THREADS: usize = 2;
@@ -49,6 +50,7 @@ struct Inner {
     changes: Vec<Change>,
     stop: watch::Sender<bool>,
     work: Mutex<Option<Work>>,
+    row_locks: RowLocks,
 }
 
 /// The threads that flush and maintain.
@@ -173,10 +175,13 @@ impl OtusBuilder {
         let ingest_config = ingest_config(&config, &storage);
         let ingest = Ingest::start(Arc::clone(&dataset), compiler, ingest_config).await?;
         dataset.set_reading(Arc::new(IngestReports(Arc::downgrade(&ingest))));
+        let restore = keyed::restore(Arc::clone(&dataset), Arc::clone(&ingest), stopped.clone());
+        work.spawn(restore);
         work.spawn(tend(Arc::clone(&ingest), stopped.clone()));
         work.spawn(crate::memory::trim(Arc::clone(&sql), stopped));
         let work = Mutex::new(Some(work));
-        let inner = Inner { config, dataset, ingest, sql, changes, stop, work };
+        let row_locks = RowLocks::default();
+        let inner = Inner { config, dataset, ingest, sql, changes, stop, work, row_locks };
         Ok(Otus { inner: Arc::new(inner) })
     }
 }
@@ -213,6 +218,10 @@ impl Otus {
     /// What reads it.
     pub fn sql(&self) -> &Arc<SqlEngine> {
         &self.inner.sql
+    }
+    /// Held by those who write rows.
+    pub(crate) fn row_locks(&self) -> &RowLocks {
+        &self.inner.row_locks
     }
     /// What opening changed in the stored definitions.
     pub fn changes(&self) -> &[Change] {

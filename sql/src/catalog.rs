@@ -17,7 +17,7 @@ use otus_engine::snapshot::Snapshot;
 use otus_engine::time::Granularity;
 
 use crate::error::near as near_name;
-use crate::provider::{self, RawTable, SYSTEM_SCHEMA, SYSTEM_TABLES};
+use crate::provider::{self, KeyedRows, RawTable, SYSTEM_SCHEMA, SYSTEM_TABLES};
 use crate::queries::Queries;
 pub(crate) use attribute::{NUMERIC, precision_and_scale};
 pub(crate) use pg::{PgTables, visible};
@@ -144,6 +144,9 @@ impl Shared {
             INFORMATION_SCHEMA => information::table(&self.snapshot, &self.database, name),
             _ => match find(&self.snapshot, schema, name) {
                 None => Ok(None),
+                Some(Found::Raw(table)) if table.def.keyed().is_some() => {
+                    Ok(Some(Arc::new(KeyedRows::new(&self.snapshot, table)?)))
+                }
                 Some(Found::Raw(table)) => {
                     let table = RawTable::new(Arc::clone(&self.snapshot), Arc::clone(table));
                     Ok(Some(Arc::new(table)))

@@ -10,8 +10,10 @@ use crate::catalog::TableId;
 use crate::compiled::CompiledTable;
 use crate::error::{Error, Result};
 use crate::hot::{Chunk, HotTable, Piece};
+use crate::keyed::KeyedSet;
 use crate::log::op::FieldSeen;
 use crate::position::{LogIdentity, OffsetRange, ReadCounts, TopicPartition};
+use crate::snapshot::Version;
 
 /// What was read of one partition for one table.
 #[derive(Debug, Clone)]
@@ -53,7 +55,7 @@ pub enum Pressure {
 impl Append {
     fn check(&self, table: &CompiledTable) -> Result<()> {
         let name = table.def.qualified_name();
-        if self.batch.schema_ref() != &table.schema {
+        if self.batch.schema_ref() != &table.appended {
             return Err(Error::internal(format!("append to table {name:?} has another schema")));
         }
         let kept = self.batch.num_rows() as u64;
@@ -97,9 +99,10 @@ impl Dataset {
         let _guard = self.swap.lock();
         let old = self.version.load_full();
         let mut hot = (*old.hot).clone();
+        let mut keyed = KeyedSet::clone(&old.keyed);
         let mut sealed = Vec::new();
         let mut rows = 0;
-        for append in appends {
+        for mut append in appends {
             let Some(table) = old.catalog.table_by_id(append.table) else {
                 return Err(Error::not_found(format!("table {:?} is not served", append.table)));
             };
@@ -110,6 +113,9 @@ impl Dataset {
                 .get(&append.table)
                 .and_then(|t| t.positions.get(&append.tp))
                 .map(|p| p.offset);
+            if table.shape.is_some() {
+                self.append_keyed(&mut keyed, table, &mut append)?;
+            }
             rows += append.counts.kept;
             let piece = Piece {
                 range: OffsetRange { tp: append.tp, from: append.from, to: append.to },
@@ -125,7 +131,8 @@ impl Dataset {
             sealed.extend(full.map(|chunk| (Arc::clone(table), chunk)));
         }
         self.counters.rows_appended.fetch_add(rows, Ordering::Relaxed);
-        self.replace(&old, Arc::clone(&old.manifest), hot, Arc::clone(&old.catalog));
+        let next = Version { hot: Arc::new(hot), keyed: Arc::new(keyed), ..Version::clone(&old) };
+        self.replace(next);
         Ok(sealed)
     }
 

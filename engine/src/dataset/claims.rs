@@ -9,6 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::hot::HotSet;
 use crate::log::op::Op;
 use crate::position::{LogIdentity, TopicPartition};
+use crate::snapshot::Version;
 
 use super::Dataset;
 
@@ -156,8 +157,7 @@ impl Dataset {
                 hot.set(*id, rows.without_partitions(table, &|tp| lost(*id, tp))?);
             }
         }
-        let (manifest, catalog) = (Arc::clone(&old.manifest), Arc::clone(&old.catalog));
-        self.replace(&old, manifest, hot, catalog);
+        self.replace(Version { hot: Arc::new(hot), ..Version::clone(&old) });
         Ok(())
     }
 }

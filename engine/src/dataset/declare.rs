@@ -105,13 +105,14 @@ fn plan(
     let mut out = Declaration::default();
     let mut ids = Ids { table: manifest.last_table_id, rollup: manifest.last_rollup_id };
     let known: BTreeMap<String, &Arc<TableState>> =
-        manifest.tables.values().map(|t| (t.def.qualified_name(), t)).collect();
+        shown(manifest).map(|t| (t.def.qualified_name(), t)).collect();
     for def in defs {
         match known.get(&def.qualified_name()) {
             None => create(&mut out, &mut ids, def),
             Some(state) => alter(&mut out, &mut ids, (manifest, compiler), state, def)?,
         }
     }
+    drop_rebuilds(&mut out, manifest, defs);
     let declared: BTreeSet<String> = defs.iter().map(TableDef::qualified_name).collect();
     for (name, state) in known {
         if state.attached && !declared.contains(&name) {
@@ -120,6 +121,31 @@ fn plan(
         }
     }
     Ok(out)
+}
+
+/// A rebuild of a table that is no longer declared as it was is given up.
+fn drop_rebuilds(out: &mut Declaration, manifest: &Manifest, defs: &[TableDef]) {
+    for state in manifest.tables.values() {
+        let Some(rebuild) = state.def.rebuild() else { continue };
+        let old = manifest.tables.get(&rebuild.table);
+        if old.is_some_and(|old| defs.contains(&old.def)) {
+            continue;
+        }
+        out.say(format!("the rebuild of table {:?} is given up", rebuild.table.0));
+        for file in &state.files {
+            out.ops.push(Op::RemoveFile {
+                path: file.path.clone(),
+                target: file.target,
+                reason: RemoveReason::Drop,
+            });
+        }
+        out.ops.push(Op::DropTable { table: state.id });
+    }
+}
+
+/// The tables of a manifest without rebuilds, which nobody declares.
+fn shown(manifest: &Manifest) -> impl Iterator<Item = &Arc<TableState>> {
+    manifest.tables.values().filter(|t| t.def.rebuild().is_none())
 }
 
 #[derive(Debug)]
@@ -189,7 +215,7 @@ fn check_alter(out: &mut Declaration, state: &TableState, new: &TableDef) -> Res
         return refuse("event-time column");
     }
     if old.kind != new.kind {
-        return refuse("kind");
+        return refuse("kind or key");
     }
     if old.source.is_many() != new.source.is_many() {
         return refuse("number of topics (one or many)");

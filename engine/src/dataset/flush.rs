@@ -15,7 +15,7 @@ use crate::hot::{Chunk, HotSet, HotTable};
 use crate::log::op::{FieldSeen, FileEntry, Op, Target};
 use crate::order::sort_batches;
 use crate::position::{OffsetRange, TopicPartition};
-use crate::segment::{SegmentOptions, write_segment};
+use crate::segment::{SegmentOptions, latest_only, write_segment};
 use crate::snapshot::Version;
 
 /// How often the flusher looks at the age of hot rows.
@@ -152,8 +152,7 @@ impl Dataset {
             hot.set(*id, HotTable::sealed(rows));
         }
         if !cuts.is_empty() {
-            let (manifest, catalog) = (Arc::clone(&old.manifest), Arc::clone(&old.catalog));
-            self.replace(&old, manifest, hot, catalog);
+            self.replace(Version { hot: Arc::new(hot), ..Version::clone(&old) });
         }
         cuts
     }
@@ -169,6 +168,7 @@ impl Dataset {
             for file in self.write_table(cut, &ranges, now_us).await? {
                 bytes += file.bytes;
                 rows += if matches!(file.target, Target::Raw(_)) { file.rows } else { 0 };
+                self.own_file(&cut.table, &file);
                 ops.push(Op::AddFile { file });
             }
             ops.extend(advances.into_iter().map(|a| a.op));
@@ -268,10 +268,11 @@ async fn write_raw(
     let batches: Vec<_> = chunks.iter().flat_map(|c| c.batches()).cloned().collect();
     let options = table.raw_options(0);
     let keys: Vec<&str> = options.sorted_by.iter().map(String::as_str).collect();
-    let sorted = sort_batches(&table.schema, &batches, &keys)?;
+    let sorted = sort_batches(&table.stored, &batches, &keys)?;
+    let sorted = if table.shape.is_some() { latest_only(table, sorted)? } else { sorted };
     let dir = table.raw_dir();
     let written =
-        write_segment(storage, &dir, now_us / 1000, &table.schema, &[sorted], &options).await?;
+        write_segment(storage, &dir, now_us / 1000, &table.stored, &[sorted], &options).await?;
     Ok(written.into_entry(Target::Raw(table.id), table.schema_id, ranges, now_us))
 }
 

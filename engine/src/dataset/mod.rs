@@ -7,9 +7,11 @@ mod append;
 mod claims;
 mod declare;
 mod flush;
+mod keyed;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -38,6 +40,7 @@ use crate::store::Storage;
 pub use append::{Append, Pressure};
 pub use claims::{Claim, StartPosition};
 pub use declare::Change;
+use keyed::Loaded;
 
 /// When hot rows are written and when reading waits.
 #[derive(Debug, Clone)]
@@ -64,6 +67,10 @@ pub struct FlushLimits {
     pub rejected_age_us: i64,
     /// Age before which an unreferenced file is not deleted, microseconds.
     pub collect_grace_us: i64,
+    /// Bytes of memory of all keyed tables.
+    pub keyed_bytes: usize,
+    /// Age at which the mark of a deletion in a keyed table goes, microseconds.
+    pub keyed_delete_us: i64,
 }
 
 impl Default for FlushLimits {
@@ -80,6 +87,8 @@ impl Default for FlushLimits {
             rejected_bytes: limits::REJECTED_BYTES,
             rejected_age_us: limits::REJECTED_AGE_US,
             collect_grace_us: limits::COLLECT_GRACE_US,
+            keyed_bytes: limits::KEYED_BYTES,
+            keyed_delete_us: limits::KEYED_DELETE_US,
         }
     }
 }
@@ -114,6 +123,8 @@ pub struct Dataset {
     flush_wanted: Notify,
     trouble: Mutex<Option<String>>,
     reading: Mutex<Option<Arc<dyn Reading>>>,
+    /// Files of keyed tables that this process wrote: their rows are in its maps already.
+    own_files: Mutex<HashSet<String>>,
     pub(crate) counters: Counters,
 }
 
@@ -185,9 +196,10 @@ impl Dataset {
             sequence: 1,
             manifest,
             hot: Arc::new(HotSet::default()),
+            keyed: Arc::default(),
             catalog: Arc::new(catalog),
         };
-        Ok(Arc::new(Self {
+        let dataset = Self {
             storage,
             options,
             version: ArcSwap::from_pointee(version),
@@ -199,8 +211,11 @@ impl Dataset {
             flush_wanted: Notify::new(),
             trouble: Mutex::new(None),
             reading: Mutex::new(None),
+            own_files: Mutex::default(),
             counters: Counters::default(),
-        }))
+        };
+        dataset.open_keyed().await?;
+        Ok(Arc::new(dataset))
     }
 
     /// Pins what is visible now.
@@ -284,10 +299,7 @@ impl Dataset {
     pub async fn refresh(&self) -> Result<()> {
         let mut log = self.log.lock().await;
         let manifest = log.refresh().await?;
-        if manifest.number > self.version.load().manifest.number {
-            self.publish(manifest, |_, _| Ok(()))?;
-        }
-        Ok(())
+        self.publish_newer(manifest).await
     }
 
     /// Finds out what became of a commit in doubt, if there is one.
@@ -300,8 +312,14 @@ impl Dataset {
             Ok(_) => {}
         }
         let manifest = log.manifest();
+        self.publish_newer(manifest).await
+    }
+
+    /// Called with the log locked.
+    async fn publish_newer(&self, manifest: Arc<Manifest>) -> Result<()> {
         if manifest.number > self.version.load().manifest.number {
-            self.publish(manifest, |_, _| Ok(()))?;
+            let loaded = self.load_keyed(&manifest).await?;
+            self.publish(manifest, loaded, |_, _| Ok(()))?;
         }
         Ok(())
     }
@@ -321,7 +339,8 @@ impl Dataset {
         let committed = log.commit(ops).await?;
         crate::failpoint::hit("commit.put_done");
         // The log stays locked until the pointer has moved, so that pointers move in the log's order.
-        self.publish(committed.manifest, change)?;
+        let loaded = self.load_keyed(&committed.manifest).await?;
+        self.publish(committed.manifest, loaded, change)?;
         drop(log);
         Ok(committed.number)
     }
@@ -330,6 +349,7 @@ impl Dataset {
     fn publish(
         &self,
         manifest: Arc<Manifest>,
+        loaded: Loaded,
         change: impl FnOnce(&Catalog, &mut HotSet) -> Result<()>,
     ) -> Result<()> {
         let _guard = self.swap.lock();
@@ -338,14 +358,16 @@ impl Dataset {
         let catalog = Catalog::compile(&manifest, Some(&old.catalog), compiler)?;
         let mut hot = old.hot.without_committed(&manifest);
         change(&old.catalog, &mut hot)?;
-        self.replace(&old, manifest, hot, Arc::new(catalog));
+        let keyed = self.follow_keyed(&old.keyed, &manifest, &catalog, loaded)?;
+        let (hot, catalog, keyed) = (Arc::new(hot), Arc::new(catalog), Arc::new(keyed));
+        self.replace(Version { manifest, hot, catalog, keyed, ..Version::clone(&old) });
         Ok(())
     }
 
     /// The one place that moves the pointer; called under `swap`.
-    fn replace(&self, old: &Version, manifest: Arc<Manifest>, hot: HotSet, catalog: Arc<Catalog>) {
-        let sequence = old.sequence + 1;
-        self.version.store(Arc::new(Version { sequence, manifest, hot: Arc::new(hot), catalog }));
+    fn replace(&self, next: Version) {
+        let sequence = next.sequence + 1;
+        self.version.store(Arc::new(Version { sequence, ..next }));
         self.sequence.send_replace(sequence);
     }
 }

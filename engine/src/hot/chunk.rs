@@ -206,7 +206,7 @@ fn merge_small(schema: &SchemaRef, batches: &mut Vec<RecordBatch>) -> Result<()>
 
 /// Copies the values of view columns into buffers of their own, so that a small batch does not keep large
 /// buffers alive and a merged one has few.
-fn compact_views(batch: &RecordBatch) -> Result<RecordBatch> {
+pub(crate) fn compact_views(batch: &RecordBatch) -> Result<RecordBatch> {
     let columns = batch
         .columns()
         .iter()

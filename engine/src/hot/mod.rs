@@ -15,6 +15,7 @@ use crate::limits;
 use crate::log::manifest::{Manifest, PositionState};
 use crate::position::TopicPartition;
 
+pub(crate) use chunk::compact_views;
 pub use chunk::{Chunk, Piece};
 
 /// The hot rows of one table: sealed chunks, then at most one open chunk.
@@ -84,7 +85,7 @@ impl HotTable {
         let mut next = self.clone();
         next.ends.insert(piece.range.tp.clone(), piece.range.to);
         if !next.open {
-            let schema = Arc::clone(&table.schema);
+            let schema = Arc::clone(&table.stored);
             next.chunks.push(Arc::new(Chunk::new(next.next_id, schema, now_us)));
             next.next_id += 1;
             next.open = true;

@@ -11,7 +11,8 @@ use crate::error::Result;
 use crate::log::op::{FileEntry, Op, RemoveReason, Target};
 use crate::position::OffsetRange;
 use crate::segment::{
-    MergeOptions, SegmentOptions, WrittenFile, fold_rollup_segments, merge_sorted_segments,
+    MergeOptions, SegmentOptions, WrittenFile, fold_keyed_segments, fold_rollup_segments,
+    merge_sorted_segments,
 };
 
 /// Bytes at which a compacted file is closed and another begun.
@@ -46,6 +47,7 @@ impl Dataset {
             ops.push(remove(&file, RemoveReason::Compaction));
         }
         for file in self.merge_raw(table, compaction, now_us).await? {
+            self.own_file(table, &file);
             ops.push(Op::AddFile { file });
         }
         for merges in by_rollup(&compaction.rollups) {
@@ -69,6 +71,9 @@ impl Dataset {
         if compaction.raw.is_empty() {
             return Ok(Vec::new());
         }
+        if table.shape.is_some() {
+            return self.fold_keyed(table, compaction, now_us).await;
+        }
         let options = MergeOptions {
             segment: table.raw_options(compaction.level),
             split_days: true,
@@ -79,6 +84,30 @@ impl Dataset {
         let ms = now_us / 1000;
         let written =
             merge_sorted_segments(&self.storage, files, &table.schema, &dir, ms, &options).await?;
+        let ranges = ranges(files);
+        let entry = |file: WrittenFile| {
+            file.into_entry(Target::Raw(table.id), table.schema_id, ranges.clone(), now_us)
+        };
+        Ok(written.into_iter().map(entry).collect())
+    }
+
+    async fn fold_keyed(
+        &self,
+        table: &CompiledTable,
+        compaction: &Compaction,
+        now_us: i64,
+    ) -> Result<Vec<FileEntry>> {
+        let options = MergeOptions {
+            segment: table.raw_options(compaction.level),
+            file_bytes_max: FILE_BYTES_MAX,
+            ..MergeOptions::default()
+        };
+        let (files, dir, ms) = (&compaction.raw, table.raw_dir(), now_us / 1000);
+        // Older rows of a deleted key must all be at hand; files only grow in number meanwhile.
+        let is_all = self.snapshot().raw_files(table.id).iter().all(|f| files.contains(f));
+        let purge_us = is_all.then(|| now_us - self.options.flush.keyed_delete_us);
+        let written =
+            fold_keyed_segments(&self.storage, files, table, &dir, ms, &options, purge_us).await?;
         let ranges = ranges(files);
         let entry = |file: WrittenFile| {
             file.into_entry(Target::Raw(table.id), table.schema_id, ranges.clone(), now_us)

@@ -45,6 +45,7 @@ impl Dataset {
         while self.compact_once(force).await? {
             report.compactions += 1;
         }
+        self.purge_keyed()?;
         report.deleted = self.collect(&mut removed).await?;
         Ok(report)
     }
@@ -78,6 +79,7 @@ impl Dataset {
         self.expire().await?;
         self.compact_once(false).await?;
         if collect {
+            self.purge_keyed()?;
             self.collect(&mut removed).await?;
         }
         Ok(())

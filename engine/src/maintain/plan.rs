@@ -12,6 +12,8 @@ use crate::time::{DAY_US, Granularity};
 const MERGE_FILES: usize = 8;
 /// Files at least this large are left alone, bytes.
 const LARGE_BYTES: u64 = 192 << 20;
+/// A file of a keyed table is merged with others that have together at least this part of its bytes.
+const SNAPSHOT_RATIO: u64 = 8;
 /// Inputs of one merge, at most.
 const MERGE_FILES_MAX: usize = 128;
 
@@ -58,9 +60,12 @@ pub fn next_compaction(
     let fresh = |t: &TableState| t.files.iter().filter(|f| f.level == 0).count();
     let most = tables().max_by_key(|t| fresh(t))?;
     if fresh(most) >= compact_files || (force && fresh(most) > 0) {
-        return Some(fold_fresh(manifest, most));
+        return Some(match most.def.keyed() {
+            Some(_) => fold_keyed(most, force),
+            None => fold_fresh(manifest, most),
+        });
     }
-    tables().find_map(|t| merge_old(manifest, t, force))
+    tables().filter(|t| t.def.keyed().is_none()).find_map(|t| merge_old(manifest, t, force))
 }
 
 /// All level-0 files of a table and its rollups: raw becomes level 1, each granularity gets its own file.
@@ -79,6 +84,24 @@ fn fold_fresh(manifest: &Manifest, table: &TableState) -> Compaction {
         }
     }
     Compaction { table: table.id, raw: level0(&table.files), rollups, level: 1 }
+}
+
+/// All level-0 files of a keyed table, and of the others those that are not much larger than what is merged
+/// anyway, the smallest first: so a row is rewritten few times, and in the end there is one snapshot.
+fn fold_keyed(table: &TableState, force: bool) -> Compaction {
+    let (fresh, mut old): (Vec<_>, Vec<_>) =
+        table.files.iter().cloned().partition(|f| f.level == 0);
+    let mut bytes: u64 = fresh.iter().map(|f| f.bytes).sum();
+    let mut raw = fresh;
+    old.sort_by_key(|f| f.bytes);
+    for file in old {
+        if force || file.bytes <= bytes.saturating_mul(SNAPSHOT_RATIO) {
+            bytes += file.bytes;
+            raw.push(file);
+        }
+    }
+    let level = next_level(&raw);
+    Compaction { table: table.id, raw, rollups: Vec::new(), level }
 }
 
 fn merge_old(manifest: &Manifest, table: &TableState, force: bool) -> Option<Compaction> {

@@ -13,6 +13,7 @@ use crate::log::op::{ColumnStats, FileEntry, Target};
 use crate::position::OffsetRange;
 
 mod fold;
+mod latest;
 mod merge;
 mod properties;
 mod read;
@@ -20,6 +21,7 @@ mod stats;
 mod write;
 
 pub use fold::{fold_rollup_segments, merge_rollup_segments};
+pub use latest::{fold_keyed_segments, latest_only};
 pub use merge::{MergeOptions, merge_sorted_segments};
 pub use read::{read_segment, stream_segment};
 pub use write::{SegmentWriter, write_segment};

@@ -10,7 +10,9 @@ use arrow::array::{
 };
 use arrow::compute::{CastOptions, cast_with_options, concat, take_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use otus_engine::catalog::{ColumnDef, ColumnSource, INGESTED_AT_COLUMN, TableDef};
+use otus_engine::catalog::{
+    ColumnDef, ColumnSource, DELETED_COLUMN, EXPECTED_COLUMN, INGESTED_AT_COLUMN, TableDef,
+};
 use otus_engine::expr::{CompiledExpr, ExpressionCompiler};
 use otus_engine::position::TopicPartition;
 use otus_engine::{Error, Result};
@@ -18,6 +20,9 @@ use otus_engine::{Error, Result};
 use super::reason::Reason;
 use super::rows::check_time;
 use crate::record::{Record, Slice};
+
+/// System columns that no expression sees. They stand last.
+const AFTERWARDS: [&str; 3] = [INGESTED_AT_COLUMN, DELETED_COLUMN, EXPECTED_COLUMN];
 
 /// The schema that computed columns see: declared columns that are not computed, then the system columns but
 /// for the moment of ingestion (a row must not depend on when it was read).
@@ -31,14 +36,14 @@ pub fn filter_schema(table: &TableDef) -> SchemaRef {
 }
 
 fn schema_of(table: &TableDef, wanted: impl Fn(&ColumnDef) -> bool) -> SchemaRef {
-    let raw = table.arrow_schema();
+    let raw = table.append_schema();
     let fields: Vec<Arc<Field>> = raw
         .fields()
         .iter()
         .enumerate()
         .filter(|(at, field)| match table.columns.get(*at) {
             Some(column) => wanted(column),
-            None => field.name() != INGESTED_AT_COLUMN,
+            None => !AFTERWARDS.contains(&field.name().as_str()),
         })
         .map(|(_, field)| Arc::clone(field))
         .collect();
@@ -96,7 +101,7 @@ impl Computed {
             )));
         }
         let kept = Slice::new(TopicPartition::new("", 0), 0);
-        Ok(Self { columns, filter, raw: table.arrow_schema(), input, filter_input, kept })
+        Ok(Self { columns, filter, raw: table.append_schema(), input, filter_input, kept })
     }
 
     fn is_idle(&self) -> bool {
@@ -134,7 +139,7 @@ impl Computed {
         let mut arrays = declared;
         if !self.columns.is_empty() {
             let mut inputs = arrays.clone();
-            inputs.extend(system.iter().take(system.len() - 1).cloned());
+            inputs.extend(system.iter().take(self.input.fields().len() - inputs.len()).cloned());
             let batch = RecordBatch::try_new(Arc::clone(&self.input), inputs)?;
             for column in &self.columns {
                 let values = evaluate(&column.expr, &column.data_type, &batch, &mut |row, e| {
@@ -155,7 +160,8 @@ impl Computed {
             alive[*row] = false;
         }
         if let Some(filter) = &self.filter {
-            let inputs: Vec<ArrayRef> = arrays.iter().take(arrays.len() - 1).cloned().collect();
+            let columns = self.filter_input.fields().len();
+            let inputs: Vec<ArrayRef> = arrays.iter().take(columns).cloned().collect();
             // A computed event time may still be null here, in a row that is rejected already.
             let batch = RecordBatch::try_new(Arc::clone(&self.filter_input), inputs.clone())
                 .or_else(|_| RecordBatch::try_new(nullable(&self.filter_input), inputs))?;

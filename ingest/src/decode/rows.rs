@@ -4,10 +4,11 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, Int32Array, Int64Array, StringViewBuilder, TimestampMicrosecondArray,
+    ArrayRef, BooleanArray, Int32Array, Int64Array, StringViewBuilder, TimestampMicrosecondArray,
 };
 use otus_engine::catalog::{ColumnDef, ColumnSource, EpochUnit, TableDef};
 use otus_engine::expr::ExpressionCompiler;
+use otus_engine::keyed::Key;
 use otus_engine::limits::{EVENT_TIME_MAX_US, EVENT_TIME_MIN_US};
 use otus_engine::log::op::FieldSeen;
 use otus_engine::position::{ReadCounts, TopicPartition};
@@ -21,6 +22,7 @@ use super::json::scan::{Cursor, Token};
 use super::reason::Reason;
 use super::rejects::Rejects;
 use super::value::{Scratch, Target, Value, convert, convert_bytes};
+use crate::log::condition;
 use crate::record::Record;
 
 /// A declared column that is filled from the record.
@@ -65,6 +67,17 @@ pub(crate) struct Rows {
     rejects: Rejects,
     first_reason: Option<String>,
     computed: Computed,
+    keyed: Option<Keyed>,
+}
+
+/// What rows of a keyed table have besides.
+#[derive(Debug)]
+struct Keyed {
+    /// The key among the columns that are filled from the record.
+    key: usize,
+    timestamps: Vec<Option<i64>>,
+    deleted: Vec<bool>,
+    expected: Vec<Option<i64>>,
 }
 
 impl Rows {
@@ -84,22 +97,15 @@ impl Rows {
             });
             columns.push(Column { def: def.clone(), default });
         }
-        let Some(time) = table.column(&table.time) else {
-            return Err(Error::invalid(format!(
-                "table {:?} has no column {:?} to be its event time",
-                table.qualified_name(),
-                table.time
-            )));
+        let keyed = match table.keyed() {
+            Some(def) => Some(Keyed::new(table, &def.key, &columns)?),
+            None => {
+                check_time_column(table)?;
+                None
+            }
         };
-        if !matches!(time.column_type, ColumnType::Timestamp | ColumnType::Timestamptz) {
-            return Err(Error::invalid(format!(
-                "event-time column {:?} of table {:?} is {}, not timestamptz or timestamp",
-                table.time,
-                table.qualified_name(),
-                time.column_type
-            )));
-        }
         Ok(Self {
+            keyed,
             time: columns.iter().position(|c| c.def.name == table.time),
             values: vec![Value::Null; columns.len()],
             columns,
@@ -211,6 +217,14 @@ impl Rows {
             };
             check_time(&self.table, us, record.timestamp_us)?;
         }
+        if let Some(keyed) = &mut self.keyed {
+            let expected = condition::of(record)?;
+            let name = &self.columns[keyed.key].def.name;
+            if matches!(self.values[keyed.key], Value::Null | Value::Default) {
+                return Err(Reason::new(format!("key {name:?} is missing or null")));
+            }
+            keyed.push(record, false, expected);
+        }
         let sources = Sources { record: text, scratch: &self.scratch };
         for (at, (builder, value)) in self.builders.iter_mut().zip(&self.values).enumerate() {
             if !matches!(value, Value::Default) {
@@ -223,6 +237,39 @@ impl Rows {
         self.offsets.push(record.offset);
         self.ingested.push(ingested_at_us);
         self.bytes += text.len();
+        self.counts.kept += 1;
+        self.computed.keep(record);
+        Ok(())
+    }
+
+    /// Whether the rows are of a keyed table.
+    pub(crate) fn is_keyed(&self) -> bool {
+        self.keyed.is_some()
+    }
+
+    /// Appends the deletion of the key that the record's key names, or says why not.
+    pub(crate) fn delete(
+        &mut self,
+        record: &Record<'_>,
+        ingested_at_us: i64,
+    ) -> Result<(), Reason> {
+        let Some(keyed) = &mut self.keyed else { return Ok(()) };
+        let def = &self.columns[keyed.key].def;
+        let no_key = || Reason::new("a record without value deletes, but it has no key");
+        let bytes = record.key.ok_or_else(no_key)?;
+        let target = Target { column_type: &def.column_type, epoch: None };
+        self.scratch.clear();
+        let key = convert_bytes(target, bytes, &mut self.scratch)
+            .map_err(|reason| reason.of_column(&def.name))?;
+        let expected = condition::of(record)?;
+        keyed.push(record, true, expected);
+        let sources = Sources { record: "", scratch: &self.scratch };
+        for (at, builder) in self.builders.iter_mut().enumerate() {
+            builder.append(if at == keyed.key { key } else { Value::Null }, sources);
+        }
+        self.offsets.push(record.offset);
+        self.ingested.push(ingested_at_us);
+        self.bytes += bytes.len();
         self.counts.kept += 1;
         self.computed.keep(record);
         Ok(())
@@ -251,7 +298,10 @@ impl Rows {
         let offsets = std::mem::take(&mut self.offsets);
         let ingested = std::mem::take(&mut self.ingested);
         self.bytes = 0;
-        let system = self.system_arrays(&offsets, &ingested);
+        let mut system = self.system_arrays(&offsets, &ingested);
+        if let Some(keyed) = &mut self.keyed {
+            keyed.finish(&mut system);
+        }
         let (batch, bad) = self.computed.finish(&self.table, &self.tp, arrays, system)?;
         let mut counts = std::mem::take(&mut self.counts);
         counts.kept = batch.num_rows() as u64;
@@ -287,6 +337,55 @@ impl Rows {
         arrays.push(Arc::new(ingested));
         arrays
     }
+}
+
+impl Keyed {
+    fn new(table: &TableDef, name: &str, columns: &[Column]) -> Result<Self> {
+        let key = columns.iter().position(|c| c.def.name == name);
+        let is_key = |at: &usize| Key::is_key_type(&columns[*at].def.column_type);
+        let key = key.filter(is_key).ok_or_else(|| {
+            Error::invalid(format!(
+                "table {:?} has no column {name:?} that can be its key",
+                table.qualified_name()
+            ))
+            .with_hint("a key is text, bigint, uuid or jsonb, from the record's key or a field")
+        })?;
+        Ok(Self { key, timestamps: Vec::new(), deleted: Vec::new(), expected: Vec::new() })
+    }
+
+    fn push(&mut self, record: &Record<'_>, deleted: bool, expected: Option<i64>) {
+        self.timestamps.push(record.timestamp_us);
+        self.deleted.push(deleted);
+        self.expected.push(expected);
+    }
+
+    /// Adds the columns so far to the system columns, and is empty again.
+    fn finish(&mut self, system: &mut Vec<ArrayRef>) {
+        let timestamps = TimestampMicrosecondArray::from(std::mem::take(&mut self.timestamps));
+        let before_ingested = system.len().saturating_sub(1);
+        system.insert(before_ingested, Arc::new(timestamps.with_timezone("UTC")));
+        system.push(Arc::new(BooleanArray::from(std::mem::take(&mut self.deleted))));
+        system.push(Arc::new(Int64Array::from(std::mem::take(&mut self.expected))));
+    }
+}
+
+fn check_time_column(table: &TableDef) -> Result<()> {
+    let Some(time) = table.column(&table.time) else {
+        return Err(Error::invalid(format!(
+            "table {:?} has no column {:?} to be its event time",
+            table.qualified_name(),
+            table.time
+        )));
+    };
+    if !matches!(time.column_type, ColumnType::Timestamp | ColumnType::Timestamptz) {
+        return Err(Error::invalid(format!(
+            "event-time column {:?} of table {:?} is {}, not timestamptz or timestamp",
+            table.time,
+            table.qualified_name(),
+            time.column_type
+        )));
+    }
+    Ok(())
 }
 
 /// Checks an event time: present, within the years that Otus keeps, within the table's window.

@@ -182,7 +182,7 @@ fn broken(path: &Path, e: std::io::Error) -> Error {
 }
 
 fn identity(topic_id: String) -> LogIdentity {
-    LogIdentity { kind: "file".into(), cluster: String::new(), topic_id, leader_epoch: None }
+    LogIdentity { kind: "file".into(), cluster: String::new(), topic_id, ..LogIdentity::default() }
 }
 
 /// Length and two checksums of the file's first `length` bytes, or of all if it has fewer.

@@ -14,10 +14,12 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 use regex::Regex;
 
-use super::{Bounds, EventLog, LogEvent, Selection, StartAt};
+use super::{Bounds, EventLog, LogEvent, Selection, StartAt, TopicPolicy};
 use crate::record::Slice;
 
+mod admin;
 mod config;
+mod fetch;
 mod outage;
 mod producer;
 mod raw;
@@ -27,6 +29,7 @@ mod tests;
 pub use config::KafkaConfig;
 pub use producer::KafkaProducer;
 
+use admin::Admin;
 use outage::Outage;
 use raw::{Polled, Queue, RawMessage};
 
@@ -45,6 +48,7 @@ pub struct KafkaLog {
     // Before the consumer: it must go first.
     queue: Option<Queue>,
     consumer: BaseConsumer,
+    admin: Admin,
     names: Vec<String>,
     patterns: Vec<Regex>,
     subscribed: BTreeSet<String>,
@@ -88,6 +92,7 @@ impl KafkaLog {
         let mut log = Self {
             queue: Some(queue),
             consumer,
+            admin: Admin::new(config),
             names: selection.names.clone(),
             patterns: selection.compiled()?,
             subscribed: BTreeSet::new(),
@@ -440,8 +445,13 @@ impl EventLog for KafkaLog {
                 String::new()
             }
         };
-        let identity = LogIdentity { kind: "kafka".into(), cluster, topic_id, leader_epoch: None };
+        let identity =
+            LogIdentity { kind: "kafka".into(), cluster, topic_id, ..LogIdentity::default() };
         Ok(Bounds { low, high: Some(high), identity })
+    }
+
+    fn policy(&mut self, topic: &str) -> Result<Option<TopicPolicy>> {
+        self.admin.policy(topic)
     }
 
     fn offset_at(&mut self, tp: &TopicPartition, timestamp_us: i64) -> Result<i64> {

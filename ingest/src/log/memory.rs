@@ -162,7 +162,7 @@ impl RecordStore for MemoryLog {
             kind: "memory".into(),
             cluster: String::new(),
             topic_id,
-            leader_epoch: None,
+            ..LogIdentity::default()
         };
         Ok(Bounds { low: partition.low, high: Some(partition.next), identity })
     }

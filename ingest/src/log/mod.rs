@@ -19,6 +19,7 @@ use regex::Regex;
 use crate::record::Slice;
 
 pub mod append;
+pub mod condition;
 pub mod file;
 pub mod kafka;
 pub mod local;
@@ -64,6 +65,17 @@ pub struct Bounds {
     pub high: Option<i64>,
     /// Who the log is.
     pub identity: LogIdentity,
+}
+
+/// What a log does with the old records of a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TopicPolicy {
+    /// Of each key the latest record stays.
+    pub compacts: bool,
+    /// Records go by age or size, whatever their key.
+    pub deletes: bool,
+    /// How long the mark of a deletion stays, microseconds.
+    pub delete_retention_us: i64,
 }
 
 /// Where to begin reading a partition.
@@ -127,6 +139,11 @@ pub trait EventLog: Debug + Send {
     fn partitions(&mut self, topic: &str) -> Result<Vec<i32>>;
     /// What the log has of a partition, and who it is.
     fn bounds(&mut self, tp: &TopicPartition) -> Result<Bounds>;
+    /// What happens to old records of a topic; none if the log does not tell.
+    fn policy(&mut self, topic: &str) -> Result<Option<TopicPolicy>> {
+        let _unused = topic;
+        Ok(None)
+    }
     /// The identity that the log would have had when it was seen as `was`, if that can be told: a file that has
     /// grown since has another fingerprint now, and the same one over as many bytes as then.
     fn identity_as(

@@ -6,11 +6,13 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use otus_engine::position::TopicPartition;
 use otus_engine::{Error, ErrorKind, Result};
 use regex::Regex;
 
-use super::{Bounds, EventLog, LogEvent, Selection, StartAt};
+use super::{Bounds, EventLog, LogEvent, Selection, StartAt, TopicPolicy};
+use crate::log::append::AppendRecord;
 use crate::record::Slice;
 
 /// Bytes of records after which a slice is handed on.
@@ -31,12 +33,40 @@ pub trait RecordStore: Debug + Send + Sync {
     /// Appends records from `slice.next` on to `slice`, up to about the given bounds, and moves `slice.next`
     /// behind what was covered.
     fn read(&self, slice: &mut Slice, records_max: usize, bytes_max: usize) -> Result<()>;
+    /// What happens to old records of a topic; none if the store does not tell.
+    fn policy(&self, topic: &str) -> Option<TopicPolicy> {
+        let _unused = topic;
+        None
+    }
     /// First offset with a timestamp at or after `timestamp_us`; the end if there is none.
     fn offset_at(&self, tp: &TopicPartition, timestamp_us: i64) -> Result<i64>;
     /// Grows whenever a topic or durable records are added.
     fn version(&self) -> u64;
     /// Waits until [`RecordStore::version`] differs from `seen`, or for `wait`.
     fn wait(&self, seen: u64, wait: Duration);
+}
+
+/// The record at a place of a store; none if it is there no more.
+pub(crate) fn read_one(
+    store: &dyn RecordStore,
+    tp: &TopicPartition,
+    offset: i64,
+) -> Result<Option<AppendRecord>> {
+    let mut slice = Slice::new(tp.clone(), offset);
+    store.read(&mut slice, 1, 1)?;
+    let record = slice.get(0).filter(|record| record.offset == offset);
+    let bytes = |bytes: &[u8]| Bytes::copy_from_slice(bytes);
+    Ok(record.map(|record| AppendRecord {
+        key: record.key.map(bytes),
+        value: record.value.map(bytes),
+        headers: record
+            .headers
+            .iter()
+            .map(|(name, value)| (String::from_utf8_lossy(name).into_owned(), value.map(bytes)))
+            .collect(),
+        timestamp_us: None,
+        partition: Some(tp.partition),
+    }))
 }
 
 #[derive(Debug)]
@@ -180,6 +210,10 @@ impl EventLog for StoreLog {
 
     fn bounds(&mut self, tp: &TopicPartition) -> Result<Bounds> {
         self.store.bounds(tp)
+    }
+
+    fn policy(&mut self, topic: &str) -> Result<Option<TopicPolicy>> {
+        Ok(self.store.policy(topic))
     }
 
     fn offset_at(&mut self, tp: &TopicPartition, timestamp_us: i64) -> Result<i64> {

@@ -14,16 +14,18 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use otus_engine::catalog::{Source, Start, TableDef, TableId, TableKind};
+use otus_engine::catalog::{Source, Start, TableDef, TableId};
 use otus_engine::dataset::Dataset;
 use otus_engine::expr::ExpressionCompiler;
+use otus_engine::position::TopicPartition;
 use otus_engine::{Error, Result};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 mod open;
 mod partition;
+mod rebuild;
 mod runner;
 mod status;
 #[cfg(test)]
@@ -37,7 +39,7 @@ use crate::log::file::FileLog;
 use crate::log::kafka::{KafkaConfig, KafkaLog, KafkaProducer};
 use crate::log::local::{LocalLog, LocalOptions, TopicOptions};
 use crate::log::memory::MemoryLog;
-use crate::log::store::{RecordStore, StoreLog};
+use crate::log::store::{RecordStore, StoreLog, read_one};
 use crate::log::{EventLog, Selection, whole_name};
 use open::reads;
 use runner::{Command, Runner, RunnerParts};
@@ -92,7 +94,7 @@ enum Writer {
 struct Running {
     board: Arc<Board>,
     commands: SyncSender<Command>,
-    tables: Tables,
+    tables: Arc<RwLock<Tables>>,
 }
 
 /// Reading of all attached tables of a dataset.
@@ -113,8 +115,7 @@ impl Ingest {
         compiler: Arc<dyn ExpressionCompiler>,
         config: IngestConfig,
     ) -> Result<Arc<Self>> {
-        let tables: Tables =
-            dataset.snapshot().tables().map(|t| (t.id, Arc::clone(&t.def))).collect();
+        let tables = rebuild::read_tables(&dataset.snapshot());
         let (files, topics): (Vec<_>, Vec<_>) =
             tables.into_iter().partition(|(_, def)| matches!(def.source, Source::File(_)));
         let (topic_log, writer) = open_topics(&config, &topics, &dataset)?;
@@ -130,12 +131,13 @@ impl Ingest {
             let (sender, receiver) = sync_channel(COMMANDS_WAITING);
             let board = Arc::new(Board::default());
             let name = format!("otus-{}", log.kind());
+            let tables = Arc::new(RwLock::new(tables));
             let runner = Runner::new(RunnerParts {
                 log,
                 dataset: Arc::clone(&dataset),
                 compiler: Arc::clone(&compiler),
                 runtime: Handle::current(),
-                tables: tables.clone(),
+                tables: Arc::clone(&tables),
                 board: Arc::clone(&board),
                 counters: Arc::clone(&counters),
                 commands: receiver,
@@ -207,8 +209,7 @@ impl Ingest {
         topic: &str,
         records: Vec<AppendRecord>,
     ) -> Result<Vec<AppendResult>, AppendError> {
-        let mut tables = self.runners.iter().flat_map(|runner| &runner.tables);
-        if !tables.any(|(_, def)| def.append && reads(def, topic)) {
+        if !self.tables().iter().any(|(_, def)| def.append && reads(def, topic)) {
             let message = format!("topic {topic:?} takes no appends");
             return Err(AppendError::new(AppendFault::NotFound, message)
                 .with_hint("declare `append = true` in a table that reads it"));
@@ -227,6 +228,16 @@ impl Ingest {
         Ok(results)
     }
 
+    /// The record at a place of a topic; none if it is there no more. Blocks.
+    pub fn read_record(&self, tp: &TopicPartition, offset: i64) -> Result<Option<AppendRecord>> {
+        match &self.writer {
+            Writer::Kafka(producer) => producer.read(tp, offset),
+            Writer::Local(log) => read_one(log.as_ref(), tp, offset),
+            Writer::Memory(log) => read_one(log.as_ref(), tp, offset),
+            Writer::None => Ok(None),
+        }
+    }
+
     /// The local log, if topics live there.
     pub fn local_log(&self) -> Option<&Arc<LocalLog>> {
         match &self.writer {
@@ -240,7 +251,7 @@ impl Ingest {
     pub fn tend_local_log(&self) -> Result<()> {
         let Writer::Local(log) = &self.writer else { return Ok(()) };
         let snapshot = self.dataset.snapshot();
-        let tables: Vec<_> = self.runners.iter().flat_map(|runner| &runner.tables).collect();
+        let tables = self.tables();
         log.tend(&|tp| {
             let readers = tables.iter().filter(|(_, def)| reads(def, &tp.topic));
             let positions = readers.map(|(id, _)| {
@@ -276,11 +287,15 @@ impl Ingest {
         }
     }
 
+    fn tables(&self) -> Tables {
+        self.runners.iter().flat_map(|runner| runner.tables.read().clone()).collect()
+    }
+
     fn command(&self, table: TableId, command: Command) -> Result<()> {
         let runner = self
             .runners
             .iter()
-            .find(|runner| runner.tables.iter().any(|(id, _)| *id == table))
+            .find(|runner| runner.tables.read().iter().any(|(id, _)| *id == table))
             .ok_or_else(|| Error::not_found(format!("table {table:?} is not read")))?;
         runner
             .commands
@@ -325,7 +340,7 @@ fn open_topics(
     for (_, def) in tables {
         if let Source::Topics(topics) = &def.source {
             for topic in topics {
-                let keyed = def.kind == TableKind::Keyed;
+                let keyed = tables.iter().any(|(_, t)| t.keyed().is_some() && reads(t, topic));
                 local.create(topic, &TopicOptions { keyed, ..TopicOptions::default() })?;
             }
         }

@@ -34,6 +34,7 @@ impl Runner {
         let bounds: Vec<(TopicPartition, Bounds)> =
             tps.iter().map(|tp| Ok((tp.clone(), self.log.bounds(tp)?))).collect::<Result<_>>()?;
         let claimed = self.claims_for(tps)?;
+        self.rebuild_if_needed(&bounds)?;
         let claims = self.ask(async { self.dataset.claim(&claimed).await })?;
         let epochs: BTreeMap<TopicPartition, u64> =
             claims.into_iter().map(|claim| (claim.tp, claim.epoch)).collect();
@@ -119,7 +120,12 @@ impl Runner {
                 Start::Earliest | Start::Latest => bounds.low,
                 Start::Time(us) => self.log.offset_at(tp, us)?,
             };
-            let (table, identity) = (*id, bounds.identity.clone());
+            let (table, mut identity) = (*id, bounds.identity.clone());
+            if def.keyed().is_some() {
+                // Nothing was read, so no deletion can be missed; a rebuild is not level yet.
+                let began_us = def.rebuild().map(|r| r.started_us - 1);
+                identity.as_of_us = Some(began_us.unwrap_or_else(|| self.dataset.clock().now_us()));
+            }
             starts.push(StartPosition { table, tp: tp.clone(), epoch, offset, identity });
         }
         Ok(())
@@ -135,7 +141,8 @@ impl Runner {
         let mut tables = Vec::new();
         let mut phase = Phase::Running;
         let mut identity = bounds.identity.clone();
-        for (id, def) in self.tables.iter().filter(|(_, def)| reads(def, &tp.topic)) {
+        let reading = self.tables.iter().filter(|(_, def)| reads(def, &tp.topic));
+        for (id, def) in &reading.cloned().collect::<Vec<_>>() {
             let position =
                 manifest.tables.get(id).and_then(|state| state.positions.get(tp)).ok_or_else(
                     || Error::busy(format!("the first position in {tp} is not set yet")),
@@ -153,9 +160,15 @@ impl Runner {
             }
             identity.leader_epoch = identity.leader_epoch.max(position.identity.leader_epoch);
             let decoder = decoder(def, tp, self.compiler.as_ref())?;
-            let paused = self.paused_tables.contains(id);
+            let refused = match def.keyed() {
+                Some(_) => self.refusal(&tp.topic)?,
+                None => None,
+            };
+            let paused = self.paused_tables.contains(id) || refused.is_some();
             let def = Arc::clone(def);
-            tables.push(TableReader::new(*id, def, decoder, position.offset, paused));
+            let mut reader = TableReader::new(*id, def, decoder, position, paused);
+            reader.refused = refused;
+            tables.push(reader);
         }
         let least = tables.iter().map(|t| t.next).min().unwrap_or(0);
         Ok(Partition {
@@ -188,6 +201,7 @@ impl Runner {
                 "table {name:?} reads nothing of topic {topic:?}"
             )));
         }
+        let is_keyed = def.keyed().is_some();
         let topic: Arc<str> = topic.into();
         self.list(&topic)?;
         let there = self.listed.get(&topic).cloned().unwrap_or_default();
@@ -203,6 +217,12 @@ impl Runner {
             resets.push((tp.clone(), reset_offset(&tp, &bounds, to)?, bounds.identity));
         }
         let set: Vec<_> = resets.iter().map(|(tp, to, _)| (tp.partition, *to)).collect();
+        if is_keyed && to == ResetTo::Earliest {
+            let start = self.dataset.start_rebuild(table, "reset by an operator");
+            self.ask(start)?;
+            self.adopt();
+            return Ok(set);
+        }
         let reason = format!("reset by an operator to {to:?}");
         self.ask(async { self.dataset.flush().await })?;
         self.ask(async { self.dataset.reset(table, resets, &reason).await })?;

@@ -33,6 +33,12 @@ pub(crate) struct TableReader {
     window: ReadCounts,
     rejecting: Option<String>,
     pub(crate) read: u64,
+    /// Why the table must not read this partition at all.
+    pub(crate) refused: Option<String>,
+    /// When the table last stood at the end, microseconds.
+    as_of_us: Option<i64>,
+    /// Whether standing at the end is still to be told.
+    tell: bool,
 }
 
 /// How a partition fares.
@@ -64,15 +70,18 @@ impl TableReader {
         id: TableId,
         def: Arc<TableDef>,
         decoder: Box<dyn Decoder>,
-        position: i64,
+        position: &PositionState,
         paused: bool,
     ) -> Self {
         Self {
             id,
             def,
             decoder,
-            published: position,
-            next: position,
+            published: position.offset,
+            next: position.offset,
+            refused: None,
+            as_of_us: position.identity.as_of_us,
+            tell: false,
             paused,
             window: ReadCounts::default(),
             rejecting: None,
@@ -81,6 +90,9 @@ impl TableReader {
     }
 
     pub(crate) fn state(&self, phase: &Phase, pressure: Option<&str>) -> PartitionState {
+        if let Some(error) = &self.refused {
+            return PartitionState::Stopped { error: error.clone() };
+        }
         match phase {
             Phase::Stopped(error) => PartitionState::Stopped { error: error.clone() },
             Phase::Finished => PartitionState::Finished,
@@ -91,6 +103,11 @@ impl TableReader {
                 (None, None) => PartitionState::Running,
             },
         }
+    }
+
+    /// Whether there is anything to publish.
+    fn is_due(&self) -> bool {
+        self.next > self.published || self.tell
     }
 
     /// Notes how a batch ended; decides whether the table is rejecting.
@@ -152,11 +169,13 @@ impl Partition {
     }
 
     /// The log says that there is nothing before `offset` that was not given.
-    pub(crate) fn end_at(&mut self, offset: i64) {
+    pub(crate) fn end_at(&mut self, offset: i64, now_us: i64) {
         self.at_end = true;
         self.reached = true;
         for table in self.tables.iter_mut().filter(|t| !t.paused) {
             table.next = table.next.max(offset);
+            table.as_of_us = Some(now_us);
+            table.tell = table.def.rebuild().is_some();
         }
     }
 
@@ -169,15 +188,17 @@ impl Partition {
 
     /// Whether there is anything to publish.
     pub(crate) fn is_due(&self) -> bool {
-        self.tables.iter().any(|table| table.next > table.published)
+        self.tables.iter().any(TableReader::is_due)
     }
 
     /// What is to become visible. The caller publishes it or opens the partition again.
     pub(crate) fn appends(&mut self) -> Result<Vec<Append>> {
         let mut appends = Vec::new();
-        for table in self.tables.iter_mut().filter(|table| table.next > table.published) {
+        for table in self.tables.iter_mut().filter(|table| table.is_due()) {
             let decoded = table.decoder.flush()?;
             table.judge(&decoded.counts, decoded.first_reason, self.at_end);
+            let mut identity = self.identity.clone();
+            identity.as_of_us = table.as_of_us.filter(|_| table.def.keyed().is_some());
             appends.push(Append {
                 table: table.id,
                 tp: self.tp.clone(),
@@ -188,8 +209,9 @@ impl Partition {
                 counts: decoded.counts,
                 rejected: decoded.rejected,
                 fields: decoded.fields,
-                identity: self.identity.clone(),
+                identity,
             });
+            table.tell = false;
             table.published = table.next;
         }
         Ok(appends)
@@ -251,7 +273,7 @@ mod tests {
             kind: kind.into(),
             cluster: cluster.into(),
             topic_id: topic_id.into(),
-            leader_epoch: None,
+            ..LogIdentity::default()
         };
         let position = PositionState {
             start: 0,

@@ -11,9 +11,11 @@ use otus_engine::dataset::{Append, Dataset, Pressure};
 use otus_engine::expr::ExpressionCompiler;
 use otus_engine::position::TopicPartition;
 use otus_engine::{Error, Result};
+use parking_lot::RwLock;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use super::Tables;
 use super::open::source_names;
 use super::partition::{Partition, Phase};
 use super::status::{Board, IngestCounters};
@@ -100,6 +102,9 @@ pub(crate) struct Runner {
     pending_since_us: Option<i64>,
     looked_at_us: i64,
     told_at_us: i64,
+    pub(crate) tended_at_us: i64,
+    /// The same tables, for those outside.
+    pub(crate) shared_tables: Arc<RwLock<Tables>>,
 }
 
 /// What a new runner needs.
@@ -109,7 +114,7 @@ pub(crate) struct RunnerParts {
     pub(crate) dataset: Arc<Dataset>,
     pub(crate) compiler: Arc<dyn ExpressionCompiler>,
     pub(crate) runtime: Handle,
-    pub(crate) tables: Vec<(TableId, Arc<TableDef>)>,
+    pub(crate) tables: Arc<RwLock<Tables>>,
     pub(crate) board: Arc<Board>,
     pub(crate) counters: Arc<IngestCounters>,
     pub(crate) commands: Receiver<Command>,
@@ -119,6 +124,8 @@ impl Runner {
     pub(crate) fn new(parts: RunnerParts) -> Self {
         let RunnerParts { log, dataset, compiler, runtime, tables, board, counters, commands } =
             parts;
+        let shared_tables = Arc::clone(&tables);
+        let tables = tables.read().clone();
         let now = dataset.clock().now_us();
         Self {
             log,
@@ -142,6 +149,8 @@ impl Runner {
             pending_since_us: None,
             looked_at_us: i64::MIN,
             told_at_us: now,
+            tended_at_us: now,
+            shared_tables,
         }
     }
 
@@ -188,6 +197,7 @@ impl Runner {
     }
 
     fn handle(&mut self, event: LogEvent) {
+        let now = self.now_us();
         if !matches!(event, LogEvent::Trouble(_) | LogEvent::Missing { .. }) {
             self.trouble = None;
         }
@@ -195,7 +205,7 @@ impl Runner {
             LogEvent::Records(slice) => self.records(&slice),
             LogEvent::End { tp, offset } => {
                 if let Some(partition) = self.partitions.get_mut(&tp).filter(|p| p.is_running()) {
-                    partition.end_at(offset);
+                    partition.end_at(offset, now);
                     self.note_pending();
                 }
             }
@@ -426,6 +436,7 @@ impl Runner {
             let Some(reader) = partition.tables.iter_mut().find(|t| t.id == table) else {
                 continue;
             };
+            let paused = paused || reader.refused.is_some();
             if std::mem::replace(&mut reader.paused, paused) != paused {
                 again.push(partition.tp.clone());
             }
@@ -459,6 +470,7 @@ impl Runner {
             self.apply_pressure(pressure.as_deref());
         }
         self.pressure = pressure;
+        self.tend_rebuilds(now);
         self.report(now);
         if now.saturating_sub(self.told_at_us) >= TELL_US {
             self.told_at_us = now;

@@ -1,5 +1,7 @@
 //! The pipeline against a log in memory and files, into a dataset in memory.
 
+mod keyed;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -17,6 +17,8 @@ pub(super) fn limits(section: &Section<'_>, limits: &mut FlushLimits) {
     size(section, "rejected", &mut limits.rejected_bytes);
     duration(section, "rejected_age", &mut limits.rejected_age_us);
     duration(section, "collect_grace", &mut limits.collect_grace_us);
+    memory(section, "keyed_memory", &mut limits.keyed_bytes);
+    duration(section, "keyed_deletions", &mut limits.keyed_delete_us);
     if limits.compact_files < 2 {
         section.error_hint("compact_files is less than 2", "a file is merged with another one");
     }

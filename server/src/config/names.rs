@@ -97,6 +97,10 @@ const SYSTEM_COLUMNS: [&str; 4] = [
     catalog::INGESTED_AT_COLUMN,
 ];
 
+/// Columns that keyed tables have besides.
+pub(super) const KEYED_COLUMNS: [&str; 3] =
+    [catalog::TIMESTAMP_COLUMN, catalog::DELETED_COLUMN, catalog::EXPECTED_COLUMN];
+
 /// What is wrong with a name, if it cannot be used at all.
 pub(super) fn refusal(name: &str) -> Option<(String, &'static str)> {
     if name.is_empty() {

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use otus_engine::Error;
 use otus_engine::catalog::{
-    Accept, ColumnDef, ColumnSource, MeasureDef, Retention, RollupDef, Source, Start, TableDef,
-    TableKind,
+    Accept, ColumnDef, ColumnSource, KeyedDef, MeasureDef, Retention, RollupDef, Source, Start,
+    TableDef, TableKind,
 };
 use otus_engine::expr::ExpressionCompiler;
+use otus_engine::keyed::Key;
 use otus_engine::limits::RECORD_BYTES_MAX;
 use otus_engine::rollup::RollupPlan;
 use otus_engine::time::Granularity;
@@ -21,6 +22,17 @@ use super::{names, units};
 
 /// Schema of a table that names none.
 const DEFAULT_SCHEMA: &str = "public";
+
+/// What only tables of events have, and why.
+const NOT_KEYED: [(&str, &str); 7] = [
+    ("time", "its rows are the latest of their keys, whenever they were written"),
+    ("accept", "it has no event time"),
+    ("retention", "a row stays until its key is deleted"),
+    ("filter", "a row that is filtered away would leave an older one behind"),
+    ("measures", "declare them in a table of events"),
+    ("rollups", "declare them in a table of events"),
+    ("start", "it always begins at the head of its topic"),
+];
 
 /// A table and the places that later checks report to.
 pub(super) struct PlacedTable<'a> {
@@ -48,7 +60,11 @@ pub(super) fn table<'a>(
     let format = format_name(&section);
     let is_file = matches!(source, Some(Source::File(_)));
     let start = start_of(&section, is_file);
-    let time_node = section.require("time", "the name of the column that holds the event's time");
+    let keyed = keyed(&section);
+    let time_node = match keyed {
+        Some(_) => None,
+        None => section.require("time", "the name of the column that holds the event's time"),
+    };
     let time = time_node.as_ref().and_then(Node::text).unwrap_or_default();
     let accept = section.take("accept").and_then(|n| accept(&n)).unwrap_or_default();
     let retention_node = section.take("retention");
@@ -74,10 +90,15 @@ pub(super) fn table<'a>(
     if let (Some(node), true) = (&time_node, columns_node.is_some() && !lost.contains(&time)) {
         check_time(node, &time, &columns);
     }
+    if let (Some((key, Some(node))), true) = (&keyed, columns_node.is_some()) {
+        check_keyed(&section, key, node, is_file, &columns);
+    }
     let def = TableDef {
         schema,
         name: name.to_string(),
-        kind: TableKind::Events,
+        kind: keyed.map_or(TableKind::Events, |(key, _)| {
+            TableKind::Keyed(KeyedDef { key, rebuild: None })
+        }),
         description,
         // What stands for a missing one is only there for the other checks.
         source: source.clone().unwrap_or(Source::Topics(Vec::new())),
@@ -104,6 +125,67 @@ pub(super) fn table<'a>(
     source?;
     let rollups = rollups.into_iter().map(|r| r.node).collect();
     Some(PlacedTable { def, node: node.clone(), rollups })
+}
+
+/// The name of the key column and where it stands, if the table is a keyed one.
+fn keyed<'a>(section: &Section<'a>) -> Option<(String, Option<Node<'a>>)> {
+    let kind = section.take("kind");
+    match kind.as_ref().and_then(Node::text).as_deref() {
+        None | Some("events") => {
+            if let Some(node) = section.take("key") {
+                node.error_hint("only a keyed table has a key", "add kind = \"keyed\"");
+            }
+            return None;
+        }
+        Some("keyed") => {}
+        Some(other) => {
+            if let Some(node) = &kind {
+                let message = format!("unknown kind {other:?}");
+                node.error_hint(message, "\"events\" (which is meant without it) or \"keyed\"");
+            }
+        }
+    }
+    for (name, why) in NOT_KEYED {
+        if let Some(node) = section.take(name) {
+            node.error(format!("a keyed table has no {name:?}: {why}"));
+        }
+    }
+    let node = section.require("key", "the name of the column that holds the key");
+    Some((node.as_ref().and_then(Node::text).unwrap_or_default(), node))
+}
+
+fn check_keyed(
+    section: &Section<'_>,
+    key: &str,
+    node: &Node<'_>,
+    is_file: bool,
+    columns: &[Placed<'_, ColumnDef>],
+) {
+    if is_file {
+        section.error_hint("a keyed table reads topics, not a file", "give its topic");
+    }
+    for column in columns.iter().filter(|c| names::KEYED_COLUMNS.contains(&c.def.name.as_str())) {
+        let message = format!("a keyed table has a system column {:?} already", column.def.name);
+        column.node.error_hint(message, "choose another name and give the field by path");
+    }
+    let Some(column) = columns.iter().find(|c| c.def.name == key) else {
+        column::unknown(node, "column", key, columns.iter().map(|c| c.def.name.as_str()));
+        return;
+    };
+    let def = &column.def;
+    if !Key::is_key_type(&def.column_type) {
+        let message = format!("the key column {key:?} is {}", def.column_type);
+        column.node.error_hint(message, "declare it as text, bigint, uuid or jsonb");
+    }
+    if !matches!(def.source, ColumnSource::RecordKey | ColumnSource::Path(_)) {
+        column.node.error_hint(
+            format!("the key column {key:?} is neither the record's key nor a field"),
+            "{ type = \"text\", from = \"key\" }, or a field by its path",
+        );
+    }
+    if def.default.is_some() {
+        column.node.error(format!("the key column {key:?} cannot have a default"));
+    }
 }
 
 /// Whether the section's key can be a table's name.

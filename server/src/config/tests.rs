@@ -398,6 +398,58 @@ fn the_environment_is_put_into_every_text() {
 }
 
 #[test]
+fn keyed_tables_have_a_key_and_no_time() {
+    let config = read(
+        r#"
+[tables.players]
+kind = "keyed"
+topic = "players"
+key = "id"
+[tables.players.columns]
+id = { type = "uuid", from = "key" }
+name = "text"
+"#,
+    )
+    .unwrap();
+    let players = &config.tables[0];
+    assert_eq!((players.keyed().unwrap().key.as_str(), players.time.as_str()), ("id", ""));
+    assert!(players.append, "the embedded log takes writes");
+    refused(
+        r#"
+[tables.a]
+kind = "keyed"
+topic = "a"
+time = "at"
+filter = "at is not null"
+[tables.a.columns]
+at = "timestamptz"
+[tables.a.rollups.r]
+granularity = "hour"
+[tables.b]
+kind = "keyed"
+file = "b.ndjson"
+key = "id"
+[tables.b.columns]
+id = { type = "double precision", default = 1 }
+_timestamp = "bigint"
+[tables.c]
+kind = "latest"
+topic = "c"
+key = "nme"
+[tables.c.columns]
+name = { type = "text", from = "header.name" }
+[tables.d]
+topic = "d"
+key = "at"
+time = "at"
+[tables.d.columns]
+at = "timestamptz"
+"#,
+        "",
+    );
+}
+
+#[test]
 fn syntax_errors_have_their_place_too() {
     let problems = read("[storage]\nurl = \n[server]\nhttp = \"nowhere\"\n").expect_err("refused");
     let lines: Vec<usize> = problems.list.iter().map(|p| p.line).collect();

@@ -19,7 +19,6 @@ use std::time::{Duration, Instant};
 use indicatif::ProgressBar;
 use otus_engine::store::lock::FolderLock;
 use otus_engine::{Error, Result};
-use otus_ingest::log::local::TopicOptions;
 use otus_sql::SqlCompiler;
 use tokio_util::sync::CancellationToken;
 
@@ -111,7 +110,6 @@ pub async fn run(args: DemoArgs) -> Result<ExitCode> {
     let serving = faces.serve(&otus, &shutdown);
     let log = otus.ingest().local_log().cloned();
     let log = log.ok_or_else(|| Error::internal("the demo has no embedded log"))?;
-    log.create(tables::PLAYERS_TOPIC, &TopicOptions { partitions: Some(1), keyed: true })?;
     let clock = Arc::clone(otus.dataset().clock());
     let producer = Producer::new(log, clock, SEED, args.rate, HISTORY_MS)?;
     let (progress, from_ms) = (producer.progress(), producer.begins_at_ms());
@@ -265,7 +263,7 @@ fn rows(otus: &Otus) -> u64 {
         let hot: u64 = snapshot.hot(id).iter().map(|c| c.rows() as u64).sum();
         files + hot
     };
-    snapshot.tables().map(|t| table(t.id)).sum()
+    snapshot.tables().filter(|t| t.def.keyed().is_none()).map(|t| table(t.id)).sum()
 }
 
 fn status(otus: &Otus, progress: &Progress) -> String {

@@ -2,7 +2,7 @@
 
 /// Topic of what happens.
 pub(super) const EVENTS_TOPIC: &str = "game_events";
-/// Compacted topic of the players, by key.
+/// Compacted topic of the players, by key, read by the keyed table of that name.
 pub(super) const PLAYERS_TOPIC: &str = "players";
 /// The table over [`EVENTS_TOPIC`].
 pub(super) const EVENTS_TABLE: &str = "game_events";
@@ -57,10 +57,24 @@ dimensions  = ["event", "game", "platform"]
 [tables.game_events.rollups.audience]
 granularity = ["hour", "day"]
 dimensions  = ["country", "platform", "client_version", "is_new"]
+
+[tables.players]
+description = "The players, each as last seen"
+kind  = "keyed"
+topic = "players"
+key   = "player_id"
+
+[tables.players.columns]
+player_id = { type = "bigint", from = "key" }
+country   = { type = "text", title = "Country" }
+platform  = { type = "text", title = "Platform" }
+favourite = { type = "text", title = "Favourite game" }
+level     = "integer"
+seen_at   = "timestamptz"
 "#;
 
 /// Queries worth trying, with what they show.
-pub(super) const QUERIES: [(&str, &str); 3] = [
+pub(super) const QUERIES: [(&str, &str); 4] = [
     (
         "who plays what this week",
         "SELECT game, count(*) AS events, approx_distinct(player_id) AS players, sum(amount) AS revenue\n  \
@@ -70,6 +84,13 @@ pub(super) const QUERIES: [(&str, &str); 3] = [
         "revenue day by day, straight from a finished view",
         "SELECT bucket, sum(purchases) AS purchases, sum(revenue) AS revenue\n  \
          FROM audience_day GROUP BY bucket ORDER BY bucket DESC LIMIT 10;",
+    ),
+    (
+        "this week's best customers, as the keyed table `players` knows them now",
+        "SELECT player_id, p.country, p.favourite, p.level, sum(e.amount) AS revenue\n  \
+         FROM game_events e JOIN players p USING (player_id)\n  \
+         WHERE e.time >= now() - interval '7 days' AND e.event = 'purchase'\n  \
+         GROUP BY 1, 2, 3, 4 ORDER BY revenue DESC LIMIT 10;",
     ),
     (
         "what could not be decoded, and why",

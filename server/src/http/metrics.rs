@@ -50,6 +50,7 @@ fn observe(otus: &Otus) {
     gauge!("otus_commit_number").set(float(snapshot.manifest().number));
     gauge!("otus_hot_rows").set(float(snapshot.hot_set().rows() as u64));
     gauge!("otus_hot_bytes").set(float(snapshot.hot_set().bytes() as u64));
+    gauge!("otus_keyed_memory_limit_bytes").set(float(dataset.flush_limits().keyed_bytes as u64));
     gauge!("otus_query_memory_bytes").set(float(otus.sql().memory_reserved() as u64));
     if let Some(free) = snapshot.storage().free_bytes() {
         gauge!("otus_disk_free_bytes").set(float(free));
@@ -58,7 +59,14 @@ fn observe(otus: &Otus) {
         let name = table.def.qualified_name();
         let files = snapshot.raw_files(table.id);
         let hot: u64 = snapshot.hot(table.id).iter().map(|c| c.rows() as u64).sum();
-        let rows: u64 = files.iter().map(|f| f.rows).sum::<u64>() + hot;
+        let mut rows: u64 = files.iter().map(|f| f.rows).sum::<u64>() + hot;
+        if let Some(keyed) = snapshot.keyed(table.id) {
+            rows = keyed.rows() as u64;
+            let tombstones = float(keyed.tombstones() as u64);
+            gauge!("otus_keyed_deletions", "table" => name.clone()).set(tombstones);
+            let bytes = float(keyed.bytes() as u64);
+            gauge!("otus_keyed_memory_bytes", "table" => name.clone()).set(bytes);
+        }
         let bytes: u64 = files.iter().map(|f| f.bytes).sum();
         gauge!("otus_table_rows", "table" => name.clone()).set(float(rows));
         gauge!("otus_table_files", "table" => name.clone()).set(float(files.len() as u64));

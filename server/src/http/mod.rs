@@ -16,6 +16,7 @@ mod pull;
 mod render;
 mod schema;
 mod sql;
+mod tables;
 #[cfg(test)]
 mod tests;
 
@@ -50,6 +51,7 @@ type Shared = Arc<Context>;
 struct Context {
     otus: Otus,
     hosts: Vec<String>,
+    pages: tables::Pages,
 }
 
 /// Serves until `shutdown` is cancelled; answers under way are finished.
@@ -62,13 +64,14 @@ pub async fn serve(
 }
 
 /// What somebody who is lost is told.
-const PATHS: &str = "POST to /api/sql, /api/pull and /api/append/<topic>; GET /api/schema, /healthz, /readyz \
+const PATHS: &str = "POST to /api/sql, /api/pull, /api/append/<topic> and /api/tables/<table>; GET /api/schema, /healthz, /readyz \
                      and /metrics";
 
 /// All routes.
 pub fn router(otus: Otus) -> Router {
     let hosts = otus.config().server.hosts.clone();
-    let shared: Shared = Arc::new(Context { otus, hosts });
+    let pages = tables::Pages::default();
+    let shared: Shared = Arc::new(Context { otus, hosts, pages });
     // The recorder must be there before the first metric moves.
     if telemetry::metrics().is_none() {
         tracing::warn!("metrics are not available in this process");
@@ -89,6 +92,11 @@ pub fn router(otus: Otus) -> Router {
         .route("/metrics", get(metrics::metrics))
         .route("/api/sql", post(sql::sql))
         .route("/api/append/{topic}", post(append::append))
+        .route("/api/tables/{table}", get(tables::list).post(tables::create))
+        .route(
+            "/api/tables/{table}/{key}",
+            get(tables::row).put(tables::put).delete(tables::remove),
+        )
         .merge(plain)
         .fallback(|| async {
             HttpError::new(StatusCode::NOT_FOUND, "not_found", "no such path").with("hint", PATHS)

@@ -70,6 +70,26 @@ pub(crate) fn json_rows(batch: &RecordBatch, first: &mut bool, out: &mut String)
     Ok(())
 }
 
+/// The rows of a batch, each as a JSON object.
+pub(crate) fn json_objects(batch: &RecordBatch) -> Result<Vec<String>> {
+    let columns = cells(batch)?;
+    let schema = batch.schema();
+    let object = |row: usize| {
+        let mut out = String::from("{");
+        for (n, (column, field)) in columns.iter().zip(schema.fields()).enumerate() {
+            if n > 0 {
+                out.push(',');
+            }
+            quote(field.name(), &mut out)?;
+            out.push(':');
+            column.json(row, &mut out)?;
+        }
+        out.push('}');
+        Ok(out)
+    };
+    (0..batch.num_rows()).map(object).collect()
+}
+
 /// The header line of a CSV answer.
 pub(crate) fn csv_head(schema: &SchemaRef) -> String {
     let names: Vec<String> = schema.fields().iter().map(|f| csv_field(f.name())).collect();

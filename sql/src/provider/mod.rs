@@ -3,12 +3,14 @@
 
 mod bounds;
 mod hot;
+mod keyed;
 mod prune;
 mod raw;
 mod rollup;
 mod scan;
 mod system;
 
+pub(crate) use keyed::KeyedRows;
 pub(crate) use raw::RawTable;
 pub(crate) use rollup::{StatesTable, view};
 pub(crate) use system::{SYSTEM_SCHEMA, SYSTEM_TABLES, memory, system_table};

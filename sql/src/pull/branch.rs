@@ -21,7 +21,7 @@ use super::problem::{Path, Problem, join};
 use super::query::{Interval, Moment};
 use super::records::{self, RecordsQuery};
 use super::source;
-use super::table::tree_name;
+use super::table::{event_tables, tree_name};
 use super::tree::keyed;
 use super::value::{Map, Value};
 use crate::error::{SqlError, SqlResult, sqlstate};
@@ -96,7 +96,7 @@ struct Collector<'a> {
 impl Collector<'_> {
     fn tables(&mut self, kind: &str, tables: &mut MapPattern, path: &Path) {
         for entry in &mut tables.entries {
-            let mut known = self.pinned.snapshot().tables();
+            let mut known = event_tables(self.pinned.snapshot());
             let table = known.find(|table| Value::keyword(tree_name(table)) == entry.key);
             if let Some(table) = table.cloned() {
                 let here = join(path, entry.name());

@@ -14,7 +14,7 @@ use super::eval::{CallError, Host, evaluate};
 use super::pattern::{Pattern, Target};
 use super::problem::{Path, Problem};
 use super::shape::validate;
-use super::table::tree_name;
+use super::table::{event_tables, tree_name};
 use super::text::ReadLimits;
 use super::tree;
 use super::value::{Map, Value};
@@ -202,7 +202,7 @@ fn data(pattern: &Pattern, pinned: &PinnedState) -> Value {
             continue;
         }
         let mut tables = Map::new();
-        for table in snapshot.tables() {
+        for table in event_tables(snapshot) {
             let value = if name == "bounds" { tree::bounds(snapshot, table) } else { endpoint() };
             tables.insert(Value::keyword(tree_name(table)), value);
         }

@@ -1,8 +1,11 @@
 //! What pull offers of a table: which names are dimensions, measures and columns, and the shapes of their rows.
 
+use std::sync::Arc;
+
 use arrow::datatypes::DataType;
 use otus_engine::catalog::BUCKET_COLUMN;
 use otus_engine::compiled::CompiledTable;
+use otus_engine::snapshot::Snapshot;
 use otus_engine::types::ColumnType;
 
 use super::filter::FieldType;
@@ -11,6 +14,11 @@ use super::value::Value;
 
 /// Schema whose tables are named without it.
 pub const DEFAULT_SCHEMA: &str = "public";
+
+/// The tables that pull asks: those of events.
+pub fn event_tables(snapshot: &Snapshot) -> impl Iterator<Item = &Arc<CompiledTable>> {
+    snapshot.tables().filter(|table| table.def.keyed().is_none())
+}
 
 /// The name of a table in the tree.
 pub fn tree_name(table: &CompiledTable) -> String {

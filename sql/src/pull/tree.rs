@@ -7,7 +7,7 @@ use otus_engine::snapshot::Snapshot;
 use super::convert::{data_type_name, instant_in};
 use super::shape::{ArgumentShape, Kind, Shape};
 use super::source::time_range;
-use super::table::{is_dimension, metrics_rows, record_rows, tree_name};
+use super::table::{event_tables, is_dimension, metrics_rows, record_rows, tree_name};
 use super::value::{Map, Value};
 
 /// Parts of the language that come later, with what to say.
@@ -34,22 +34,31 @@ fn shapes<'a>(entries: impl IntoIterator<Item = (&'a str, Shape)>) -> Shape {
     Shape::Map(entries.into_iter().map(|(name, s)| (Value::keyword(name), s)).collect())
 }
 
+/// Why a keyed table is no part of the tree.
+const KEYED: &str = "keyed tables are asked with SQL or GET /api/tables/<table>";
+
 /// The shape of the whole tree.
 pub(super) fn shape(snapshot: &Snapshot) -> Shape {
     let tables: Vec<_> = snapshot.tables().map(|table| (tree_name(table), table)).collect();
+    let is_keyed = |table: &CompiledTable| table.def.keyed().is_some();
     let called = |rows: fn(&CompiledTable) -> Shape| {
         shapes(tables.iter().map(|(name, table)| {
             let arguments = vec![ArgumentShape::Query];
-            (name.as_str(), Shape::Endpoint { arguments, returns: Box::new(rows(table)) })
+            let shape = match is_keyed(table) {
+                true => Shape::Later(KEYED),
+                false => Shape::Endpoint { arguments, returns: Box::new(rows(table)) },
+            };
+            (name.as_str(), shape)
         }))
     };
     let leaf = Shape::Leaf;
-    let bounds = || {
-        shapes([
+    let bounds = |table: &CompiledTable| match is_keyed(table) {
+        true => Shape::Later(KEYED),
+        false => shapes([
             ("first", leaf(Kind::Instant)),
             ("last", leaf(Kind::Instant)),
             ("lag", leaf(Kind::Int)),
-        ])
+        ]),
     };
     let facts = shapes(TABLE_FACTS.map(|name| {
         let whole = |keys: &[&'static str]| {
@@ -68,7 +77,7 @@ pub(super) fn shape(snapshot: &Snapshot) -> Shape {
     let mut keys = vec![
         ("metrics", called(metrics_rows)),
         ("records", called(record_rows)),
-        ("bounds", shapes(tables.iter().map(|(name, _)| (name.as_str(), bounds())))),
+        ("bounds", shapes(tables.iter().map(|(name, t)| (name.as_str(), bounds(t))))),
         ("schema", schema),
     ];
     keys.extend(LATER.map(|(name, reason)| (name, Shape::Later(reason))));
@@ -93,7 +102,7 @@ const ROLLUP_FACTS: [&str; 4] = ["name", "granularities", "dimensions", "measure
 
 /// `:schema`.
 pub(super) fn schema(snapshot: &Snapshot) -> Value {
-    let tables = snapshot.tables().map(|table| table_facts(table)).collect();
+    let tables = event_tables(snapshot).map(|table| table_facts(table)).collect();
     keyed([("tables", Value::Vector(tables))])
 }
 

@@ -118,6 +118,11 @@ fn the_demo_lays_down_a_month_and_goes_on_after_a_kill() -> Result<()> {
                 (select sum(events) from audience_day)";
     let found = demo.numbers(same)?;
     anyhow::ensure!(found[0] == found[1] && found[1] == found[2], "{found:?}");
+    let known = demo.numbers(
+        "select (select count(*) from players), (select count(*) from players p where level > 0 and \
+         exists (select 1 from game_events e where e.player_id = p.player_id))",
+    )?;
+    anyhow::ensure!(known[0] > 1_000 && known[1] > 0, "players: {known:?}");
     readme_questions(&demo)?;
     // Nobody watches: whole lines, nothing that only a terminal understands.
     let said = demo.stop()?;

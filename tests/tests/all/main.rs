@@ -12,6 +12,7 @@ mod golden;
 mod kafka_append;
 mod kafka_faults;
 mod kafka_secured;
+mod keyed;
 mod operator;
 mod peer;
 mod power_cut;

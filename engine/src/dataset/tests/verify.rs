@@ -21,6 +21,7 @@ async fn problems(dataset: &Dataset, damage: impl FnOnce(&mut Manifest)) -> Vec<
         sequence: 1,
         manifest: Arc::new(manifest),
         hot: Arc::clone(snapshot.hot_set()),
+        keyed: Arc::default(),
         catalog: Arc::clone(snapshot.catalog()),
     };
     let storage = dataset.storage().clone();

@@ -47,7 +47,7 @@ pub(super) fn identity() -> LogIdentity {
         kind: "local".into(),
         cluster: "c".into(),
         topic_id: "t".into(),
-        leader_epoch: None,
+        ..LogIdentity::default()
     }
 }
 

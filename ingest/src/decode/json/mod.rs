@@ -114,7 +114,13 @@ impl JsonDecoder {
 impl Decoder for JsonDecoder {
     fn decode(&mut self, record: &Record<'_>, ingested_at_us: i64) {
         let Some(value) = record.value else {
-            return self.rows.filter();
+            if !self.rows.is_keyed() {
+                return self.rows.filter();
+            }
+            if let Err(reason) = self.rows.delete(record, ingested_at_us) {
+                self.rows.reject(record, &reason, ingested_at_us);
+            }
+            return;
         };
         if let Err(reason) = self.row(record, value, ingested_at_us) {
             self.rows.reject(record, &reason, ingested_at_us);

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
+use otus_engine::position::TopicPartition;
 use otus_engine::{Error, Result};
 use parking_lot::Mutex;
 use rdkafka::client::ClientContext;
@@ -17,6 +18,7 @@ use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer}
 use tokio::sync::oneshot;
 
 use super::config::{KafkaConfig, cannot_make};
+use super::fetch::fetch;
 use super::raw;
 use crate::log::append::{AppendError, AppendFault, AppendRecord, AppendResult};
 
@@ -91,6 +93,11 @@ impl KafkaProducer {
     pub fn new(config: &KafkaConfig) -> Self {
         let (batching, single) = (Mutex::new(None), Mutex::new(None));
         Self { config: config.clone(), batching, single, topics: Mutex::default() }
+    }
+
+    /// The record at a place; none if it is there no more. Blocks.
+    pub fn read(&self, tp: &TopicPartition, offset: i64) -> Result<Option<AppendRecord>> {
+        fetch(&self.config, tp, offset)
     }
 
     fn client(&self, slot: &Mutex<Option<Client>>, alone: bool) -> Result<Client> {

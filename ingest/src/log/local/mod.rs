@@ -25,9 +25,9 @@ use otus_engine::{Error, Result};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
-use super::Bounds;
 use super::append::{AppendError, AppendFault, AppendRecord, Appended};
 use super::store::RecordStore;
+use super::{Bounds, TopicPolicy};
 use crate::record::Slice;
 
 mod batch;
@@ -244,17 +244,19 @@ impl Shared {
             let number = state.topics.values().map(|t| t.meta.number).max().unwrap_or(0) + 1;
             (number, state.topics.get(topic).map(|t| t.meta.clone()))
         };
-        let partitions = old.as_ref().map(|meta| meta.partitions);
+        let was = old.as_ref().map(|meta| (meta.partitions, meta.keyed));
         let mut meta = old.unwrap_or_else(|| TopicMeta {
             number,
             id: store::new_id(self.clock.as_ref()),
             partitions: wanted,
             keyed: options.keyed,
         });
+        // A topic that some keyed table reads keeps the latest record of each key from now on.
+        meta.keyed |= options.keyed;
         if options.partitions.is_some() {
             meta.partitions = meta.partitions.max(wanted);
         }
-        if partitions == Some(meta.partitions) {
+        if was == Some((meta.partitions, meta.keyed)) {
             return Ok(());
         }
         let text = serde_json::to_vec(&meta)
@@ -321,7 +323,7 @@ impl RecordStore for LocalLog {
             kind: "local".into(),
             cluster: self.shared.id.clone(),
             topic_id,
-            leader_epoch: None,
+            ..LogIdentity::default()
         };
         Ok(Bounds { low: extent.low, high: Some(extent.high), identity })
     }
@@ -358,6 +360,12 @@ impl RecordStore for LocalLog {
         }
         slice.next = slice.next.max(extent.high);
         Ok(())
+    }
+
+    fn policy(&self, topic: &str) -> Option<TopicPolicy> {
+        let keyed = self.shared.state.lock().topics.get(topic)?.meta.keyed;
+        let delete_retention_us = self.shared.options.delete_retention_us;
+        Some(TopicPolicy { compacts: keyed, deletes: !keyed, delete_retention_us })
     }
 
     fn offset_at(&self, tp: &TopicPartition, timestamp_us: i64) -> Result<i64> {

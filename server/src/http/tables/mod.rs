@@ -1,0 +1,87 @@
+//! `/api/tables/<table>`: keyed tables as resources. Reads come from memory; writes are records of the table's
+//! topic. The entity tag of a row is `"<partition>:<offset>"` of its record.
+
+mod pages;
+#[cfg(test)]
+mod tests;
+mod write;
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use otus_engine::compiled::CompiledTable;
+use otus_engine::keyed::Key;
+use otus_engine::snapshot::Snapshot;
+
+use super::error::HttpError;
+use super::{Shared, guard, render};
+use crate::keyed::{self, RowPlace};
+
+pub(super) use pages::{Pages, list};
+pub(super) use write::{create, put, remove};
+
+/// Schema of tables that are named without one.
+const DEFAULT_SCHEMA: &str = "public";
+
+fn invalid(message: impl Into<String>) -> HttpError {
+    HttpError::new(StatusCode::BAD_REQUEST, "invalid", message)
+}
+
+/// The keyed table of this name, with its schema or in `public`.
+fn find(snapshot: &Snapshot, name: &str) -> Result<Arc<CompiledTable>, HttpError> {
+    let (schema, own) = name.split_once('.').unwrap_or((DEFAULT_SCHEMA, name));
+    let Some(table) = snapshot.table(schema, own) else {
+        let message = format!("there is no table {name:?}");
+        return Err(HttpError::new(StatusCode::NOT_FOUND, "not_found", message));
+    };
+    if table.def.keyed().is_none() {
+        let message = format!("table {name:?} is not keyed");
+        return Err(invalid(message).with("hint", "ask it with POST /api/sql or /api/pull"));
+    }
+    Ok(Arc::clone(table))
+}
+
+/// The key that a path names.
+fn key(table: &CompiledTable, text: &str) -> Result<Key, HttpError> {
+    let name = table.def.keyed().map_or("", |keyed| keyed.key.as_str());
+    let column = table.def.column(name);
+    let column = column.ok_or_else(|| invalid(format!("there is no key column {name:?}")))?;
+    Ok(otus_ingest::decode::key(&column.column_type, text.as_bytes())?)
+}
+
+/// The entity tag of a version.
+fn tag(place: RowPlace) -> HeaderValue {
+    // Digits and a colon are always a header's value.
+    HeaderValue::from_str(&format!("\"{place}\"")).unwrap_or(HeaderValue::from_static("\"\""))
+}
+
+/// Columns of the stored schema that are shown.
+fn shown(table: &CompiledTable) -> Vec<usize> {
+    (0..table.schema.fields().len()).collect()
+}
+
+/// `GET /api/tables/<table>/<key>`.
+pub(super) async fn row(
+    State(shared): State<Shared>,
+    Path((name, text)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, HttpError> {
+    let snapshot = shared.otus.dataset().snapshot();
+    let table = find(&snapshot, &name)?;
+    let key = key(&table, &text)?;
+    let Some(row) = keyed::rows(&snapshot, &table)?.get(&key) else {
+        let message = format!("table {name:?} has no row {text:?}");
+        return Err(HttpError::new(StatusCode::NOT_FOUND, "not_found", message));
+    };
+    let tag = tag(RowPlace { partition: row.partition(), offset: row.offset() });
+    let known = guard::text(&headers, &header::IF_NONE_MATCH);
+    if known.is_some_and(|known| known.split(',').any(|k| k.trim().as_bytes() == tag.as_bytes())) {
+        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response());
+    }
+    let batch = row.batch().project(&shown(&table)).map_err(otus_engine::Error::from)?;
+    let body = render::json_objects(&batch)?.pop().unwrap_or_default();
+    let json = HeaderValue::from_static("application/json");
+    Ok(([(header::CONTENT_TYPE, json), (header::ETAG, tag)], body).into_response())
+}

@@ -1,0 +1,394 @@
+//! Keyed tables over topics that Kafka really compacts: the rows are those of a plain model, through the cleaner,
+//! restarts, kills and rebuilds, and conditional writes are decided by the order of the log.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use otus_tests::broker::{Broker, Record, Records};
+use otus_tests::need;
+use otus_tests::otus::{Otus, PATIENCE, Setup, get, wait_between};
+use otus_tests::process::until;
+use serde_json::{Value, json};
+
+const PARTITIONS: i32 = 3;
+const JOBS: u32 = 100_000;
+/// A cleaner in a hurry.
+const COMPACTED: [(&str, &str); 5] = [
+    ("cleanup.policy", "compact"),
+    ("min.cleanable.dirty.ratio", "0.01"),
+    ("segment.bytes", "1048576"),
+    ("segment.ms", "1000"),
+    ("min.compaction.lag.ms", "0"),
+];
+
+/// What the board should be: pay by job.
+#[derive(Debug, Default)]
+struct Board {
+    jobs: BTreeMap<u32, u32>,
+}
+
+fn job(id: u32) -> String {
+    format!("job-{id:06}")
+}
+
+fn partition(id: u32) -> i32 {
+    (id % PARTITIONS.unsigned_abs()).cast_signed()
+}
+
+impl Board {
+    /// Opens all jobs, then changes some and closes some, round by round.
+    fn produce(&mut self, records: &Records, topic: &str, round: u32) -> Result<()> {
+        for id in 0..JOBS {
+            let change = match round {
+                0 => Some(Some(id % 1_000)),
+                _ if (id + round).is_multiple_of(5) => Some(Some(id % 1_000 + round)),
+                _ if (id + round).is_multiple_of(7) => Some(None),
+                _ => None,
+            };
+            let Some(pay) = change else { continue };
+            self.change(records, topic, id, pay)?;
+        }
+        records.flush()
+    }
+
+    fn change(&mut self, records: &Records, topic: &str, id: u32, pay: Option<u32>) -> Result<()> {
+        let value = pay.map(|pay| json!({"title": format!("Work {id}"), "pay": pay}).to_string());
+        let (key, partition) = (job(id), Some(partition(id)));
+        let value = value.as_deref().map(str::as_bytes);
+        records.send(
+            topic,
+            &Record { partition, key: Some(key.as_bytes()), value, ..Record::default() },
+        )?;
+        match pay {
+            Some(pay) => self.jobs.insert(id, pay),
+            None => self.jobs.remove(&id),
+        };
+        Ok(())
+    }
+
+    /// Count, sum of pay, and the jobs themselves, as the table must say.
+    fn totals(&self) -> String {
+        let pay: u64 = self.jobs.values().map(|pay| u64::from(*pay)).sum();
+        let ids: u64 = self.jobs.keys().map(|id| u64::from(*id)).sum();
+        format!("{}|{pay}|{ids}", self.jobs.len())
+    }
+
+    /// Waits until the table is the board, then looks at every row.
+    fn check(&self, otus: &Otus) -> Result<()> {
+        let wanted = self.totals();
+        until("the table is the board", PATIENCE, || {
+            let found = totals(otus)?;
+            anyhow::ensure!(found == wanted, "{found} instead of {wanted}");
+            Ok(())
+        })?;
+        let mut expected = String::new();
+        for (id, pay) in &self.jobs {
+            writeln!(expected, "{}={pay}", job(*id))?;
+        }
+        let mut found = String::new();
+        for row in otus.rows("select id, pay from jobs order by id")? {
+            let field = |at: usize| row[at].as_deref().unwrap_or_default();
+            writeln!(found, "{}={}", field(0), field(1))?;
+        }
+        anyhow::ensure!(found == expected, "the rows differ");
+        Ok(())
+    }
+}
+
+fn totals(otus: &Otus) -> Result<String> {
+    let sql = "select count(*), sum(pay), sum(cast(substr(id, 5) as bigint)) from jobs";
+    let rows = otus.rows(sql)?;
+    let row = rows.first().context("no row")?;
+    let fields: Vec<&str> = row.iter().map(|f| f.as_deref().unwrap_or("0")).collect();
+    Ok(fields.join("|"))
+}
+
+fn board(topic: &str, broker: &Broker) -> Setup {
+    Setup::tables(format!(
+        "[tables.jobs]\nkind = \"keyed\"\ntopic = \"{topic}\"\nkey = \"id\"\nappend = true\n\
+         [tables.jobs.columns]\nid = {{ type = \"text\", from = \"key\" }}\ntitle = \"text\"\n\
+         pay = \"bigint\"\n"
+    ))
+    .kafka(broker)
+    .limit("flush_small_age", "\"2s\"")
+}
+
+/// Waits until the cleaner has removed records, writing what makes segments roll.
+fn cleaned(broker: &Broker, topic: &str) -> Result<()> {
+    let records = broker.producer(&[])?;
+    let left =
+        || -> Result<usize> { (0..PARTITIONS).map(|p| Ok(broker.offsets(topic, p)?.len())).sum() };
+    let ends =
+        || -> Result<i64> { (0..PARTITIONS).map(|p| Ok(broker.watermarks(topic, p)?.1)).sum() };
+    until("the cleaner has run", PATIENCE, || {
+        for partition in 0..PARTITIONS {
+            let key = format!("filler-{partition}");
+            let (key, partition) = (Some(key.as_bytes()), Some(partition));
+            records.send(topic, &Record { partition, key, ..Record::default() })?;
+        }
+        records.flush()?;
+        wait_between(Duration::from_millis(1_100));
+        let (left, ends) = (i64::try_from(left()?)?, ends()?);
+        anyhow::ensure!(left * 10 < ends * 8, "{left} of {ends} records are left");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_job_board_keeps_its_rows() -> Result<()> {
+    let broker = need!(Broker::shared());
+    let topic = broker.topic("jobs", PARTITIONS, &COMPACTED)?;
+    let records = broker.producer(&[("compression.type", "lz4")])?;
+    let mut jobs = Board::default();
+    jobs.produce(&records, &topic, 0)?;
+    let mut otus = board(&topic, broker).start()?;
+    jobs.check(&otus)?;
+    jobs.produce(&records, &topic, 1)?;
+    jobs.produce(&records, &topic, 2)?;
+    jobs.check(&otus)?;
+    cleaned(broker, &topic)?;
+    jobs.check(&otus)?;
+
+    // From the cleaned topic alone, and from what is stored.
+    let fresh = board(&topic, broker).start()?;
+    jobs.check(&fresh)?;
+    drop(fresh);
+    otus.stop()?;
+    otus.launch()?;
+    jobs.check(&otus)?;
+    otus.maintain()?;
+    otus.kill()?;
+    otus.launch()?;
+    jobs.check(&otus)?;
+
+    // Killed while changes flow.
+    for round in 3..6 {
+        jobs.produce(&records, &topic, round)?;
+        otus.kill()?;
+        otus.launch()?;
+    }
+    jobs.check(&otus)?;
+    otus.maintain()?;
+    jobs.check(&otus)?;
+    otus.stop()?;
+    otus.run(&["inspect", "--verify"])?;
+    Ok(())
+}
+
+/// Sets the table's topic up so that deletions are forgotten while Otus is away, and starts it again.
+#[test]
+fn a_reader_that_was_away_for_too_long_rebuilds_and_serves() -> Result<()> {
+    let broker = need!(Broker::shared());
+    let mut config = COMPACTED.to_vec();
+    config.push(("delete.retention.ms", "100"));
+    let topic = broker.topic("away", PARTITIONS, &config)?;
+    let records = broker.producer(&[])?;
+    let mut jobs = Board::default();
+    jobs.produce(&records, &topic, 0)?;
+    let mut otus = board(&topic, broker).start()?;
+    jobs.check(&otus)?;
+    otus.stop()?;
+    let before = jobs.totals();
+    jobs.produce(&records, &topic, 1)?;
+    jobs.produce(&records, &topic, 2)?;
+    cleaned(broker, &topic)?;
+    let after = jobs.totals();
+    otus.launch()?;
+    until("the rebuild is level", PATIENCE, || {
+        let found = totals(&otus)?;
+        let is_whole = found == before || found == after;
+        assert!(is_whole, "neither the old view nor the new one: {found}");
+        anyhow::ensure!(found == after, "still the old view");
+        Ok(())
+    })?;
+    jobs.check(&otus)?;
+    anyhow::ensure!(otus.output().contains("a keyed table is rebuilt"), "not by a rebuild");
+    jobs.produce(&records, &topic, 3)?;
+    jobs.check(&otus)?;
+    otus.kill()?;
+    otus.launch()?;
+    jobs.check(&otus)
+}
+
+#[test]
+fn new_partitions_lead_to_a_rebuild() -> Result<()> {
+    let broker = need!(Broker::shared());
+    let topic = broker.topic("grown", PARTITIONS, &COMPACTED)?;
+    let records = broker.producer(&[])?;
+    let mut jobs = Board::default();
+    for id in 0..500 {
+        jobs.change(&records, &topic, id, Some(id))?;
+    }
+    records.flush()?;
+    let otus = board(&topic, broker).start()?;
+    jobs.check(&otus)?;
+    otus.flush()?;
+    broker.add_partitions(&topic, PARTITIONS + 1)?;
+    // A job that moves to the new partition, and one that is closed there.
+    let moved = |id: u32, value: Option<&[u8]>| {
+        let (key, partition) = (job(id), Some(PARTITIONS));
+        let timestamp_ms = Some(4_000_000_000_000);
+        let key = Some(key.as_bytes());
+        records.send(&topic, &Record { partition, key, value, timestamp_ms, headers: &[] })
+    };
+    moved(1, Some(b"{\"title\":\"Moved\",\"pay\":9000}"))?;
+    moved(2, None)?;
+    records.flush()?;
+    jobs.jobs.insert(1, 9_000);
+    jobs.jobs.remove(&2);
+    jobs.check(&otus)?;
+    until("the rebuild", PATIENCE, || {
+        anyhow::ensure!(otus.output().contains("is a new partition"), "not yet");
+        Ok(())
+    })?;
+    jobs.check(&otus)
+}
+
+#[test]
+fn a_topic_that_deletes_by_age_is_refused() -> Result<()> {
+    let broker = need!(Broker::shared());
+    let config = [("cleanup.policy", "compact,delete")];
+    let topic = broker.topic("both", PARTITIONS, &config)?;
+    let otus = board(&topic, broker).start()?;
+    let said = otus.wait_state("stopped")?;
+    anyhow::ensure!(said.contains("cleanup.policy=compact"), "{said}");
+    Ok(())
+}
+
+/// Method, path below `/api/tables`, condition and body; status, entity tag and body.
+fn ask(
+    otus: &Otus,
+    method: &str,
+    path: &str,
+    condition: Option<(&str, &str)>,
+    body: Option<&Value>,
+) -> Result<(u16, String, Value)> {
+    let url = otus.url(&format!("/api/tables/{path}"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut request = reqwest::Client::new().request(method.parse()?, url).timeout(PATIENCE);
+        if let Some((name, value)) = condition {
+            request = request.header(name, value);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let answer = request.send().await?;
+        let tag = answer.headers().get("etag").and_then(|tag| tag.to_str().ok());
+        let tag = tag.unwrap_or_default().to_owned();
+        let (status, text) = (answer.status().as_u16(), answer.text().await?);
+        Ok((status, tag, serde_json::from_str(&text).unwrap_or(Value::Null)))
+    })
+}
+
+#[test]
+fn rows_are_written_through_kafka_and_conflicts_have_one_winner() -> Result<()> {
+    let broker = need!(Broker::shared());
+    let topic = broker.topic("written", PARTITIONS, &COMPACTED)?;
+    let mut otus = board(&topic, broker).start()?;
+    let body = |title: &str| json!({"title": title, "pay": 5});
+    let first = ask(&otus, "PUT", "jobs/a?wait=visible", None, Some(&body("first")))?;
+    anyhow::ensure!(first.0 == 200, "{first:?}");
+    let (status, tag, row) = ask(&otus, "GET", "jobs/a", None, None)?;
+    anyhow::ensure!((status, &row["title"]) == (200, &json!("first")), "{row}");
+    anyhow::ensure!(tag == first.1, "{tag} {}", first.1);
+
+    let (won, lost) = std::thread::scope(|scope| -> Result<(usize, usize)> {
+        let racers: Vec<_> = (0..6)
+            .map(|n| {
+                let (otus, tag) = (&otus, tag.as_str());
+                scope.spawn(move || {
+                    let body = json!({"title": format!("racer {n}"), "pay": n});
+                    ask(otus, "PUT", "jobs/a", Some(("If-Match", tag)), Some(&body))
+                })
+            })
+            .collect();
+        let mut counts = (0, 0);
+        for racer in racers {
+            match racer.join().map_err(|_| anyhow::anyhow!("a racer panicked"))??.0 {
+                200 => counts.0 += 1,
+                409 => counts.1 += 1,
+                other => anyhow::bail!("status {other}"),
+            }
+        }
+        Ok(counts)
+    })?;
+    anyhow::ensure!((won, lost) == (1, 5), "{won} won, {lost} lost");
+
+    // Another process wrote in between: its record stands first, so ours is void by the order of the log.
+    let place = ask(&otus, "GET", "jobs/a", None, None)?.1;
+    let condition = place.trim_matches('"').to_owned();
+    let (partition, _) = condition.split_once(':').context("a tag")?;
+    let partition = Some(partition.parse()?);
+    let records = broker.producer(&[])?;
+    let (key, headers) = (Some(b"a".as_slice()), [("otus-if-match", condition.as_bytes())]);
+    for title in ["other", "later"] {
+        let value = json!({"title": title, "pay": 1}).to_string();
+        let value = Some(value.as_bytes());
+        let record = Record { partition, key, value, headers: &headers, ..Record::default() };
+        records.send(&topic, &record)?;
+    }
+    records.flush()?;
+    otus.wait_number("select count(*) from jobs where id = 'a' and title = 'other'", 1)?;
+    let stale = ask(&otus, "PUT", "jobs/a", Some(("If-Match", &place)), Some(&body("stale")))?;
+    anyhow::ensure!(stale.0 == 409, "{stale:?}");
+    let created = ask(&otus, "PUT", "jobs/a", Some(("If-None-Match", "*")), Some(&body("new")))?;
+    anyhow::ensure!(created.0 == 409, "{created:?}");
+    otus.kill()?;
+    otus.launch()?;
+    otus.wait_number("select count(*) from jobs where id = 'a' and title = 'other'", 1)?;
+    let gone = ask(&otus, "DELETE", "jobs/a?wait=visible", None, None)?;
+    anyhow::ensure!(gone.0 == 200, "{gone:?}");
+    anyhow::ensure!(ask(&otus, "GET", "jobs/a", None, None)?.0 == 404, "still there");
+    let (status, metrics) = get(&otus.url("/metrics"))?;
+    let is_told = metrics.contains("otus_keyed_memory_bytes{table=\"public.jobs\"}");
+    anyhow::ensure!(status == 200 && is_told, "no figures of the keyed table");
+    Ok(())
+}
+
+/// The text between two marks.
+fn between<'a>(text: &'a str, from: &str, to: &str) -> Option<&'a str> {
+    Some(text.split_once(from)?.1.split_once(to)?.0)
+}
+
+/// The code blocks of a language.
+fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
+    let fence = format!("```{language}\n");
+    text.split(fence.as_str()).skip(1).filter_map(|rest| rest.split("```").next()).collect()
+}
+
+#[test]
+fn the_page_on_keyed_tables_works_as_written() -> Result<()> {
+    let path = otus_tests::paths::checkout().join("docs/keyed-tables.md");
+    let page = std::fs::read_to_string(path)?;
+    let tables = blocks(&page, "toml");
+    let otus = Setup::tables(*tables.first().context("no configuration")?).start()?;
+    let mut answers = Vec::new();
+    for command in blocks(&page, "sh") {
+        let path = between(command, "127.0.0.1:8080/api/tables/", " ").context("no path")?;
+        let body = between(command, "-d '", "'\n").context("no body")?;
+        let tag = between(command, "If-Match: ", "'").map(|tag| ("If-Match", tag));
+        let (status, _, answer) = ask(&otus, "PUT", path, tag, Some(&serde_json::from_str(body)?))?;
+        anyhow::ensure!(status == 200, "{command}: {status} {answer}");
+        answers.push(answer);
+    }
+    let wanted: Value = serde_json::from_str(blocks(&page, "json").first().context("no answer")?)?;
+    anyhow::ensure!(answers.first() == Some(&wanted), "{answers:?} instead of {wanted}");
+    let applied = json!({"at": "2024-01-01T00:00:00Z", "job": "owl-keeper", "who": "ann"});
+    let (status, answer) = otus.append("applications", &[applied.to_string().into_bytes()])?;
+    anyhow::ensure!(status == 200, "{answer}");
+    otus.wait_number("select count(*) from applications", 1)?;
+    for statement in blocks(&page, "sql").iter().flat_map(|block| block.split(";\n")) {
+        let statement = statement.trim().trim_end_matches(';');
+        if !statement.is_empty() {
+            anyhow::ensure!(otus.rows(statement)?.len() == 1, "{statement}");
+        }
+    }
+    anyhow::ensure!(otus.value("select salary from jobs where id = 'owl-keeper'")? == "2600.00");
+    let (status, _, list) = ask(&otus, "GET", "jobs?limit=100", None, None)?;
+    let rows = list["rows"].as_array().map_or(0, Vec::len);
+    anyhow::ensure!(status == 200 && rows == 1 && list["next"].is_null(), "{list}");
+    Ok(())
+}
