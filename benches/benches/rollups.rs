@@ -44,7 +44,8 @@ const QUERIES: [(&str, &str); 20] = [
     ("total", "select count(*), sum(amount) from events where ts >= '2026-03-01T00:00:00Z'"),
     (
         "total, a week",
-        "select count(*), sum(amount), avg(amount) from events where ts >= '2026-03-10T00:00:00Z' and ts < '2026-03-17T00:00:00Z'",
+        "select count(*), sum(amount), avg(amount) from events \
+         where ts >= '2026-03-10T00:00:00Z' and ts < '2026-03-17T00:00:00Z'",
     ),
     (
         "total, odd ends",
@@ -60,11 +61,13 @@ const QUERIES: [(&str, &str); 20] = [
     ),
     (
         "series by hour",
-        "select date_trunc('hour', ts), count(*), sum(amount) from events where ts >= '2026-03-20T00:00:00Z' group by 1 order by 1",
+        "select date_trunc('hour', ts), count(*), sum(amount) from events \
+         where ts >= '2026-03-20T00:00:00Z' group by 1 order by 1",
     ),
     (
         "series by minute, a day",
-        "select date_trunc('minute', ts), count(*) from events where ts >= '2026-03-20T00:00:00Z' and ts < '2026-03-21T00:00:00Z' group by 1 order by 1",
+        "select date_trunc('minute', ts), count(*) from events \
+         where ts >= '2026-03-20T00:00:00Z' and ts < '2026-03-21T00:00:00Z' group by 1 order by 1",
     ),
     (
         "series of a country",
@@ -80,11 +83,13 @@ const QUERIES: [(&str, &str); 20] = [
     ),
     (
         "top countries, a week",
-        "select country, count(*) n from events where ts >= '2026-03-10T00:00:00Z' and ts < '2026-03-17T00:00:00Z' group by country order by n desc, country limit 10",
+        "select country, count(*) n from events where ts >= '2026-03-10T00:00:00Z' and ts < \
+         '2026-03-17T00:00:00Z' group by country order by n desc, country limit 10",
     ),
     (
         "top by amount",
-        "select country, sum(amount) a from events where kind = 'k1' group by country order by a desc, country limit 10",
+        "select country, sum(amount) a from events where kind = 'k1' group by country order by a desc, \
+         country limit 10",
     ),
     (
         "two splits",
@@ -96,19 +101,24 @@ const QUERIES: [(&str, &str); 20] = [
     ),
     (
         "two splits, filtered",
-        "select kind, country, sum(amount) a from events where country in ('c1', 'c2', 'c3') and ts >= '2026-03-05T00:00:00Z' group by kind, country order by kind, country",
+        "select kind, country, sum(amount) a from events where country in ('c1', 'c2', 'c3') and ts >= \
+         '2026-03-05T00:00:00Z' group by kind, country order by kind, country",
     ),
     (
         "compare weeks",
-        "select sum(amount) filter (where ts < '2026-03-15T00:00:00Z'), sum(amount) filter (where ts >= '2026-03-15T00:00:00Z') from events where ts >= '2026-03-08T00:00:00Z' and ts < '2026-03-22T00:00:00Z'",
+        "select sum(amount) filter (where ts < '2026-03-15T00:00:00Z'), sum(amount) filter (where ts >= \
+         '2026-03-15T00:00:00Z') from events where ts >= '2026-03-08T00:00:00Z' and ts < '2026-03-22T00:00:00Z'",
     ),
     (
         "compare by kind",
-        "select kind, count(*) filter (where ts < '2026-03-15T00:00:00Z'), count(*) filter (where ts >= '2026-03-15T00:00:00Z') from events where ts >= '2026-03-08T00:00:00Z' and ts < '2026-03-22T00:00:00Z' group by kind order by kind",
+        "select kind, count(*) filter (where ts < '2026-03-15T00:00:00Z'), count(*) filter (where ts >= \
+         '2026-03-15T00:00:00Z') from events where ts >= '2026-03-08T00:00:00Z' and ts < '2026-03-22T00:00:00Z' \
+         group by kind order by kind",
     ),
     (
         "shares",
-        "select country, sum(case when kind = 'k1' then 1 else 0 end), count(*) from events group by country order by country",
+        "select country, sum(case when kind = 'k1' then 1 else 0 end), count(*) from events group by country \
+         order by country",
     ),
     (
         "distinct dimensions",

@@ -85,10 +85,10 @@ def zoned(case, wrong):
 def plain(case, wrong):
     months, minutes = case["width"]
     interval = f"interval '{months} months'" if months else f"interval '{minutes} minutes'"
-    duckdb.sql("create or replace table rows (at bigint, start bigint)")
+    duckdb.sql("create or replace table rows (moment bigint, start bigint)")
     duckdb.executemany("insert into rows values (?, ?)", case["rows"])
     bad = duckdb.sql(
-        f"select at, start, epoch(time_bucket({interval}, make_timestamp(at * 1000000)))::bigint as expected "
+        f"select moment, start, epoch(time_bucket({interval}, make_timestamp(moment * 1000000)))::bigint as expected "
         "from rows where start <> expected"
     ).fetchall()
     wrong.extend([case["width"], None, *row] for row in bad)

@@ -25,9 +25,13 @@ impl Dice {
         (self.0 >> 33) % end
     }
 
+    fn index(&mut self, end: usize) -> usize {
+        usize::try_from(self.below(end as u64)).unwrap()
+    }
+
     fn shuffle<T>(&mut self, items: &mut [T]) {
         for at in (1..items.len()).rev() {
-            items.swap(at, self.below(at as u64 + 1) as usize);
+            items.swap(at, self.index(at + 1));
         }
     }
 }
@@ -125,9 +129,9 @@ fn model(changes: &[Change]) -> BTreeMap<String, (i64, i32, i64)> {
 fn world(dice: &mut Dice, records: i64, keys: u64, partitions: u64) -> Vec<Change> {
     let change = |offset: i64| Change {
         key: format!("key number {}", dice.below(keys)),
-        partition: dice.below(partitions) as i32,
+        partition: i32::try_from(dice.below(partitions)).unwrap(),
         offset,
-        at_us: dice.below(1_000) as i64,
+        at_us: i64::try_from(dice.below(1_000)).unwrap(),
         value: (dice.below(5) > 0).then_some(offset),
         expected: None,
     };
@@ -138,15 +142,14 @@ fn world(dice: &mut Dice, records: i64, keys: u64, partitions: u64) -> Vec<Chang
 fn any_order_and_any_cuts_give_the_same_rows() {
     for seed in 0..60 {
         let mut dice = Dice(seed);
-        let keys = [3, 50, 2_000][seed as usize % 3];
+        let keys = [3, 50, 2_000][usize::try_from(seed % 3).unwrap()];
         let mut changes = world(&mut dice, 3_000, keys, 1 + seed % 3);
         let expected = model(&changes);
         for _ in 0..2 {
             let mut table = table();
             let mut left = changes.as_slice();
             while !left.is_empty() {
-                let (some, rest) =
-                    left.split_at(1 + dice.below(left.len().min(700) as u64) as usize);
+                let (some, rest) = left.split_at(1 + dice.index(left.len().min(700)));
                 apply(&mut table, some);
                 // A record that is read again changes nothing.
                 apply(&mut table, &some[..some.len() / 2]);

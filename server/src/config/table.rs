@@ -61,10 +61,7 @@ pub(super) fn table<'a>(
     let is_file = matches!(source, Some(Source::File(_)));
     let start = start_of(&section, is_file);
     let keyed = keyed(&section);
-    let time_node = match keyed {
-        Some(_) => None,
-        None => section.require("time", "the name of the column that holds the event's time"),
-    };
+    let time_node = time_node(&section, keyed.is_some());
     let time = time_node.as_ref().and_then(Node::text).unwrap_or_default();
     let accept = section.take("accept").and_then(|n| accept(&n)).unwrap_or_default();
     let retention_node = section.take("retention");
@@ -96,9 +93,7 @@ pub(super) fn table<'a>(
     let def = TableDef {
         schema,
         name: name.to_string(),
-        kind: keyed.map_or(TableKind::Events, |(key, _)| {
-            TableKind::Keyed(KeyedDef { key, rebuild: None })
-        }),
+        kind: kind(keyed),
         description,
         // What stands for a missing one is only there for the other checks.
         source: source.clone().unwrap_or(Source::Topics(Vec::new())),
@@ -125,6 +120,16 @@ pub(super) fn table<'a>(
     source?;
     let rollups = rollups.into_iter().map(|r| r.node).collect();
     Some(PlacedTable { def, node: node.clone(), rollups })
+}
+
+/// Where the event-time column is named; a keyed table has none.
+fn time_node<'a>(section: &Section<'a>, is_keyed: bool) -> Option<Node<'a>> {
+    let require = || section.require("time", "the name of the column that holds the event's time");
+    (!is_keyed).then(require).flatten()
+}
+
+fn kind(keyed: Option<(String, Option<Node<'_>>)>) -> TableKind {
+    keyed.map_or(TableKind::Events, |(key, _)| TableKind::Keyed(KeyedDef { key, rebuild: None }))
 }
 
 /// The name of the key column and where it stands, if the table is a keyed one.

@@ -445,7 +445,26 @@ time = "at"
 [tables.d.columns]
 at = "timestamptz"
 "#,
-        "",
+        "otus.toml:2:9: error: tables.a: \"key\" is missing\n    \
+         hint: the name of the column that holds the key\n\
+         otus.toml:5:8: error: tables.a.time: a keyed table has no \"time\": its rows are the latest of their keys, whenever they were written\n\
+         otus.toml:6:10: error: tables.a.filter: a keyed table has no \"filter\": a row that is filtered away would leave an older one behind\n\
+         otus.toml:9:11: error: tables.a.rollups: a keyed table has no \"rollups\": declare them in a table of events\n\
+         otus.toml:9:19: error: tables.a.rollups.r: a rollup stores measures, and the table has none\n    \
+         hint: declare a measure\n\
+         otus.toml:11:9: error: tables.b: a keyed table reads topics, not a file\n    \
+         hint: give its topic\n\
+         otus.toml:16:1: error: tables.b.columns.id: the key column \"id\" is double precision\n    \
+         hint: declare it as text, bigint, uuid or jsonb\n\
+         otus.toml:16:1: error: tables.b.columns.id: the key column \"id\" cannot have a default\n\
+         otus.toml:17:14: error: tables.b.columns._timestamp: a keyed table has a system column \"_timestamp\" already\n    \
+         hint: choose another name and give the field by path\n\
+         otus.toml:19:8: error: tables.c.kind: unknown kind \"latest\"\n    \
+         hint: \"events\" (which is meant without it) or \"keyed\"\n\
+         otus.toml:21:7: error: tables.c.key: column \"nme\" is not declared\n    \
+         hint: did you mean \"name\"?\n\
+         otus.toml:26:7: error: tables.d.key: only a keyed table has a key\n    \
+         hint: add kind = \"keyed\"",
     );
 }
 

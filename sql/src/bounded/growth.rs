@@ -204,7 +204,11 @@ impl<'a> Measure<'a> {
             None => 1,
             Some(arg) => place(arg, row).unwrap_or(1),
         };
-        let steps = (to - from).unsigned_abs() / step.unsigned_abs().max(1);
+        // The function refuses it.
+        if step == 0 {
+            return 0;
+        }
+        let steps = (to - from).unsigned_abs() / step.unsigned_abs();
         u64::try_from(steps).unwrap_or(u64::MAX).saturating_add(1)
     }
 }

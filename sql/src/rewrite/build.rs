@@ -118,23 +118,23 @@ impl Build<'_> {
         let mut plans = Vec::new();
         for (granularity, range) in &design.compacted {
             let provider = Arc::new(states(*granularity).compacted());
-            plans.push(self.from_states(provider, &[*range])?);
+            plans.push(self.over_states(provider, &[*range])?);
         }
         let raw = self.raw_inputs()?;
         // An answer over nothing needs a source too.
         if design.fresh || (plans.is_empty() && raw.is_empty()) {
             let provider = Arc::new(states(self.rollup.def.finest()).fresh());
-            plans.push(self.from_states(provider, &design.aligned)?);
+            plans.push(self.over_states(provider, &design.aligned)?);
             #[cfg(test)]
             super::fault::doubled(&mut plans);
         }
         if !raw.is_empty() {
-            plans.push(self.from_raw(united(raw)?)?);
+            plans.push(self.over_raw(united(raw)?)?);
         }
         united(plans)
     }
 
-    fn from_states(
+    fn over_states(
         &self,
         provider: Arc<dyn TableProvider>,
         ranges: &[Range],
@@ -207,7 +207,7 @@ impl Build<'_> {
     }
 
     /// States of raw rows.
-    fn from_raw(&self, input: LogicalPlan) -> DfResult<LogicalPlan> {
+    fn over_raw(&self, input: LogicalPlan) -> DfResult<LogicalPlan> {
         let keys: Vec<Expr> = (0..self.atoms.len()).map(|i| column(atom_name(i))).collect();
         let mut aggregates = Vec::new();
         let mut columns: Vec<Expr> =

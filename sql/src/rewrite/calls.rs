@@ -174,7 +174,7 @@ impl Matcher<'_> {
         let mut wanted = f.clone();
         wanted.params.distinct = false;
         match self.stored(&wanted, filter) {
-            Ok(found) => return Ok(found),
+            Ok(found) => Ok(found),
             Err(refusal) => {
                 // Null values are ignored: a CASE without another value is a filter.
                 if let Some([Branch { condition, value: Some(value) }, rest @ ..]) =

@@ -15,7 +15,7 @@ use crate::provider::RawTable;
 /// The raw table that a scan reads, if it reads one.
 pub(super) fn raw_table(scan: &TableScan) -> Option<RawTable> {
     let provider = source_as_provider(&scan.source).ok()?;
-    provider.downcast_ref::<RawTable>().map(RawTable::clone)
+    provider.downcast_ref::<RawTable>().cloned()
 }
 
 /// The steps below an aggregate.

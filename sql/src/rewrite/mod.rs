@@ -116,7 +116,7 @@ struct Work<'a> {
 enum Fate {
     /// It is none over raw rows.
     Other,
-    Served(LogicalPlan, Use, Option<String>),
+    Served(Box<LogicalPlan>, Use, Option<String>),
     Refused(RawTable, Refusal, Option<String>),
 }
 
@@ -154,7 +154,7 @@ impl Work<'_> {
             Fate::Served(plan, used, notice) => {
                 self.report.uses.push(used);
                 self.notice(notice);
-                Ok(Transformed::new(plan, true, TreeNodeRecursion::Jump))
+                Ok(Transformed::new(*plan, true, TreeNodeRecursion::Jump))
             }
             Fate::Refused(raw, refusal, notice) => {
                 self.refused(&raw, refusal);
@@ -237,7 +237,7 @@ impl Work<'_> {
             (case.split.from_us < horizon).then(|| cut_notice(raw.table(), horizon))
         };
         match self.serve(&case, aggregate) {
-            Ok((plan, used, notice)) => Fate::Served(plan, used, notice),
+            Ok((plan, used, notice)) => Fate::Served(Box::new(plan), used, notice),
             Err(Failure::Refused(refusal)) => {
                 let notice = below(&case);
                 Fate::Refused(raw.clone(), refusal, notice)
@@ -483,6 +483,8 @@ impl<'a> Case<'a> {
             self.raw.table(),
             matcher.rollup,
         );
+        #[cfg(test)]
+        let (design, rest, atoms) = (&design, &rest, &atoms);
         #[cfg(not(test))]
         let (rest, atoms) = (&self.split.rest, &matcher.atoms);
         let build = Build {
@@ -490,10 +492,10 @@ impl<'a> Case<'a> {
             table: self.raw.table(),
             rollup: matcher.rollup,
             facts: &self.facts,
-            design: &design,
+            design,
             conditions: &self.conditions,
-            rest: &rest,
-            atoms: &atoms,
+            rest,
+            atoms,
             states: &matcher.states,
         };
         let rows = build.rows()?;

@@ -5,6 +5,7 @@ use super::world::World;
 #[tokio::test]
 async fn buckets_of_a_granularity_have_one_form() {
     let world = World::filled().await;
+    world.rows("SET otus.rollups = off").await;
     let check = async |call: &str, expected: &str| {
         let plan =
             world.explain(&format!("SELECT {call} AS t, count(*) FROM events GROUP BY t")).await;
@@ -27,6 +28,7 @@ async fn buckets_of_a_granularity_have_one_form() {
 #[tokio::test]
 async fn gaps_are_filled_above_the_aggregate() {
     let world = World::filled().await;
+    world.rows("SET otus.rollups = off").await;
     let sql = "SELECT time_bucket_gapfill('1 hour', ts) AS t, locf(count(*)) AS n, interpolate(sum(user_id)) FROM events
                WHERE ts >= '2026-03-01 00:00:00Z' AND ts < '2026-03-02 00:00:00Z' GROUP BY t HAVING count(*) > 1";
     let plan = world.explain(sql).await;

@@ -172,6 +172,7 @@ async fn a_horizon_is_a_lower_bound_of_the_raw_table() {
     use super::world::{BASE_US, STEP_US};
     const DAY_US: i64 = 86_400_000_000;
     let world = World::filled().await;
+    world.rows("SET otus.rollups = off").await;
     world.dataset.flush().await.unwrap();
     // Rows on both sides of midnight in one chunk, later in one file: pieces that cannot go as a whole.
     world.append(3_000);

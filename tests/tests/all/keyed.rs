@@ -226,6 +226,8 @@ fn new_partitions_lead_to_a_rebuild() -> Result<()> {
     jobs.check(&otus)?;
     otus.flush()?;
     broker.add_partitions(&topic, PARTITIONS + 1)?;
+    // The one from before does not know the partition yet.
+    let records = broker.producer(&[])?;
     // A job that moves to the new partition, and one that is closed there.
     let moved = |id: u32, value: Option<&[u8]>| {
         let (key, partition) = (job(id), Some(PARTITIONS));

@@ -140,7 +140,8 @@ impl Core {
             out.push_str(" WHERE ");
             out.push(&Frag::joined(&self.conditions, " AND "));
         }
-        if !self.keys.is_empty() && !(self.distinct && self.aggregates.is_empty()) {
+        let listed = self.distinct && self.aggregates.is_empty();
+        if !self.keys.is_empty() && !listed {
             out.push_str(" GROUP BY ");
             out.push(&self.groups());
         }

@@ -311,7 +311,7 @@ fn rollups(
     (0..n)
         .map(|i| {
             let start = if i == 0 || chance.percent(60) { finest } else { Granularity::Hour };
-            let wanted = chance.weighted(&[10, 40, 32, 12, 6]);
+            let wanted = chance.weighted(&[12, 46, 32, 8, 2]);
             let mut dimensions: Vec<String> = few.iter().map(|c| c.name.clone()).collect();
             chance.shuffle(&mut dimensions);
             dimensions.truncate(wanted);

@@ -174,7 +174,7 @@ impl Builder {
                 self.dataset.maintain(force).await.unwrap();
             }
             Step::Declare => {
-                self.dataset.apply_tables(&[table.def.clone()], true).await.unwrap();
+                self.dataset.apply_tables(std::slice::from_ref(&table.def), true).await.unwrap();
             }
         }
     }

@@ -58,7 +58,7 @@ impl Grammar<'_> {
             return Item { sql, nature };
         }
         let otherwise = self.chance.word(&["", " ELSE NULL"]);
-        let inner = sql.find('(').map(|at| (&sql[..at], &sql[at + 1..sql.len() - 1]));
+        let inner = sql.strip_suffix(')').and_then(|sql| sql.split_once('('));
         let (template, nature) = match inner {
             Some(("count", "*")) => match self.chance.below(2) {
                 0 => ("sum(CASE WHEN {} THEN 1 ELSE 0 END)".to_string(), nature),

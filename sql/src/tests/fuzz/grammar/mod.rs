@@ -6,6 +6,7 @@ mod dimension;
 mod time;
 
 use otus_engine::catalog::RollupDef;
+use otus_engine::time::Granularity;
 
 use super::chance::Chance;
 use super::query::{Core, Frag, Grouping, Item, Order, Query, Shape};
@@ -29,7 +30,9 @@ pub(super) fn query(table: &Table, seed: u64) -> Query {
     let mut chance = Chance::new(seed, 4);
     let target = &table.def.rollups[chance.below(table.def.rollups.len())];
     let dimensions = target.dimensions.iter().map(|d| table.column(d).clone()).collect();
-    let zone = ZONES[chance.weighted(&[64, 18, 10, 8])].to_string();
+    // Days of UTC are days of no other zone.
+    let other = if target.finest() < Granularity::Day { [18, 10, 8] } else { [4, 2, 2] };
+    let zone = ZONES[chance.weighted(&[64, other[0], other[1], other[2]])].to_string();
     Grammar { table, target, dimensions, zone, chance }.query()
 }
 
@@ -37,7 +40,7 @@ impl Grammar<'_> {
     fn query(mut self) -> Query {
         let mut core = self.core();
         let mut refused = false;
-        if self.chance.percent(12) {
+        if self.chance.percent(9) {
             refused = true;
             self.spoil(&mut core);
         }

@@ -259,7 +259,11 @@ impl Grammar<'_> {
         let names = self.target.granularities.iter().map(|g| g.name());
         let mut names: Vec<_> = names.filter(|n| !n.contains('_')).collect();
         names.extend(names.clone());
-        names.extend(["hour", "day", "week", "month"]);
+        let finest = self.target.finest();
+        let any = self.chance.percent(15);
+        let others = [Granularity::Hour, Granularity::Day, Granularity::Week, Granularity::Month];
+        let others = others.into_iter().filter(|unit| any || finest.divides(*unit));
+        names.extend(others.map(Granularity::name));
         names[self.chance.below(names.len())]
     }
 
@@ -283,7 +287,10 @@ impl Grammar<'_> {
             0 => exact(format!("date_trunc('{}', {t})", self.unit())),
             1 => exact(format!("date_bin(INTERVAL '{} minutes', {t})", width.max(60) / 60)),
             2 => {
-                let part = self.chance.word(&["hour", "dow", "day", "month", "minute", "isodow"]);
+                let part = match self.target.finest() < Granularity::Day {
+                    true => self.chance.word(&["hour", "dow", "day", "month", "minute", "isodow"]),
+                    false => self.chance.word(&["dow", "day", "month", "isodow", "hour"]),
+                };
                 exact(format!("extract({part} FROM {t})"))
             }
             3 => exact(format!("floor(extract(epoch FROM {t}) / {width}) * {width}")),
