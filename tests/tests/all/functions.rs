@@ -23,7 +23,8 @@ fn blocks(text: &str) -> Vec<(&str, &str, usize)> {
         let Some(line) = text.get(fence..).and_then(|rest| rest.find('\n')) else { break };
         let code = fence + line + 1;
         let Some(end) = text.get(code..).and_then(|rest| rest.find("```")) else { break };
-        found.push((&text[fence..fence + line], &text[code..code + end], code));
+        let language = text.get(fence..fence + line).unwrap_or_default();
+        found.push((language, text.get(code..code + end).unwrap_or_default(), code));
         at = code + end + 3;
     }
     found
@@ -72,14 +73,14 @@ fn the_page_of_functions_says_what_the_server_answers() -> Result<()> {
         let [("sql", sql, _), ("text", wanted, at)] = pair else { continue };
         let found = shown(&otus, sql).with_context(|| (*sql).to_owned())?;
         asked += 1;
-        page_now.push_str(&text[kept..*at]);
+        page_now.push_str(text.get(kept..*at).unwrap_or_default());
         page_now.push_str(&found);
         kept = at + wanted.len();
         if found != *wanted {
             problems.push(format!("{sql}\n{found}"));
         }
     }
-    page_now.push_str(&text[kept..]);
+    page_now.push_str(text.get(kept..).unwrap_or_default());
     if complete {
         fs::write(page(), page_now)?;
         return Ok(());
