@@ -15,12 +15,13 @@ use otus_engine::limits::EVENT_TIME_MAX_US;
 use otus_engine::time::{DAY_US, Granularity, SECOND_US};
 
 use super::offsets;
+use super::range;
 use super::report::Refusal;
 use crate::function::Checked;
 use crate::pull::BucketIndex;
 
 /// Seconds above which a quotient of an epoch may round over a boundary: the year 2096.
-const EPOCH_S_MAX: i64 = 4_000_000_000;
+pub(super) const EPOCH_S_MAX: i64 = 4_000_000_000;
 
 /// Whose calendar a value follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -255,10 +256,18 @@ impl Examiner<'_> {
                     needs.cuts.extend(bounds.cuts());
                     return true;
                 }
+                if let Some((from, to)) = range::exact(self, expr) {
+                    needs.cuts.extend([from, to]);
+                    return true;
+                }
                 self.integer_quotient(b)
             }
             Expr::Between(b) => {
-                let (Some(Zone::Utc | Zone::Named(_) | Zone::Fixed(_)), Some(low), Some(high)) =
+                if let Some((from, to)) = range::exact(self, expr) {
+                    needs.cuts.extend([from, to]);
+                    return true;
+                }
+                let (Some(_), Some(low), Some(high)) =
                     (self.zone_of(&b.expr), instant_of(&b.low), instant_of(&b.high))
                 else {
                     return false;
@@ -353,6 +362,63 @@ impl Examiner<'_> {
         self.is_epoch(epoch).then(|| epoch_stride(&b.right)).flatten()
     }
 
+    /// Whether `expr` is the start of the stride that holds the event time, as an instant or a number.
+    pub(super) fn strides(&self, expr: &Expr) -> Option<Strides> {
+        match expr {
+            Expr::Alias(alias) => self.strides(&alias.expr),
+            Expr::Cast(cast)
+                if matches!(
+                    is_instant(cast.field.data_type()),
+                    Some(None | Some("UTC" | "+00:00"))
+                ) =>
+            {
+                self.strides(&cast.expr).filter(|s| s.unit_us.is_none())
+            }
+            Expr::ScalarFunction(f) => match (f.func.name(), f.args.as_slice()) {
+                ("date_bin", [_, _, ..]) => match self.function(f)? {
+                    Need::Stride { width_us, origin_us, inexact } => {
+                        Some(Strides { width_us, origin_us, inexact, unit_us: None })
+                    }
+                    _ => None,
+                },
+                ("to_timestamp", [seconds]) => {
+                    let counted = self.counted(seconds)?;
+                    (counted.unit_us == Some(SECOND_US))
+                        .then_some(Strides { unit_us: None, ..counted })
+                }
+                _ => self.counted(expr),
+            },
+            _ => self.counted(expr),
+        }
+    }
+
+    /// The same as a number of seconds, or of strides.
+    fn counted(&self, expr: &Expr) -> Option<Strides> {
+        if let Some((left, right)) = operands(expr, Operator::Multiply) {
+            let counted = self.counted(left).or_else(|| self.counted(right))?;
+            let factor = match self.counted(left) {
+                Some(_) => right,
+                None => left,
+            };
+            let Need::Stride { width_us, .. } = epoch_stride(factor)? else { return None };
+            let is_its_width = counted.unit_us == Some(width_us) && width_us == counted.width_us;
+            return is_its_width.then_some(Strides { unit_us: Some(SECOND_US), ..counted });
+        }
+        let need = match expr {
+            Expr::ScalarFunction(f) if matches!(f.func.name(), "floor" | "trunc") => {
+                self.function(f)?
+            }
+            Expr::BinaryExpr(b) => self.integer_quotient(b)?,
+            _ => return None,
+        };
+        match need {
+            Need::Stride { width_us, origin_us, inexact } => {
+                Some(Strides { width_us, origin_us, inexact, unit_us: Some(width_us) })
+            }
+            _ => None,
+        }
+    }
+
     /// A comparison of the event time itself with a constant.
     pub(super) fn comparison(&self, b: &BinaryExpr) -> Option<Bounds> {
         let (op, time, bound) = match (self.zone_of(&b.left), self.zone_of(&b.right)) {
@@ -376,14 +442,30 @@ fn called<'e>(expr: &'e Expr, names: &[&str]) -> Option<&'e Expr> {
     }
 }
 
+/// Equal lengths of time, one of which holds the event time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Strides {
+    pub(super) width_us: i64,
+    pub(super) origin_us: i64,
+    /// Whether quotients of doubles tell them.
+    pub(super) inexact: bool,
+    /// What the start of a stride is counted in, from the epoch; none = it is an instant.
+    pub(super) unit_us: Option<i64>,
+}
+
 /// Both sides of a division.
 fn quotient_of(expr: &Expr) -> Option<(&Expr, &Expr)> {
+    operands(expr, Operator::Divide)
+}
+
+/// Both sides of an operator.
+fn operands(expr: &Expr, op: Operator) -> Option<(&Expr, &Expr)> {
     match expr {
-        Expr::BinaryExpr(b) if b.op == Operator::Divide => Some((&b.left, &b.right)),
+        Expr::BinaryExpr(b) if b.op == op => Some((&b.left, &b.right)),
         Expr::ScalarFunction(f) => {
             let checked = Checked::parts(&f.func)?;
             match (checked.operators(), f.args.as_slice()) {
-                ([Operator::Divide], [left, right]) => Some((left, right)),
+                ([known], [left, right]) if *known == op => Some((left, right)),
                 _ => None,
             }
         }

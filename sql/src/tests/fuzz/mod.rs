@@ -59,22 +59,6 @@ async fn rollups_answer_as_raw_rows_do() {
         let world = world_of(seed, last).await;
         let query = grammar::query(&world.table, seed);
         let plan = run::explain(&world, &query).await;
-        if std::env::var("WHY").is_ok() && !plan.contains("events: rollup ") {
-            println!(
-                "WHY {:?} {} {:?} {:?} {}",
-                plan.lines().find(|l| l.starts_with("events: ")),
-                query.zone,
-                query.refused,
-                world
-                    .table
-                    .def
-                    .rollups
-                    .iter()
-                    .map(|r| (r.granularities.clone(), r.dimensions.clone()))
-                    .collect::<Vec<_>>(),
-                query.sql().0
-            );
-        }
         tally.count(&plan);
         match run::compare((&world, "auto"), (&world, "off"), &query).await {
             Verdict::Same => {}

@@ -122,8 +122,9 @@ impl Table {
             false => chance.between(0, 220 * 365 * DAY_US),
         };
         let late_rollup = rollups.len() > 1 && chance.percent(30);
-        let span_us = (width * chance.between(3, 60)).max(20 * SECOND_US);
-        let rows = 500 + chance.below(1_500);
+        let buckets = if finest < Granularity::Day { (3, 36) } else { (12, 60) };
+        let span_us = (width * chance.between(buckets.0, buckets.1)).max(20 * SECOND_US);
+        let rows = 2_500 + chance.below(2_500);
         let arrival = *chance.of(&[
             Arrival::Sorted,
             Arrival::Late,
@@ -311,7 +312,7 @@ fn rollups(
     (0..n)
         .map(|i| {
             let start = if i == 0 || chance.percent(60) { finest } else { Granularity::Hour };
-            let wanted = chance.weighted(&[12, 46, 32, 8, 2]);
+            let wanted = chance.weighted(&[16, 50, 26, 6, 2]);
             let mut dimensions: Vec<String> = few.iter().map(|c| c.name.clone()).collect();
             chance.shuffle(&mut dimensions);
             dimensions.truncate(wanted);

@@ -40,7 +40,7 @@ impl Grammar<'_> {
     fn query(mut self) -> Query {
         let mut core = self.core();
         let mut refused = false;
-        if self.chance.percent(9) {
+        if self.chance.percent(7) {
             refused = true;
             self.spoil(&mut core);
         }

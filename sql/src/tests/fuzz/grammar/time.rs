@@ -91,7 +91,7 @@ impl Grammar<'_> {
     /// A moment in or near the table's range: on an edge, next to one, or anywhere.
     fn moment(&mut self) -> i64 {
         let (from, span) = (self.table.base_us, self.table.span_us);
-        let any = match self.chance.weighted(&[85, 8, 7]) {
+        let any = match self.chance.weighted(&[93, 4, 3]) {
             0 => self.chance.between(from, from + span),
             1 => self.chance.between(from - span, from + 2 * span),
             _ => self.chance.between(from - 400 * DAY_US, from + 400 * DAY_US),
@@ -113,7 +113,12 @@ impl Grammar<'_> {
             return vec![self.odd_condition()];
         }
         let (mut from, mut to) = (self.moment(), self.moment());
-        match self.chance.weighted(&[10, 62, 10, 10, 3, 5]) {
+        let middle = self.table.base_us + self.table.span_us / 2;
+        if self.chance.percent(60) && (from < middle) == (to < middle) {
+            // Ranges that hold whole buckets are the ones of interest.
+            to = self.table.base_us + self.table.span_us - (to - self.table.base_us);
+        }
+        match self.chance.weighted(&[10, 72, 8, 8, 1, 2]) {
             0 => return Vec::new(),
             1 => (from, to) = (from.min(to), from.max(to)),
             2 => return vec![self.lower(from)],
@@ -264,6 +269,9 @@ impl Grammar<'_> {
         let others = [Granularity::Hour, Granularity::Day, Granularity::Week, Granularity::Month];
         let others = others.into_iter().filter(|unit| any || finest.divides(*unit));
         names.extend(others.map(Granularity::name));
+        if self.target.granularities.contains(&Granularity::Week) {
+            names.extend(["month", "month"]);
+        }
         names[self.chance.below(names.len())]
     }
 
