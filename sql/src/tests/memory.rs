@@ -19,7 +19,7 @@ async fn what_aggregates_gather_is_bounded() {
         "array_agg(repeat(kind, 2000))",
         "array_agg(repeat(kind, 2000)) FILTER (WHERE user_id > 5)",
         "array_agg(repeat(kind, 2000) ORDER BY ts)",
-        "array_agg(DISTINCT repeat(kind, 2000) || user_id)",
+        "array_agg(DISTINCT repeat(kind, 2000) || _offset)",
         "array_agg(make_array(repeat(kind, 2000)))",
         "string_agg(repeat(kind, 2000), ',')",
         "string_agg(repeat(kind, 2000), ',' ORDER BY ts)",

@@ -312,7 +312,7 @@ fn rollups(
     (0..n)
         .map(|i| {
             let start = if i == 0 || chance.percent(60) { finest } else { Granularity::Hour };
-            let wanted = chance.weighted(&[16, 50, 26, 6, 2]);
+            let wanted = chance.weighted(&[20, 52, 22, 4, 2]);
             let mut dimensions: Vec<String> = few.iter().map(|c| c.name.clone()).collect();
             chance.shuffle(&mut dimensions);
             dimensions.truncate(wanted);

@@ -31,7 +31,7 @@ pub(super) fn query(table: &Table, seed: u64) -> Query {
     let target = &table.def.rollups[chance.below(table.def.rollups.len())];
     let dimensions = target.dimensions.iter().map(|d| table.column(d).clone()).collect();
     // Days of UTC are days of no other zone.
-    let other = if target.finest() < Granularity::Day { [18, 10, 8] } else { [4, 2, 2] };
+    let other = if target.finest() < Granularity::Day { [20, 6, 6] } else { [4, 1, 1] };
     let zone = ZONES[chance.weighted(&[64, other[0], other[1], other[2]])].to_string();
     Grammar { table, target, dimensions, zone, chance }.query()
 }
@@ -40,7 +40,7 @@ impl Grammar<'_> {
     fn query(mut self) -> Query {
         let mut core = self.core();
         let mut refused = false;
-        if self.chance.percent(7) {
+        if self.chance.percent(5) {
             refused = true;
             self.spoil(&mut core);
         }
