@@ -419,6 +419,7 @@ fn sql_config(config: &Config) -> SqlConfig {
         sql.threads = threads;
     }
     sql.statement_timeout = config.query.timeout;
+    sql.queries = config.queries.clone();
     let port = config.server.postgres.rsplit_once(':').map(|(_, port)| port.parse());
     sql.port = port.and_then(Result::ok).unwrap_or(0);
     sql

@@ -17,6 +17,7 @@ use otus_engine::snapshot::Snapshot;
 use otus_engine::time::Granularity;
 
 use crate::error::near as near_name;
+use crate::named::NamedQueries;
 use crate::provider::{self, KeyedRows, RawTable, SYSTEM_SCHEMA, SYSTEM_TABLES};
 use crate::queries::Queries;
 pub(crate) use attribute::{NUMERIC, precision_and_scale};
@@ -140,7 +141,12 @@ impl SchemaProvider for Schema {
 impl Shared {
     fn table(&self, schema: &str, name: &str) -> DfResult<Option<Arc<dyn TableProvider>>> {
         match schema {
-            SYSTEM_SCHEMA => provider::system_table(&self.snapshot, name, || self.queries.list()),
+            SYSTEM_SCHEMA => {
+                let named = self.functions.config().get_extension::<NamedQueries>();
+                provider::system_table(&self.snapshot, name, named.as_deref(), || {
+                    self.queries.list()
+                })
+            }
             INFORMATION_SCHEMA => information::table(&self.snapshot, &self.database, name),
             _ => match find(&self.snapshot, schema, name) {
                 None => Ok(None),

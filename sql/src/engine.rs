@@ -14,12 +14,12 @@ use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use otus_engine::dataset::Dataset;
 use otus_engine::snapshot::Snapshot;
-use parking_lot::{Condvar, Mutex};
-use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
 use crate::catalog::PgTables;
 use crate::error::{SqlError, SqlResult};
+use crate::lanes::{Lane, Lanes};
+use crate::named::{NamedQueries, NamedQueryDef};
 use crate::plan::SearchPath;
 use crate::queries::Queries;
 use crate::rewrite::FactsCache;
@@ -29,12 +29,6 @@ use crate::state;
 
 /// Stack of a query thread, bytes: plans are walked by recursion.
 pub(crate) const STACK_BYTES: usize = 16 << 20;
-
-/// Query threads beyond the partitions of a plan.
-const SPARE_THREADS: usize = 4;
-
-/// How long a free query thread waits for the others, see [`SqlEngine::on_free_threads`].
-const MEET: Duration = Duration::from_millis(20);
 
 /// Settings of the query engine.
 #[derive(Debug, Clone)]
@@ -60,6 +54,8 @@ pub struct SqlConfig {
     pub timezone: String,
     /// Longest time of a statement of a new session, if bounded.
     pub statement_timeout: Option<Duration>,
+    /// Named queries.
+    pub queries: Vec<NamedQueryDef>,
 }
 
 impl Default for SqlConfig {
@@ -75,6 +71,7 @@ impl Default for SqlConfig {
             port: 0,
             timezone: "UTC".into(),
             statement_timeout: None,
+            queries: Vec::new(),
         }
     }
 }
@@ -84,11 +81,11 @@ pub struct SqlEngine {
     dataset: Arc<Dataset>,
     config: SqlConfig,
     runtime: Arc<RuntimeEnv>,
-    threads: Mutex<Option<Runtime>>,
-    handle: tokio::runtime::Handle,
+    lanes: Lanes,
     template: Arc<SessionState>,
     pg: PgTables,
     facts: FactsCache,
+    named: Arc<NamedQueries>,
     queries: Arc<Queries>,
     next_pid: AtomicI32,
 }
@@ -103,23 +100,19 @@ impl SqlEngine {
         let runtime = Arc::new(runtime_env(&config)?);
         let storage = dataset.snapshot().storage().clone();
         runtime.register_object_store(&storage.object_url(), Arc::clone(storage.store()));
-        let threads = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(config.threads.saturating_add(SPARE_THREADS))
-            .thread_name("otus-query")
-            .thread_stack_size(STACK_BYTES)
-            .enable_all()
-            .build()
-            .map_err(|e| SqlError::internal(format!("query threads cannot start: {e}")))?;
-        let template = state::template(&config, Arc::clone(&runtime))?;
+        let lanes = Lanes::start(config.threads)?;
+        let named = Arc::new(NamedQueries::new(&config.queries)?);
+        let mut template = state::template(&config, Arc::clone(&runtime))?;
+        template.config_mut().set_extension(Arc::clone(&named));
         let pg = PgTables::new(&dataset, &config.database)?;
         Ok(Arc::new(Self {
             dataset,
             runtime,
-            handle: threads.handle().clone(),
-            threads: Mutex::new(Some(threads)),
+            lanes,
             template: Arc::new(template),
             pg,
             facts: FactsCache::default(),
+            named,
             queries: Arc::default(),
             config,
             next_pid: AtomicI32::new(1),
@@ -167,6 +160,11 @@ impl SqlEngine {
         state
     }
 
+    /// The named queries.
+    pub(crate) fn named(&self) -> &Arc<NamedQueries> {
+        &self.named
+    }
+
     /// The latest queries.
     pub(crate) fn queries(&self) -> &Arc<Queries> {
         &self.queries
@@ -182,8 +180,7 @@ impl SqlEngine {
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> JoinHandle<T> {
-        let handle = self.handle.clone();
-        self.handle.spawn_blocking(move || handle.block_on(work))
+        self.lanes.aside(work)
     }
 
     /// The error without the folders of this machine.
@@ -206,21 +203,12 @@ impl SqlEngine {
 
     /// Calls `work` on each query thread that is free, once.
     pub async fn on_free_threads(&self, work: fn()) {
-        let count = self.config.threads.saturating_add(SPARE_THREADS);
-        let met = Arc::new((Mutex::new(0_usize), Condvar::new()));
-        let calls = (0..count).map(|_| {
-            let met = Arc::clone(&met);
-            self.handle.spawn(async move {
-                work();
-                // Holds its thread until the others are here, lest one thread make all calls.
-                let (here, all) = &*met;
-                let mut here = here.lock();
-                *here += 1;
-                all.notify_all();
-                while *here < count && !all.wait_for(&mut here, MEET).timed_out() {}
-            })
-        });
-        futures::future::join_all(calls).await;
+        self.lanes.on_free_threads(work).await;
+    }
+
+    /// The threads on which queries run.
+    pub(crate) fn lanes(&self) -> &Lanes {
+        &self.lanes
     }
 
     /// Runs a piece of work on the query threads.
@@ -228,21 +216,13 @@ impl SqlEngine {
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> JoinHandle<T> {
-        self.handle.spawn(work)
+        self.lanes.handle(Lane::Quick).spawn(work)
     }
 }
 
 impl fmt::Debug for SqlEngine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SqlEngine").field("config", &self.config).finish_non_exhaustive()
-    }
-}
-
-impl Drop for SqlEngine {
-    fn drop(&mut self) {
-        if let Some(threads) = self.threads.lock().take() {
-            threads.shutdown_background();
-        }
     }
 }
 

@@ -21,8 +21,10 @@ pub mod error;
 mod function;
 mod gapfill;
 mod grouping;
+mod lanes;
 mod late;
 mod lossy;
+mod named;
 pub mod outcome;
 mod plan;
 mod provider;
@@ -40,6 +42,9 @@ pub use compile::SqlCompiler;
 pub use engine::{SqlConfig, SqlEngine};
 pub use error::{SqlError, SqlResult};
 pub use function::instant_from_text;
+pub use named::{
+    NamedQueryDef, NamedQueryInfo, ParameterDef, QueryPlace, QueryProblem, check_queries,
+};
 pub use outcome::{CopyFormat, CopyKind, Description, Outcome, Report, RowTag, TransactionStatus};
 pub use session::{CancelHandle, PinnedState, SERVER_VERSION, Session, SessionOptions};
 pub use statement::Statement;

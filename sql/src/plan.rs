@@ -10,9 +10,9 @@ use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::execution::SessionState;
 use datafusion::execution::context::SQLOptions;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::SendableRecordBatchStream;
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast;
@@ -20,15 +20,32 @@ use datafusion::sql::sqlparser::tokenizer::Location;
 use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 
 use crate::error::{SqlError, SqlResult, sqlstate};
+use crate::lanes::Lane;
+use crate::named::NamedQueries;
+use crate::queries::bytes_read;
 use crate::session::Ready;
 use crate::statement::{
     Explain, Plannable, bind_distinct, gathered_nothing, name_outputs, operators_as_functions,
 };
-use crate::{catalog, error, function, statement};
+use crate::{catalog, error, function, named, statement};
 
 /// Plans a query. Nothing is optimised yet, and parameters are still open.
 pub(crate) async fn logical(state: &SessionState, query: &Plannable) -> SqlResult<LogicalPlan> {
-    let statement = dialect(query);
+    let mut statement = dialect(query);
+    let named = state.config().get_extension::<NamedQueries>().filter(|named| !named.is_empty());
+    let values = match named {
+        Some(named) => named::expand(state, &named, &mut statement)?,
+        None => named::Values::new(),
+    };
+    let plan = resolved(state, query, statement).await?;
+    named::with_values(plan, &values).map_err(SqlError::from)
+}
+
+async fn resolved(
+    state: &SessionState,
+    query: &Plannable,
+    statement: ast::Statement,
+) -> SqlResult<LogicalPlan> {
     let asks = query.catalog_text.as_ref().is_some_and(|t| t.contains("pg_table_is_visible"));
     if !asks {
         return plan(state, statement).await.map_err(|e| explained(state, query, &e));
@@ -58,6 +75,11 @@ fn explained(state: &SessionState, query: &Plannable, e: &DataFusionError) -> Sq
         let name = quoted(&found.message).unwrap_or_default();
         let near = catalog::near(state.catalog_list().as_ref(), &path, name);
         found.hint = near.map(|near| format!("perhaps you meant the table \"{near}\""));
+        let named = state.config().get_extension::<NamedQueries>();
+        if let Some(query) = named.as_ref().and_then(|named| named.find(name)) {
+            let call = query.def.signature();
+            found.hint = Some(format!("\"{name}\" is a named query: it is called as {call}"));
+        }
     }
     if found.sqlstate == sqlstate::UNDEFINED_FUNCTION && found.hint.is_none() {
         let name = found.message.strip_prefix("function ").and_then(|m| m.split_once('('));
@@ -121,13 +143,42 @@ pub(crate) fn verify(plan: &LogicalPlan) -> SqlResult<()> {
         .map_err(|_| statement::read_only("a statement that writes"))
 }
 
+/// What EXPLAIN ANALYZE tells of each step unless it is asked for all.
+const METRICS: [&str; 7] = [
+    "output_rows",
+    "elapsed_compute",
+    "time_elapsed_processing",
+    "bytes_scanned",
+    "row_groups_pruned_statistics",
+    "spilled_bytes",
+    "spilled_rows",
+];
+
+/// How a plan has run.
+pub(crate) struct Run {
+    /// Rows of the answer.
+    pub(crate) rows: usize,
+    /// From its start to its last row.
+    pub(crate) took: std::time::Duration,
+    /// Where.
+    pub(crate) lane: Lane,
+}
+
+impl Run {
+    fn line(&self, plan: &Arc<dyn ExecutionPlan>) -> String {
+        let Self { rows, took, lane } = self;
+        let (ms, bytes) = (took.as_secs_f64() * 1e3, bytes_read(plan));
+        format!("rows={rows} time={ms:.3}ms bytes_read={bytes} lane={}", lane.name())
+    }
+}
+
 /// The answer of EXPLAIN as Postgres gives it: one text column, one line a row.
 pub(crate) fn explain_lines(
     ready: &Ready,
     options: Explain,
+    run: Option<&Run>,
 ) -> SqlResult<(SchemaRef, SendableRecordBatchStream)> {
     let Ready { logical, physical, report, .. } = ready;
-    let physical = physical.as_ref();
     let mut lines = Vec::new();
     let mut section = |name: &str, text: &str| {
         lines.push(format!("-- {name}"));
@@ -136,12 +187,16 @@ pub(crate) fn explain_lines(
     if !report.uses.is_empty() {
         section("rollups", &report.lines().join("\n"));
     }
-    if options.analyze {
-        let shown = DisplayableExecutionPlan::with_metrics(physical);
+    if let Some(run) = run {
+        section("run", &run.line(physical));
+        let mut shown = DisplayableExecutionPlan::with_metrics(physical.as_ref());
+        if !options.verbose {
+            shown = shown.set_metric_names(METRICS.map(str::to_string).to_vec());
+        }
         section("plan with metrics", &shown.indent(options.verbose).to_string());
     } else {
         section("logical plan", &logical.display_indent().to_string());
-        let shown = DisplayableExecutionPlan::new(physical);
+        let shown = DisplayableExecutionPlan::new(physical.as_ref());
         section("physical plan", &shown.indent(options.verbose).to_string());
     }
     let schema = Arc::new(Schema::new(vec![Field::new("QUERY PLAN", DataType::Utf8, false)]));

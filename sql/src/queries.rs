@@ -9,6 +9,7 @@ use otus_engine::clock::Clock;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::lanes::Lane;
 use crate::rewrite::Report;
 
 /// Queries that are kept.
@@ -25,6 +26,8 @@ pub(crate) struct Entry {
     pub(crate) duration_us: i64,
     pub(crate) user: String,
     pub(crate) text: String,
+    /// Where it ran.
+    pub(crate) lane: Lane,
     /// Rows given.
     pub(crate) rows: u64,
     /// Bytes read from files.
@@ -72,6 +75,7 @@ pub(crate) struct Running {
     begun: Instant,
     started_at_us: i64,
     rows: u64,
+    lane: Lane,
     report: Report,
     error: Option<String>,
     plan: Arc<dyn ExecutionPlan>,
@@ -82,12 +86,12 @@ impl Running {
     pub(crate) fn new(
         asked: Asked,
         begun: Instant,
-        report: Report,
+        (report, lane): (Report, Lane),
         plan: Arc<dyn ExecutionPlan>,
     ) -> Self {
         let spent = i64::try_from(begun.elapsed().as_micros()).unwrap_or(0);
         let started_at_us = asked.clock.now_us().saturating_sub(spent);
-        Self { asked, begun, started_at_us, rows: 0, report, error: None, plan }
+        Self { asked, begun, started_at_us, rows: 0, lane, report, error: None, plan }
     }
 
     pub(crate) fn count(&mut self, rows: usize) {
@@ -107,6 +111,7 @@ impl Drop for Running {
             duration_us: i64::try_from(self.begun.elapsed().as_micros()).unwrap_or(i64::MAX),
             user: self.asked.user.to_string(),
             text,
+            lane: self.lane,
             rows: self.rows,
             bytes_read: bytes_read(&self.plan),
             rollup: self.report.rollups(),
@@ -117,7 +122,7 @@ impl Drop for Running {
 }
 
 /// Bytes that the scans of a plan have read.
-fn bytes_read(plan: &Arc<dyn ExecutionPlan>) -> u64 {
+pub(crate) fn bytes_read(plan: &Arc<dyn ExecutionPlan>) -> u64 {
     let own = plan.metrics().and_then(|m| m.sum_by_name("bytes_scanned"));
     let own = own.map_or(0, |value| u64::try_from(value.as_usize()).unwrap_or(u64::MAX));
     plan.children().into_iter().map(bytes_read).fold(own, u64::saturating_add)

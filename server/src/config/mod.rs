@@ -6,6 +6,7 @@ mod defaults;
 mod limits;
 mod names;
 mod problem;
+mod query;
 mod table;
 mod tree;
 mod units;
@@ -22,6 +23,7 @@ use otus_engine::store::StorageConfig;
 use otus_engine::{Error, Result};
 use otus_ingest::log::kafka::KafkaConfig;
 use otus_ingest::log::local::LocalOptions;
+use otus_sql::NamedQueryDef;
 
 pub use problem::{Problem, Problems, Severity};
 pub use tree::{Environment, SystemEnvironment};
@@ -54,6 +56,8 @@ pub struct Config {
     pub limits: FlushLimits,
     /// Declared tables, in the order of the file.
     pub tables: Vec<TableDef>,
+    /// Named queries, in the order of the file.
+    pub queries: Vec<NamedQueryDef>,
     /// Problems that did not refuse the file.
     pub warnings: Vec<Problem>,
 }
@@ -122,6 +126,7 @@ impl Config {
             query: QueryConfig::default(),
             limits: FlushLimits::default(),
             tables: Vec::new(),
+            queries: Vec::new(),
             warnings: Vec::new(),
         }
     }
@@ -177,6 +182,7 @@ impl fmt::Debug for Config {
             .field("query", &self.query)
             .field("limits", &self.limits)
             .field("tables", &self.tables)
+            .field("queries", &self.queries)
             .finish_non_exhaustive()
     }
 }
@@ -208,6 +214,10 @@ fn read(root: &Section<'_>, compiler: Option<&dyn ExpressionCompiler>) -> Config
             .collect();
         check_collisions(&placed);
         config.tables = placed.into_iter().map(|p| p.def).collect();
+    }
+    if let Some(section) = root.take("queries").and_then(|n| n.section()) {
+        let tables = (compiler.is_some() && root.is_sound()).then_some(config.tables.as_slice());
+        config.queries = query::queries(&section, tables);
     }
     root.finish();
     config

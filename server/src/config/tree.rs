@@ -326,6 +326,11 @@ impl<'a> Section<'a> {
         self.entries.get(key).map(|(_, node)| node.clone())
     }
 
+    /// Whether no error was reported so far, in this section or elsewhere.
+    pub(super) fn is_sound(&self) -> bool {
+        !self.sink.problems.borrow().iter().any(|p| p.severity == Severity::Error)
+    }
+
     /// The value of a key that must be there.
     pub(super) fn require(&self, key: &'static str, hint: &str) -> Option<Node<'a>> {
         let node = self.take(key);

@@ -1,17 +1,47 @@
 //! `GET /api/schema`: what there is to ask for, for forms and drop-downs.
 
+use arrow::datatypes::Field;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use otus_engine::catalog::Presentation;
 use otus_engine::compiled::CompiledTable;
+use otus_sql::{NamedQueryInfo, SessionOptions};
 use serde_json::{Map, Value, json};
 
 use super::Shared;
+use super::render::type_name;
 
 pub(super) async fn schema(State(shared): State<Shared>) -> Response {
     let snapshot = shared.otus.dataset().snapshot();
     let tables: Vec<Value> = snapshot.tables().map(|t| table(t)).collect();
-    axum::Json(json!({ "tables": tables })).into_response()
+    let options = SessionOptions { user: "otus".into(), ..SessionOptions::default() };
+    let queries = shared.otus.sql().session(options).named_queries().await;
+    let queries: Vec<Value> = queries.iter().map(query).collect();
+    axum::Json(json!({ "tables": tables, "queries": queries })).into_response()
+}
+
+fn query(query: &NamedQueryInfo) -> Value {
+    let def = &query.def;
+    let parameters = def.parameters.iter().map(|p| {
+        json!({
+            "name": p.name,
+            "type": p.column_type.to_string(),
+            "default": p.default,
+            "description": p.description,
+        })
+    });
+    let columns = query.columns.as_ref().map(|columns| {
+        let column = |f: &Field| json!({ "name": f.name(), "type": type_name(f) });
+        columns.iter().map(column).collect::<Vec<_>>()
+    });
+    json!({
+        "name": def.name,
+        "description": def.description,
+        "sql": def.sql,
+        "parameters": parameters.collect::<Vec<_>>(),
+        "columns": columns.as_ref().ok(),
+        "error": columns.err().map(|e| &e.message),
+    })
 }
 
 fn table(table: &CompiledTable) -> Value {

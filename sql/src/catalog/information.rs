@@ -167,9 +167,10 @@ fn all(snapshot: &Arc<Snapshot>) -> DfResult<Vec<(String, String, bool, SchemaRe
             let (view, columns) = match find(snapshot, &schema, &name) {
                 Some(Found::Raw(t)) => (false, Some(Arc::clone(&t.schema))),
                 Some(Found::View(t, rollup, _)) => (true, Some(view_schema(t, rollup))),
-                None if schema == SYSTEM_SCHEMA => {
-                    (true, provider::system_table(snapshot, &name, Vec::new)?.map(|p| p.schema()))
-                }
+                None if schema == SYSTEM_SCHEMA => (
+                    true,
+                    provider::system_table(snapshot, &name, None, Vec::new)?.map(|p| p.schema()),
+                ),
                 None => (false, None),
             };
             if let Some(columns) = columns {

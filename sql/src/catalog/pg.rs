@@ -217,7 +217,7 @@ impl Facts {
     fn columns(&self, schema: &str, table: &str) -> DfResult<Option<(SchemaRef, bool)>> {
         let snapshot = self.dataset.snapshot();
         let provider = match schema {
-            SYSTEM_SCHEMA => provider::system_table(&snapshot, table, Vec::new)?,
+            SYSTEM_SCHEMA => provider::system_table(&snapshot, table, None, Vec::new)?,
             INFORMATION_SCHEMA => information::table(&snapshot, &self.database, table)?,
             _ => {
                 return Ok(find(&snapshot, schema, table).map(|found| match found {

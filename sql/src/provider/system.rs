@@ -22,18 +22,21 @@ use otus_engine::snapshot::Snapshot;
 
 use super::prune::{self, Files};
 use super::scan::{Scan, predicate};
+use crate::named::NamedQueries;
 use crate::queries::Entry;
 
 /// The schema of system tables.
 pub(crate) const SYSTEM_SCHEMA: &str = "otus";
 /// Their names.
 pub(crate) const SYSTEM_TABLES: &[&str] =
-    &["partitions", "segments", "rollups", "rejected", "fields", "queries"];
+    &["partitions", "segments", "rollups", "rejected", "fields", "queries", "named_queries"];
 
-/// A system table at a snapshot; `queries` gives the latest queries of the process.
+/// A system table at a snapshot; `named` are the named queries, `queries` gives the latest ones of the
+/// process.
 pub(crate) fn system_table(
     snapshot: &Arc<Snapshot>,
     name: &str,
+    named: Option<&NamedQueries>,
     queries: impl FnOnce() -> Vec<Entry>,
 ) -> DfResult<Option<Arc<dyn TableProvider>>> {
     let batch = match name {
@@ -42,6 +45,7 @@ pub(crate) fn system_table(
         "rollups" => rollups(snapshot)?,
         "fields" => fields(snapshot)?,
         "queries" => latest(&queries())?,
+        "named_queries" => named_queries(named)?,
         "rejected" => return Ok(Some(Arc::new(Rejected::new(Arc::clone(snapshot))))),
         _ => return Ok(None),
     };
@@ -307,6 +311,17 @@ fn latest(queries: &[Entry]) -> DfResult<RecordBatch> {
         .text("rollup", text(|q| q.rollup.clone()))
         .text("raw_reason", text(|q| q.reason.clone()))
         .text("sqlstate", text(|q| q.error.clone()))
+        .text("lane", text(|q| Some(q.lane.name().to_string())))
+        .batch()
+}
+
+fn named_queries(named: Option<&NamedQueries>) -> DfResult<RecordBatch> {
+    let defs: Vec<_> = named.into_iter().flat_map(NamedQueries::iter).map(|q| &q.def).collect();
+    Columns::default()
+        .text("name", defs.iter().map(|def| Some(def.name.clone())))
+        .text("call", defs.iter().map(|def| Some(def.signature())))
+        .text("description", defs.iter().map(|def| def.description.clone()))
+        .text("query", defs.iter().map(|def| Some(def.sql.clone())))
         .batch()
 }
 

@@ -15,6 +15,7 @@ use super::convert::{data_type_name, instant_in, type_name, values};
 use super::eval::CallError;
 use super::fill::{self, Row};
 use super::metrics::{self, Call, Column, Fill, GROUPS_MAX, MetricsQuery};
+use super::named::{self, NamedCall, QUERIES};
 use super::pattern::{Entry, KeyOption, MapPattern, Pattern, RowsPattern, Target};
 use super::plan::{self, Ground};
 use super::problem::{Path, Problem, join};
@@ -25,7 +26,8 @@ use super::table::{event_tables, tree_name};
 use super::tree::keyed;
 use super::value::{Map, Value};
 use crate::error::{SqlError, SqlResult, sqlstate};
-use crate::rewrite::Answer;
+use crate::named::{NamedQueries, NamedQuery};
+use crate::rewrite::{Answer, Report};
 use crate::session::{PinnedState, Session};
 
 /// Most calls of one request.
@@ -41,15 +43,23 @@ pub(super) struct Branch {
     pub(super) path: Path,
     /// Which call of a `:batch`.
     pub(super) call: usize,
-    pub(super) table: Arc<CompiledTable>,
     pub(super) query: Query,
 }
 
 /// What a call asks for.
 #[derive(Debug)]
 pub(super) enum Query {
-    Metrics(MetricsQuery),
-    Records(RecordsQuery),
+    Metrics(Arc<CompiledTable>, MetricsQuery),
+    Records(Arc<CompiledTable>, RecordsQuery),
+    Named(NamedCall),
+}
+
+/// What is called.
+#[derive(Clone, Copy)]
+enum Endpoint<'a> {
+    Metrics(&'a Arc<CompiledTable>),
+    Records(&'a Arc<CompiledTable>),
+    Named(&'a Arc<NamedQuery>),
 }
 
 /// What a branch gave.
@@ -64,6 +74,7 @@ pub(super) struct Outcome {
 pub(super) fn collect(
     pattern: &mut Pattern,
     pinned: &PinnedState,
+    queries: &NamedQueries,
     problems: &mut Vec<Problem>,
 ) -> Vec<Branch> {
     let mut work = Collector { pinned, problems, branches: Vec::new() };
@@ -74,10 +85,11 @@ pub(super) fn collect(
             Value::Keyword(name) => name.to_string(),
             _ => continue,
         };
-        if let ("metrics" | "records", Target::Into(Pattern::Map(tables))) =
-            (kind.as_str(), &mut entry.target)
-        {
-            work.tables(&kind, tables, &path);
+        let Target::Into(Pattern::Map(below)) = &mut entry.target else { continue };
+        match kind.as_str() {
+            "metrics" | "records" => work.tables(&kind, below, &path),
+            QUERIES => work.queries(queries, below, &path),
+            _ => {}
         }
     }
     if work.branches.len() > BRANCHES_MAX {
@@ -100,12 +112,26 @@ impl Collector<'_> {
             let table = known.find(|table| Value::keyword(tree_name(table)) == entry.key);
             if let Some(table) = table.cloned() {
                 let here = join(path, entry.name());
-                self.entry(kind, &table, entry, &here);
+                let endpoint = match kind {
+                    "metrics" => Endpoint::Metrics(&table),
+                    _ => Endpoint::Records(&table),
+                };
+                self.entry(endpoint, entry, &here);
             }
         }
     }
 
-    fn entry(&mut self, kind: &str, table: &Arc<CompiledTable>, entry: &mut Entry, path: &Path) {
+    fn queries(&mut self, queries: &NamedQueries, calls: &mut MapPattern, path: &Path) {
+        for entry in &mut calls.entries {
+            let Value::Keyword(name) = &entry.key else { continue };
+            if let Some(query) = queries.find(name) {
+                let here = join(path, entry.name());
+                self.entry(Endpoint::Named(query), entry, &here);
+            }
+        }
+    }
+
+    fn entry(&mut self, endpoint: Endpoint<'_>, entry: &mut Entry, path: &Path) {
         let mut calls: Vec<(Value, Path)> = Vec::new();
         let mut batched = false;
         for option in &entry.options {
@@ -128,41 +154,48 @@ impl Collector<'_> {
         let rows = row_pattern(&mut entry.target, batched);
         for (call, (argument, argument_path)) in calls.iter().enumerate() {
             let Value::Map(argument) = argument else { continue };
-            self.call(
-                kind,
-                table,
-                (argument, argument_path.clone()),
-                rows.as_deref(),
-                seq,
-                (path, call),
-            );
+            let argument = (argument, argument_path.clone());
+            self.call(endpoint, argument, rows.as_deref(), seq, (path, call));
         }
-        if let Some(rows) = rows {
+        // A named query is what it is: what its rows are compared with is tested on the answer.
+        if let (Some(rows), Endpoint::Metrics(_) | Endpoint::Records(_)) = (rows, endpoint) {
             metrics::strip_filters(rows);
         }
     }
 
     fn call(
         &mut self,
-        kind: &str,
-        table: &Arc<CompiledTable>,
+        endpoint: Endpoint<'_>,
         (argument, argument_path): (&Map, Path),
         rows: Option<&RowsPattern>,
         seq: Option<(usize, Option<usize>)>,
         (path, call): (&Path, usize),
     ) {
+        let table = match endpoint {
+            Endpoint::Metrics(table) | Endpoint::Records(table) => table,
+            Endpoint::Named(query) => {
+                let (state, argument) = (self.pinned.state(), (argument, &argument_path));
+                let checked = named::check(state, query, argument, rows, seq, self.problems);
+                return self.branches.extend(checked.map(|checked| Branch {
+                    path: path.clone(),
+                    call,
+                    query: Query::Named(checked),
+                }));
+            }
+        };
         let snapshot = self.pinned.snapshot();
         let newest_us = source::time_range(snapshot, table).map(|(_, newest)| newest);
         let moment = Moment { now_us: snapshot.pinned_at_us(), newest_us };
         let given = Call { table, argument, rows, seq, path, argument_path, moment };
-        let query = if kind == "metrics" {
-            metrics::check(given, self.problems).map(Query::Metrics)
-        } else {
-            records::check(given, self.problems).map(Query::Records)
+        let own = Arc::clone(table);
+        let query = match endpoint {
+            Endpoint::Metrics(_) => {
+                metrics::check(given, self.problems).map(|query| Query::Metrics(own, query))
+            }
+            _ => records::check(given, self.problems).map(|query| Query::Records(own, query)),
         };
         if let Some(query) = query {
-            let table = Arc::clone(table);
-            self.branches.push(Branch { path: path.clone(), call, table, query });
+            self.branches.push(Branch { path: path.clone(), call, query });
         }
     }
 }
@@ -199,8 +232,13 @@ impl Branch {
         let mut meta = Map::new();
         let work = async {
             match &self.query {
-                Query::Metrics(query) => self.metrics(query, session, pinned, &mut meta).await,
-                Query::Records(query) => self.records(query, session, pinned, &mut meta).await,
+                Query::Metrics(table, query) => {
+                    metrics_rows(table, query, session, pinned, &mut meta).await
+                }
+                Query::Records(table, query) => {
+                    record_rows(table, query, session, pinned, &mut meta).await
+                }
+                Query::Named(call) => call.run(session, pinned, &mut meta).await,
             }
         };
         let rows = tokio::time::timeout(BRANCH_TIME_MAX, work).await;
@@ -209,148 +247,143 @@ impl Branch {
         meta.insert(Value::keyword("ms"), Value::Int(millis));
         Outcome { rows: rows.map_err(|e| call_error(&e)), meta: Value::Map(meta) }
     }
+}
 
-    async fn metrics(
-        &self,
-        query: &MetricsQuery,
-        session: &Session,
-        pinned: &PinnedState,
-        meta: &mut Map,
-    ) -> SqlResult<Value> {
-        let snapshot = pinned.snapshot();
-        let ground = Ground { state: pinned.state(), snapshot, table: &self.table };
-        self.interval_meta(query.interval, pinned, meta);
-        let columns =
-            query.columns.iter().map(|(name, column)| self.column_meta(query, name, *column));
-        meta.insert(Value::keyword("columns"), Value::Vector(columns.collect()));
-        meta.insert(Value::keyword("partial"), partial_buckets(query, snapshot.pinned_at_us()));
-        meta.insert(Value::keyword("rollup"), Value::Nil);
-        let mut rows = if query.starts.is_empty() {
-            Vec::new()
-        } else {
-            let plan = plan::metrics(&ground, query)?;
-            let (batches, view) = run_plan(session, pinned, plan).await?;
-            meta.insert(Value::keyword("rollup"), view.map_or(Value::Nil, Value::text));
-            decode_rows(&batches, query)?
-        };
-        if query.fill == Fill::None {
-            return Ok(self.finish(query, rows, query.page.limit, meta));
-        }
-        let zero = zero_row(&ground, query)?;
-        let too_many = || {
-            let message = format!("the query gives more than {GROUPS_MAX} rows before paging");
-            SqlError::new(sqlstate::LIMIT_EXCEEDED, message)
-        };
-        if rows.len() > GROUPS_MAX {
-            return Err(too_many());
-        }
-        rows = fill::fill(query, rows, &zero, GROUPS_MAX).ok_or_else(too_many)?;
-        fill::sort(query, &mut rows);
-        let rows = rows.into_iter().skip(query.page.offset).collect();
-        Ok(self.finish(query, rows, query.page.limit, meta))
+async fn metrics_rows(
+    table: &Arc<CompiledTable>,
+    query: &MetricsQuery,
+    session: &Session,
+    pinned: &PinnedState,
+    meta: &mut Map,
+) -> SqlResult<Value> {
+    let snapshot = pinned.snapshot();
+    let ground = Ground { state: pinned.state(), snapshot, table };
+    interval_meta(table, query.interval, pinned, meta);
+    let columns =
+        query.columns.iter().map(|(name, column)| column_meta(table, query, name, *column));
+    meta.insert(Value::keyword("columns"), Value::Vector(columns.collect()));
+    meta.insert(Value::keyword("partial"), partial_buckets(query, snapshot.pinned_at_us()));
+    meta.insert(Value::keyword("rollup"), Value::Nil);
+    let mut rows = if query.starts.is_empty() {
+        Vec::new()
+    } else {
+        let plan = plan::metrics(&ground, query)?;
+        let (batches, view) = run_plan(session, pinned, plan).await?;
+        meta.insert(Value::keyword("rollup"), view.map_or(Value::Nil, Value::text));
+        decode_rows(&batches, query)?
+    };
+    if query.fill == Fill::None {
+        return Ok(finish(query, rows, query.page.limit, meta));
     }
-
-    /// Cuts the page and names the columns.
-    fn finish(&self, query: &MetricsQuery, rows: Vec<Row>, limit: usize, meta: &mut Map) -> Value {
-        let truncated = rows.len() > limit;
-        let keys: Vec<Value> = query.columns.iter().map(|(name, _)| Value::keyword(name)).collect();
-        let rows: Vec<Value> = rows
-            .into_iter()
-            .take(limit)
-            .map(|row| {
-                let cells = query.columns.iter().map(|(_, column)| match column {
-                    Column::Bucket => match query.starts.get(row.bucket) {
-                        Some(start) => instant_in(*start, query.interval.zone),
-                        None => Value::Nil,
-                    },
-                    Column::Dimension(i) => row.dims.get(*i).cloned().unwrap_or(Value::Nil),
-                    Column::Measure(i) => row.measures.get(*i).cloned().unwrap_or(Value::Nil),
-                });
-                row_value(&keys, cells)
-            })
-            .collect();
-        count_meta(&rows, truncated, meta);
-        Value::Vector(rows)
+    let zero = zero_row(&ground, query)?;
+    let too_many = || {
+        let message = format!("the query gives more than {GROUPS_MAX} rows before paging");
+        SqlError::new(sqlstate::LIMIT_EXCEEDED, message)
+    };
+    if rows.len() > GROUPS_MAX {
+        return Err(too_many());
     }
+    rows = fill::fill(query, rows, &zero, GROUPS_MAX).ok_or_else(too_many)?;
+    fill::sort(query, &mut rows);
+    let rows = rows.into_iter().skip(query.page.offset).collect();
+    Ok(finish(query, rows, query.page.limit, meta))
+}
 
-    async fn records(
-        &self,
-        query: &RecordsQuery,
-        session: &Session,
-        pinned: &PinnedState,
-        meta: &mut Map,
-    ) -> SqlResult<Value> {
-        let ground =
-            Ground { state: pinned.state(), snapshot: pinned.snapshot(), table: &self.table };
-        self.interval_meta(query.interval, pinned, meta);
-        let known =
-            query.columns.iter().filter_map(|name| self.table.schema.field_with_name(name).ok());
-        let columns: Vec<Value> = known
-            .map(|field| {
-                keyed([
-                    ("name", Value::keyword(field.name())),
-                    ("type", Value::text(type_name(field))),
-                ])
-            })
-            .collect();
-        meta.insert(Value::keyword("columns"), Value::Vector(columns));
-        let plan = plan::records(&ground, query)?;
-        let (batches, _) = run_plan(session, pinned, plan).await?;
-        let keys: Vec<Value> = query.columns.iter().map(Value::keyword).collect();
-        let mut rows = Vec::new();
-        for batch in &batches {
-            let columns = columns_of(batch, query.interval.zone, 0)?;
-            for i in 0..batch.num_rows() {
-                let cells = columns.iter().map(|c| c.get(i).cloned().unwrap_or(Value::Nil));
-                rows.push(row_value(&keys, cells.take(keys.len())));
-            }
-        }
-        let truncated = rows.len() > query.page.limit;
-        rows.truncate(query.page.limit);
-        count_meta(&rows, truncated, meta);
-        Ok(Value::Vector(rows))
-    }
+/// Cuts the page and names the columns.
+fn finish(query: &MetricsQuery, rows: Vec<Row>, limit: usize, meta: &mut Map) -> Value {
+    let truncated = rows.len() > limit;
+    let keys: Vec<Value> = query.columns.iter().map(|(name, _)| Value::keyword(name)).collect();
+    let rows: Vec<Value> = rows
+        .into_iter()
+        .take(limit)
+        .map(|row| {
+            let cells = query.columns.iter().map(|(_, column)| match column {
+                Column::Bucket => match query.starts.get(row.bucket) {
+                    Some(start) => instant_in(*start, query.interval.zone),
+                    None => Value::Nil,
+                },
+                Column::Dimension(i) => row.dims.get(*i).cloned().unwrap_or(Value::Nil),
+                Column::Measure(i) => row.measures.get(*i).cloned().unwrap_or(Value::Nil),
+            });
+            row_value(&keys, cells)
+        })
+        .collect();
+    count_meta(&rows, truncated, meta);
+    Value::Vector(rows)
+}
 
-    fn interval_meta(&self, interval: Interval, pinned: &PinnedState, meta: &mut Map) {
-        let at = |us: i64| instant_in(us, interval.zone);
-        let newest = source::time_range(pinned.snapshot(), &self.table);
-        for (name, value) in [
-            ("from", at(interval.from_us)),
-            ("to", at(interval.to_us)),
-            ("tz", Value::text(interval.zone.name())),
-            ("last-event", newest.map_or(Value::Nil, |(_, newest)| at(newest))),
-        ] {
-            meta.insert(Value::keyword(name), value);
+async fn record_rows(
+    table: &Arc<CompiledTable>,
+    query: &RecordsQuery,
+    session: &Session,
+    pinned: &PinnedState,
+    meta: &mut Map,
+) -> SqlResult<Value> {
+    let ground = Ground { state: pinned.state(), snapshot: pinned.snapshot(), table };
+    interval_meta(table, query.interval, pinned, meta);
+    let known = query.columns.iter().filter_map(|name| table.schema.field_with_name(name).ok());
+    let columns: Vec<Value> = known
+        .map(|field| {
+            keyed([("name", Value::keyword(field.name())), ("type", Value::text(type_name(field)))])
+        })
+        .collect();
+    meta.insert(Value::keyword("columns"), Value::Vector(columns));
+    let plan = plan::records(&ground, query)?;
+    let (batches, _) = run_plan(session, pinned, plan).await?;
+    let keys: Vec<Value> = query.columns.iter().map(Value::keyword).collect();
+    let mut rows = Vec::new();
+    for batch in &batches {
+        let columns = columns_of(batch, query.interval.zone, 0)?;
+        for i in 0..batch.num_rows() {
+            let cells = columns.iter().map(|c| c.get(i).cloned().unwrap_or(Value::Nil));
+            rows.push(row_value(&keys, cells.take(keys.len())));
         }
     }
+    let truncated = rows.len() > query.page.limit;
+    rows.truncate(query.page.limit);
+    count_meta(&rows, truncated, meta);
+    Ok(Value::Vector(rows))
+}
 
-    fn column_meta(&self, query: &MetricsQuery, name: &str, column: Column) -> Value {
-        let measure = match column {
-            Column::Measure(place) => {
-                query.measures.get(place).and_then(|index| self.table.measures.measures.get(*index))
-            }
-            _ => None,
-        };
-        let data_type = match (column, measure) {
-            (Column::Bucket, _) => "timestamptz".to_string(),
-            (_, Some(measure)) => data_type_name(&measure.data_type),
-            _ => self.table.def.column(name).map_or(String::new(), |c| c.column_type.to_string()),
-        };
-        let mut entries = vec![("name", Value::keyword(name)), ("type", Value::text(data_type))];
-        if measure.is_some_and(|measure| measure.approximate) {
-            entries.push(("approximate", Value::Bool(true)));
-        }
-        keyed(entries)
+fn interval_meta(table: &CompiledTable, interval: Interval, pinned: &PinnedState, meta: &mut Map) {
+    let at = |us: i64| instant_in(us, interval.zone);
+    let newest = source::time_range(pinned.snapshot(), table);
+    for (name, value) in [
+        ("from", at(interval.from_us)),
+        ("to", at(interval.to_us)),
+        ("tz", Value::text(interval.zone.name())),
+        ("last-event", newest.map_or(Value::Nil, |(_, newest)| at(newest))),
+    ] {
+        meta.insert(Value::keyword(name), value);
     }
 }
 
-fn row_value(keys: &[Value], cells: impl Iterator<Item = Value>) -> Value {
+fn column_meta(table: &CompiledTable, query: &MetricsQuery, name: &str, column: Column) -> Value {
+    let measure = match column {
+        Column::Measure(place) => {
+            query.measures.get(place).and_then(|index| table.measures.measures.get(*index))
+        }
+        _ => None,
+    };
+    let data_type = match (column, measure) {
+        (Column::Bucket, _) => "timestamptz".to_string(),
+        (_, Some(measure)) => data_type_name(&measure.data_type),
+        _ => table.def.column(name).map_or(String::new(), |c| c.column_type.to_string()),
+    };
+    let mut entries = vec![("name", Value::keyword(name)), ("type", Value::text(data_type))];
+    if measure.is_some_and(|measure| measure.approximate) {
+        entries.push(("approximate", Value::Bool(true)));
+    }
+    keyed(entries)
+}
+
+pub(super) fn row_value(keys: &[Value], cells: impl Iterator<Item = Value>) -> Value {
     let entries: Vec<_> = keys.iter().cloned().zip(cells).collect();
     // Columns of a query are distinct.
     Map::from_entries(entries).map_or(Value::Nil, Value::Map)
 }
 
-fn count_meta(rows: &[Value], truncated: bool, meta: &mut Map) {
+pub(super) fn count_meta(rows: &[Value], truncated: bool, meta: &mut Map) {
     let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
     meta.insert(Value::keyword("rows"), Value::Int(count));
     meta.insert(Value::keyword("truncated"), Value::Bool(truncated));
@@ -375,14 +408,19 @@ async fn run_plan(
     plan: LogicalPlan,
 ) -> SqlResult<(Vec<RecordBatch>, Option<String>)> {
     let (stream, report) = session.run_plan(pinned, plan).await?;
-    let view = report.uses.into_iter().find_map(|used| match used.answer {
-        Answer::Rollup { view, .. } => Some(view),
-        Answer::Raw(_) => None,
-    });
+    let view = answering_view(report);
     Ok((stream.try_collect().await.map_err(SqlError::from)?, view))
 }
 
-fn columns_of(batch: &RecordBatch, zone: Tz, skip: usize) -> SqlResult<Vec<Vec<Value>>> {
+/// The view of the rollup that has answered, if one has.
+pub(super) fn answering_view(report: Report) -> Option<String> {
+    report.uses.into_iter().find_map(|used| match used.answer {
+        Answer::Rollup { view, .. } => Some(view),
+        Answer::Raw(_) => None,
+    })
+}
+
+pub(super) fn columns_of(batch: &RecordBatch, zone: Tz, skip: usize) -> SqlResult<Vec<Vec<Value>>> {
     let schema = batch.schema();
     let columns = batch.columns().iter().zip(schema.fields()).skip(skip);
     columns.map(|(array, field)| values(array, field, zone)).collect()

@@ -18,6 +18,7 @@ mod fill;
 pub mod filter;
 pub mod json;
 pub mod metrics;
+mod named;
 pub mod params;
 pub mod pattern;
 mod plan;

@@ -2,6 +2,7 @@
 //! is wrong with it is said before anything runs.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::join_all;
@@ -11,6 +12,7 @@ use super::answer::{Encoding, Parts, write_answer, write_refusal};
 use super::branch::{self, Outcome};
 use super::data::{decode_form, read};
 use super::eval::{CallError, Host, evaluate};
+use super::named::{self, QUERIES};
 use super::pattern::{Pattern, Target};
 use super::problem::{Path, Problem};
 use super::shape::validate;
@@ -19,6 +21,7 @@ use super::text::ReadLimits;
 use super::tree;
 use super::value::{Map, Value};
 use crate::error::SqlError;
+use crate::named::{NamedQueries, NamedQuery};
 use crate::session::{PinnedState, Session};
 
 /// The answer to a request.
@@ -122,13 +125,16 @@ fn decode(body: &[u8], encoding: Encoding) -> Result<Request, Refused> {
 }
 
 async fn answer(session: &Session, request: Request, accept: Encoding) -> PullResponse {
+    let described = named::describe(session, &request.pattern).await;
     let pinned = match session.pinned_state() {
         Ok(pinned) => pinned,
         Err(error) => return unavailable(&error, accept),
     };
     let Request { mut pattern, parts } = request;
-    let mut problems = validate(&pattern, &tree::shape(pinned.snapshot()));
-    let branches = branch::collect(&mut pattern, &pinned, &mut problems);
+    let queries = session.engine().named();
+    let offered = tree::shape(pinned.snapshot(), named::shape(queries, &described));
+    let mut problems = validate(&pattern, &offered);
+    let branches = branch::collect(&mut pattern, &pinned, queries, &mut problems);
     if !problems.is_empty() {
         return PullResponse::refusal(422, accept, &problems);
     }
@@ -141,7 +147,7 @@ async fn answer(session: &Session, request: Request, accept: Encoding) -> PullRe
         put(&mut meta, &branch.path, about);
         results.insert((branch.path.clone(), branch.call), rows);
     }
-    let data = data(&pattern, &pinned);
+    let data = data(&pattern, &pinned, queries);
     let host = Results(Mutex::new(results));
     // A large answer takes a while to build: that is work for the query threads.
     let built = session.engine().spawn(async move {
@@ -185,7 +191,7 @@ fn put(map: &mut Map, path: &[Value], about: Value) {
 }
 
 /// The tree that the pattern runs over: endpoints whose results are there already, and facts.
-fn data(pattern: &Pattern, pinned: &PinnedState) -> Value {
+fn data(pattern: &Pattern, pinned: &PinnedState, queries: &NamedQueries) -> Value {
     let snapshot = pinned.snapshot();
     let endpoint = || Value::symbol("endpoint");
     let mut root = Map::new();
@@ -207,6 +213,11 @@ fn data(pattern: &Pattern, pinned: &PinnedState) -> Value {
             tables.insert(Value::keyword(tree_name(table)), value);
         }
         root.insert(Value::keyword(name), Value::Map(tables));
+    }
+    if asked(QUERIES) {
+        let entry = |query: &Arc<NamedQuery>| (Value::keyword(&query.def.name), endpoint());
+        let calls = Map::from_entries(queries.iter().map(entry).collect());
+        root.insert(Value::keyword(QUERIES), calls.map_or(Value::Nil, Value::Map));
     }
     if asked("schema") {
         root.insert(Value::keyword("schema"), tree::schema(snapshot));

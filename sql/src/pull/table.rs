@@ -97,7 +97,7 @@ fn kind_of(column_type: &ColumnType) -> Kind {
     }
 }
 
-fn kind_of_data(data_type: &DataType) -> Kind {
+pub(super) fn kind_of_data(data_type: &DataType) -> Kind {
     match data_type {
         DataType::Boolean => Kind::Bool,
         DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 => Kind::String,

@@ -5,16 +5,16 @@ use otus_engine::compiled::CompiledTable;
 use otus_engine::snapshot::Snapshot;
 
 use super::convert::{data_type_name, instant_in};
+use super::named::QUERIES;
 use super::shape::{ArgumentShape, Kind, Shape};
 use super::source::time_range;
 use super::table::{event_tables, is_dimension, metrics_rows, record_rows, tree_name};
 use super::value::{Map, Value};
 
 /// Parts of the language that come later, with what to say.
-const LATER: [(&str, &str); 4] = [
+const LATER: [(&str, &str); 3] = [
     ("values", ":values is not supported yet"),
     ("tables", ":tables is not supported yet"),
-    ("queries", ":queries is not supported yet"),
     ("ingest", ":ingest is not supported yet"),
 ];
 
@@ -38,7 +38,7 @@ fn shapes<'a>(entries: impl IntoIterator<Item = (&'a str, Shape)>) -> Shape {
 const KEYED: &str = "keyed tables are asked with SQL or GET /api/tables/<table>";
 
 /// The shape of the whole tree.
-pub(super) fn shape(snapshot: &Snapshot) -> Shape {
+pub(super) fn shape(snapshot: &Snapshot, queries: Shape) -> Shape {
     let tables: Vec<_> = snapshot.tables().map(|table| (tree_name(table), table)).collect();
     let is_keyed = |table: &CompiledTable| table.def.keyed().is_some();
     let called = |rows: fn(&CompiledTable) -> Shape| {
@@ -79,6 +79,7 @@ pub(super) fn shape(snapshot: &Snapshot) -> Shape {
         ("records", called(record_rows)),
         ("bounds", shapes(tables.iter().map(|(name, t)| (name.as_str(), bounds(t))))),
         ("schema", schema),
+        (QUERIES, queries),
     ];
     keys.extend(LATER.map(|(name, reason)| (name, Shape::Later(reason))));
     shapes(keys)

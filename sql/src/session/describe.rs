@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::scalar::ScalarValue;
 
 use super::parameter;
@@ -11,6 +11,7 @@ use super::run::shown_schema;
 use super::show;
 use super::{Frame, Session};
 use crate::error::{SqlError, SqlResult};
+use crate::named::{self, NamedQuery, NamedQueryInfo};
 use crate::outcome::Description;
 use crate::plan;
 use crate::statement::{Action, Plannable, Statement};
@@ -43,6 +44,33 @@ impl Session {
             }
             _ => none(None),
         }
+    }
+
+    /// The named queries of the engine, with the columns that they give over the tables there are.
+    pub async fn named_queries(&self) -> Vec<NamedQueryInfo> {
+        let mut list = Vec::new();
+        for query in self.engine.named().iter() {
+            let columns = self.named_columns(query).await;
+            let columns = columns.map(|c| c.fields().iter().map(|f| f.as_ref().clone()).collect());
+            list.push(NamedQueryInfo { def: query.def.clone(), columns });
+        }
+        list
+    }
+
+    /// The columns of a named query.
+    pub(crate) async fn named_columns(&self, query: &Arc<NamedQuery>) -> SqlResult<SchemaRef> {
+        let frame = self.frame()?;
+        let (inner, query) = (frame.detached(), Arc::clone(query));
+        let work = async move {
+            let types = query.def.parameters.iter().map(|p| p.column_type.arrow());
+            let nulls = types.map(|t| ScalarValue::try_from(&t)).collect::<Result<Vec<_>, _>>()?;
+            let plan = named::plan(&inner.state, &query, nulls).await?;
+            plan::verify(&plan)?;
+            let options = inner.state.config_options();
+            let analyzed = inner.state.analyzer().execute_and_check(plan, options, |_, _| {})?;
+            Ok(Arc::new(analyzed.schema().as_arrow().clone()))
+        };
+        frame.on_threads(work).await
     }
 
     async fn describe_query(

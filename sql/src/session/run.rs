@@ -14,6 +14,7 @@ use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execut
 use datafusion::scalar::ScalarValue;
 use futures::{Stream, StreamExt};
 use otus_engine::snapshot::Snapshot;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -24,6 +25,8 @@ use crate::aggregate;
 use crate::bounded;
 use crate::engine::SqlEngine;
 use crate::error::{SqlError, SqlResult, sqlstate};
+use crate::lanes::Lane;
+use crate::named::{self, NamedQuery};
 use crate::outcome::{Outcome, RowTag};
 use crate::plan;
 use crate::queries::Running;
@@ -60,10 +63,13 @@ impl Session {
             inner.prepared(plan::with_params(plan, params)?).await
         };
         let mut ready = frame.on_threads(work).await?;
+        let mut run = None;
         if options.analyze {
-            ready.physical = frame.guard.run(frame.executed(&ready)).await?;
+            let (physical, ran) = frame.guard.run(frame.executed(&ready)).await?;
+            ready.physical = physical;
+            run = Some(ran);
         }
-        let (schema, stream) = plan::explain_lines(&ready, options)?;
+        let (schema, stream) = plan::explain_lines(&ready, options, run.as_ref())?;
         let stream = frame.guard.watch(stream);
         Ok(Outcome::Rows { schema, stream, tag: RowTag::Explain, snapshot: None })
     }
@@ -77,6 +83,24 @@ impl Session {
         let frame = pinned.0.clone();
         let inner = frame.detached();
         let work = async move { inner.open(plan, &OutputNames::default()).await };
+        let Started { stream, report, .. } = frame.on_threads(work).await?;
+        Ok((frame.guard.watch(stream), report))
+    }
+
+    /// Runs a named query with a value for each parameter; `finish` adds to its plan.
+    pub(crate) async fn run_named(
+        &self,
+        pinned: &PinnedState,
+        query: Arc<NamedQuery>,
+        given: Vec<ScalarValue>,
+        finish: impl FnOnce(LogicalPlan) -> SqlResult<LogicalPlan> + Send + 'static,
+    ) -> SqlResult<(SendableRecordBatchStream, Report)> {
+        let frame = pinned.0.clone();
+        let inner = frame.detached();
+        let work = async move {
+            let plan = finish(named::plan(&inner.state, &query, given).await?)?;
+            inner.open(plan, &OutputNames::default()).await
+        };
         let Started { stream, report, .. } = frame.on_threads(work).await?;
         Ok((frame.guard.watch(stream), report))
     }
@@ -185,14 +209,16 @@ impl Frame {
         let begun = Instant::now();
         let Ready { physical, state, report, .. } = self.prepared(logical).await?;
         let asked = self.asked.clone();
-        let running = Running::new(asked, begun, report.clone(), Arc::clone(&physical));
+        let lane = Lane::of(&physical);
+        let running = Running::new(asked, begun, (report.clone(), lane), Arc::clone(&physical));
         let schema = shown_schema(&physical.schema(), names);
         let stop = Stop::default();
         let physical = stoppable(physical, &stop).map_err(SqlError::from)?;
-        let mut stream = execute_stream(physical, state.task_ctx()).map_err(SqlError::from)?;
+        let threads = self.engine.lanes().handle(lane);
+        let mut stream = started(physical, &state, threads)?;
         let (sender, receiver) = mpsc::channel(QUEUE_BATCHES);
         let shown = Arc::clone(&schema);
-        let task = self.engine.spawn(async move {
+        let task = threads.spawn(async move {
             while let Some(batch) = stream.next().await {
                 let failed = batch.is_err();
                 let batch = batch.and_then(|b| renamed(&b, &shown));
@@ -252,22 +278,25 @@ impl Frame {
     }
 
     /// Runs a plan for its metrics; gives the plan that has them.
-    async fn executed(&self, ready: &Ready) -> SqlResult<Arc<dyn ExecutionPlan>> {
+    async fn executed(&self, ready: &Ready) -> SqlResult<(Arc<dyn ExecutionPlan>, plan::Run)> {
+        let begun = Instant::now();
+        let lane = Lane::of(&ready.physical);
         let stop = Stop::default();
         let physical = stoppable(Arc::clone(&ready.physical), &stop).map_err(SqlError::from)?;
-        let context = ready.state.task_ctx();
-        let mut stream = execute_stream(Arc::clone(&physical), context).map_err(SqlError::from)?;
-        let mut task = Task(self.engine.spawn(async move {
+        let threads = self.engine.lanes().handle(lane);
+        let mut stream = started(Arc::clone(&physical), &ready.state, threads)?;
+        let mut task = Task(threads.spawn(async move {
+            let mut rows = 0_usize;
             while let Some(batch) = stream.next().await {
-                let _rows = batch?;
+                rows = rows.saturating_add(batch?.num_rows());
             }
-            Ok::<_, DataFusionError>(())
+            Ok::<_, DataFusionError>(rows)
         }));
-        match (&mut task.0).await {
+        let rows = match (&mut task.0).await {
             Ok(done) => done.map_err(|e| SqlError::from(self.pin().read_error(e)))?,
             Err(_) => return Err(SqlError::internal("the query failed unexpectedly")),
-        }
-        Ok(physical)
+        };
+        Ok((physical, plan::Run { rows, took: begun.elapsed(), lane }))
     }
 
     /// The state, with smaller batches where a plan builds wide values.
@@ -282,6 +311,16 @@ impl Frame {
         *state.config_mut() = config;
         Ok(Arc::new(state))
     }
+}
+
+/// Starts a plan on given threads: operators start their tasks where they are themselves.
+fn started(
+    physical: Arc<dyn ExecutionPlan>,
+    state: &SessionState,
+    threads: &Handle,
+) -> SqlResult<SendableRecordBatchStream> {
+    let _here = threads.enter();
+    execute_stream(physical, state.task_ctx()).map_err(SqlError::from)
 }
 
 /// A plan that can run.

@@ -203,18 +203,33 @@ fn on_deep_stack<T: Send>(work: impl FnOnce() -> SqlResult<T> + Send) -> SqlResu
 fn parse_one(sql: &str, mut tokens: Tokens) -> SqlResult<Statement> {
     let text: Arc<str> = tokens.text(sql).into();
     let action = match tokens.peek_word().as_deref() {
-        Some("select" | "with" | "values" | "table") => Action::Query(query(sql, &mut tokens)?),
+        _ if begins_query(&tokens) => Action::Query(query(sql, &mut tokens)?),
         Some("explain") => explain(sql, &mut tokens)?,
         Some("copy") => copy::parse(sql, &mut tokens)?,
-        _ if tokens.peek_is("(") => Action::Query(query(sql, &mut tokens)?),
         _ => command::parse(sql, &mut tokens)?,
     };
     tokens.expect_end()?;
     Ok(Statement { text, action: Arc::new(action) })
 }
 
+fn begins_query(tokens: &Tokens) -> bool {
+    let word = tokens.peek_word();
+    tokens.peek_is("(") || matches!(word.as_deref(), Some("select" | "with" | "values" | "table"))
+}
+
 /// Reads a query from the next token to wherever the grammar ends.
 pub(crate) fn query(sql: &str, tokens: &mut Tokens) -> SqlResult<Plannable> {
+    let (mut query, from) = parsed(sql, tokens)?;
+    let catalog_text = tokens.names_catalog().then(|| from.text_until(sql, tokens));
+    let names = name_outputs(&mut query);
+    rewrite::local_times(&mut query);
+    series::rows_of_functions(&mut query);
+    Ok(Plannable { query: Arc::from(query), names, catalog_text, message: tokens.message() })
+}
+
+/// A query that is allowed, its operators as the planner wants them; and the tokens where it began.
+fn parsed(sql: &str, tokens: &mut Tokens) -> SqlResult<(Box<Query>, Tokens)> {
+    tokens.quote_argument_names();
     let dialect = PostgreSqlDialect {};
     let mut parser = Parser::new(&dialect)
         .with_recursion_limit(NESTING_MAX * 2)
@@ -223,14 +238,35 @@ pub(crate) fn query(sql: &str, tokens: &mut Tokens) -> SqlResult<Plannable> {
     let from = tokens.clone();
     tokens.advance_to(&parser.peek_token());
     check_query(&query)?;
-    let catalog_text = tokens.names_catalog().then(|| from.text_until(sql, tokens));
     bind_distinct(&mut *query);
     operators_as_functions(&mut *query);
     spell_out(&mut *query);
-    let names = name_outputs(&mut query);
-    rewrite::local_times(&mut query);
-    series::rows_of_functions(&mut query);
-    Ok(Plannable { query: Arc::from(query), names, catalog_text, message: tokens.message() })
+    Ok((query, from))
+}
+
+/// Reads the text of one query that is to stand inside others.
+pub(crate) fn subquery(sql: &str) -> SqlResult<Box<Query>> {
+    let tokens = Tokens::of(sql)?;
+    depth::check(&tokens)?;
+    let mut parts: Vec<Tokens> = tokens.split().collect();
+    let Some(mut tokens) = parts.pop() else {
+        return Err(SqlError::new(sqlstate::SYNTAX, "the query is empty"));
+    };
+    if !parts.is_empty() {
+        let message = format!("one query is expected, not {} statements", parts.len() + 1);
+        return Err(SqlError::new(sqlstate::SYNTAX, message));
+    }
+    if !begins_query(&tokens) {
+        return Err(SqlError::new(sqlstate::SYNTAX, "only a query can have a name"));
+    }
+    on_deep_stack(move || {
+        let (mut query, _) = parsed(sql, &mut tokens)?;
+        tokens.expect_end()?;
+        rewrite::name_inner(&mut query);
+        rewrite::local_times(&mut query);
+        series::rows_of_functions(&mut query);
+        Ok(query)
+    })
 }
 
 fn explain(sql: &str, tokens: &mut Tokens) -> SqlResult<Action> {

@@ -13,7 +13,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use datafusion::sql::sqlparser::tokenizer::Location;
 
-use super::sorting::part_sort_keys;
+use super::sorting::{part_inner_sort_keys, part_sort_keys};
 use crate::function::TIMEZONE;
 
 /// Prefix of private aliases.
@@ -47,6 +47,22 @@ pub(super) fn private_alias(name: &str) -> String {
 
 /// Gives every select of a query the names that Postgres would give.
 pub(crate) fn name_outputs(query: &mut Query) -> OutputNames {
+    let mut names = OutputNames::default();
+    if let Some(select) = leftmost(&mut query.body) {
+        name_select(select, Some(&mut names));
+    }
+    name_selects(query);
+    part_sort_keys(query, &mut names);
+    names
+}
+
+/// The same for a query that is to stand inside others.
+pub(super) fn name_inner(query: &mut Query) {
+    name_selects(query);
+    part_inner_sort_keys(query);
+}
+
+fn name_selects(query: &mut Query) {
     struct Inner;
     impl ast::VisitorMut for Inner {
         type Break = ();
@@ -55,13 +71,7 @@ pub(crate) fn name_outputs(query: &mut Query) -> OutputNames {
             ControlFlow::Continue(())
         }
     }
-    let mut names = OutputNames::default();
-    if let Some(select) = leftmost(&mut query.body) {
-        name_select(select, Some(&mut names));
-    }
     let _flow = ast::VisitMut::visit(query, &mut Inner);
-    part_sort_keys(query, &mut names);
-    names
 }
 
 /// Puts functions in the place of operators: `t AT TIME ZONE z` is `timezone(z, t)`, as in Postgres.

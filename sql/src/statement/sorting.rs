@@ -15,6 +15,11 @@ use super::rewrite::{OutputNames, folded, private_alias};
 /// Parts the names of outputs from those of columns to sort by, in a query and those within it.
 pub(super) fn part_sort_keys(query: &mut Query, names: &mut OutputNames) {
     part(query, |shown| names.private(shown));
+    part_inner_sort_keys(query);
+}
+
+/// The same within a query, as it stands inside another.
+pub(super) fn part_inner_sort_keys(query: &mut Query) {
     struct Inner(usize);
     impl ast::VisitorMut for Inner {
         type Break = ();

@@ -266,6 +266,23 @@ impl Tokens {
         }
     }
 
+    /// Quotes the names of arguments, `from => …`: they may be words that SQL reserves. `:=` is an older
+    /// spelling of the same.
+    pub(crate) fn quote_argument_names(&mut self) {
+        for i in 1..self.list.len() {
+            match self.list.get_mut(i).map(|t| &mut t.token) {
+                Some(arrow @ (Token::RArrow | Token::Assignment)) => *arrow = Token::RArrow,
+                _ => continue,
+            }
+            let Some(slot) = self.list.get_mut(i - 1) else { continue };
+            if let Token::Word(word) = &slot.token
+                && word.quote_style.is_none()
+            {
+                slot.token = Token::make_word(&word.value.to_lowercase(), Some('"'));
+            }
+        }
+    }
+
     fn is_extract_field(&self, i: usize) -> bool {
         let word = |j: Option<usize>| match j.and_then(|j| self.list.get(j)).map(|t| &t.token) {
             Some(Token::Word(w)) => w.value.to_ascii_lowercase(),

@@ -34,7 +34,7 @@ pub(crate) struct World {
     end: std::sync::atomic::AtomicI64,
 }
 
-fn definition() -> TableDef {
+pub(super) fn definition() -> TableDef {
     let column = |name: &str, t: &str| ColumnDef::new(name, t.parse().unwrap());
     let columns = vec![
         column("ts", "timestamptz"),

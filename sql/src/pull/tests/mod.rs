@@ -1,5 +1,6 @@
 //! The vectors of the design, and the readers under hostile text.
 
+mod named;
 mod server;
 
 use super::answer::{Encoding, Parts, write_answer};

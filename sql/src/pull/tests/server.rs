@@ -151,6 +151,11 @@ fn over(dataset: Arc<Dataset>) -> Session {
 /// A session over the rows of the design, the first five flushed, the others hot.
 async fn session() -> Session {
     let clock = Arc::new(ManualClock::new(parse_instant("2024-08-21T12:00:00Z").unwrap().0));
+    over(filled(clock).await)
+}
+
+/// The rows of the design.
+pub(super) async fn filled(clock: Arc<ManualClock>) -> Arc<Dataset> {
     let (dataset, epochs) = dataset(clock).await;
     let fixture = vectors("fixture");
     let (first, second) = fixture.split_at(5);
@@ -161,10 +166,10 @@ async fn session() -> Session {
     for (name, epoch) in &epochs {
         append(&dataset, name, *epoch, second, 5).await;
     }
-    over(dataset)
+    dataset
 }
 
-async fn ask(session: &Session, pattern: &str) -> (u16, Map) {
+pub(super) async fn ask(session: &Session, pattern: &str) -> (u16, Map) {
     let body = format!("{{:pattern {pattern}}}");
     let response = run(session, body.as_bytes(), Encoding::Edn).await;
     let text = std::str::from_utf8(&response.body).unwrap();
@@ -548,12 +553,12 @@ async fn columns_read(session: &Session, call: &str) -> Vec<String> {
     let mut pattern = decode_form(&form, Encoding::Edn, &Map::new()).unwrap();
     let pinned = session.pinned_state().unwrap();
     let mut problems = Vec::new();
-    let branches = branch::collect(&mut pattern, &pinned, &mut problems);
+    let branches = branch::collect(&mut pattern, &pinned, session.engine().named(), &mut problems);
     assert!(problems.is_empty(), "{problems:?}");
     let [branch] = branches.as_slice() else { panic!("{branches:?}") };
-    let branch::Query::Records(query) = &branch.query else { panic!("{branch:?}") };
+    let branch::Query::Records(table, query) = &branch.query else { panic!("{branch:?}") };
     let (state, snapshot) = (pinned.state(), pinned.snapshot());
-    let ground = plan::Ground { state, snapshot, table: &branch.table };
+    let ground = plan::Ground { state, snapshot, table };
     let logical = plan::records(&ground, query).unwrap();
     let physical = state.create_physical_plan(&logical).await.unwrap();
     let shown = displayable(physical.as_ref()).indent(false).to_string();
