@@ -41,6 +41,8 @@ impl Dataset {
         if self.pressure() != Pressure::Run {
             return Ok(false);
         }
+        // A step in doubt, or refused on a newer state, must be known before the next is planned.
+        self.settle().await?;
         let Some(step) = self.compute_step(report).await? else { return Ok(false) };
         crate::failpoint::hit("backfill.files_written");
         let number = self.commit(step.ops).await?;

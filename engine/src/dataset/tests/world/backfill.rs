@@ -30,6 +30,8 @@ impl World {
     /// Fills to the end and compares, on a store without failures.
     async fn finish_late(&mut self, context: &str) {
         self.late = Some(true);
+        // Whoever held the lease is dead.
+        self.clock.advance(61_000_000);
         self.start().await.unwrap();
         while self.dataset().backfill_step().await.unwrap() {}
         self.compare_late(context).await;
@@ -83,6 +85,10 @@ async fn a_step_is_done_whole_or_not_at_all() {
     let calls = before + 1..=clean.store.calls();
     let mut failed = 0;
     for (n, fault) in calls.clone().flat_map(|n| Fault::ALL.map(|fault| (n, fault))) {
+        let rare = matches!(fault, Fault::Refuse | Fault::Twice | Fault::Late | Fault::Hang);
+        if rare && n % 5 != 0 {
+            continue;
+        }
         let context = format!("{fault:?} at call {n} of {calls:?}");
         let mut run = declared(Some((n, fault))).await;
         let dataset = run.world.dataset();
@@ -98,7 +104,14 @@ async fn a_step_is_done_whole_or_not_at_all() {
         run.world.audit(&context).await;
         if n % 2 == 0 {
             // The same process finds out what became of it.
-            while dataset.backfill_step().await.unwrap_or(true) {}
+            let mut told = Ok(true);
+            for _ in 0..TRIES {
+                told = dataset.backfill_step().await;
+                if matches!(told, Ok(false)) {
+                    break;
+                }
+            }
+            assert!(matches!(told, Ok(false)), "{context}: {told:?}");
             run.world.compare_late(&context).await;
         }
         drop(dataset);
