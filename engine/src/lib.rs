@@ -12,6 +12,7 @@
 pub mod catalog;
 pub mod clock;
 pub mod compiled;
+pub mod coverage;
 pub mod dataset;
 pub mod error;
 pub mod expr;

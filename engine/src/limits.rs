@@ -18,6 +18,8 @@ pub const RECORD_BYTES_MAX: usize = 1 << 20;
 pub const COMPACT_FILES: usize = 16;
 /// Level-0 files of a table at which ingestion waits for compaction.
 pub const PAUSE_FILES: usize = 64;
+/// Raw rows, about, of one step of filling a rollup: a second or so of work, which a crash may lose.
+pub const BACKFILL_ROWS: usize = 1 << 20;
 /// Commits between two checkpoints of the log.
 pub const CHECKPOINT_EVERY: u64 = 64;
 /// Log entries are kept at least this long, microseconds (a slower writer re-opens first).

@@ -55,6 +55,37 @@ impl OffsetRange {
     }
 }
 
+impl OffsetRange {
+    /// What both ranges hold; none if nothing.
+    pub fn common(&self, other: &Self) -> Option<Self> {
+        let (from, to) = (self.from.max(other.from), self.to.min(other.to));
+        (self.tp == other.tp && from < to).then(|| Self { tp: self.tp.clone(), from, to })
+    }
+
+    /// What of this range none of `others` holds, ascending.
+    pub fn without(&self, others: &[Self]) -> Vec<Self> {
+        let mut held: Vec<Self> = others.iter().filter_map(|r| self.common(r)).collect();
+        held.sort_by_key(|r| r.from);
+        let mut left = Vec::new();
+        let mut from = self.from;
+        for range in held {
+            if from < range.from {
+                left.push(Self { tp: self.tp.clone(), from, to: range.from });
+            }
+            from = from.max(range.to);
+        }
+        if from < self.to {
+            left.push(Self { tp: self.tp.clone(), from, to: self.to });
+        }
+        left
+    }
+
+    /// Offsets in it, whether there are records or not.
+    pub fn width(&self) -> u64 {
+        if self.from < self.to { self.to.abs_diff(self.from) } else { 0 }
+    }
+}
+
 /// How the records of a range ended. `read()` is their sum.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReadCounts {

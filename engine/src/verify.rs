@@ -9,6 +9,7 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 
 use crate::compiled::{CompiledRollup, CompiledTable};
+use crate::coverage::keep_within;
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::manifest::{RollupState, TableState};
 use crate::log::op::FileEntry;
@@ -113,6 +114,7 @@ impl Part<'_> {
         let mut found = Vec::new();
         let horizon_us = self.snapshot.horizon_us(self.table.id);
         if let Some(covered) = Covered::of(state, table) {
+            covered.check_files(state, &mut found);
             let from_us = self.begin_us(horizon_us);
             let mut raw = self.rollup.plan.start(self.granularity)?;
             for file in self.snapshot.raw_files(self.table.id) {
@@ -207,34 +209,29 @@ struct Covered(Option<Vec<OffsetRange>>);
 impl Covered {
     /// None if it cannot be told: offsets of before the rollup were read again after it.
     fn of(rollup: &RollupState, table: &TableState) -> Option<Self> {
-        let stretches = offsets::Stretches::of(table);
-        let late = |tp| {
-            let since = rollup.since.get(tp).copied().unwrap_or(i64::MAX);
-            stretches.first(tp).is_some_and(|first| first < since)
-        };
-        let late: Vec<_> = table.positions.keys().filter(|tp| late(tp)).collect();
-        if late.iter().any(|tp| stretches.overlap(tp)) {
-            return None;
-        }
-        if late.is_empty() {
-            return Some(Self(None));
-        }
-        let from = |(tp, from): (&_, &i64)| OffsetRange {
-            tp: Clone::clone(tp),
-            from: *from,
-            to: i64::MAX,
-        };
-        let all = rollup.since.iter().map(from).chain(rollup.coverage.iter().cloned());
-        Some(Self(Some(OffsetRange::joined(all.collect()))))
+        let missing = rollup.uncovered(table)?;
+        Some(Self((!missing.is_empty()).then(|| rollup.covered())))
     }
 
     fn filter(&self, table: &CompiledTable, batch: &RecordBatch) -> Result<RecordBatch> {
-        let Some(ranges) = &self.0 else { return Ok(batch.clone()) };
-        let mut keep = Vec::with_capacity(batch.num_rows());
-        offsets::each_offset(table, batch, &mut |tp, offset| {
-            keep.push(offsets::contains(ranges, tp, offset));
-        })?;
-        Ok(filter_record_batch(batch, &BooleanArray::from(keep))?)
+        match &self.0 {
+            Some(ranges) => keep_within(table, batch, ranges),
+            None => Ok(batch.clone()),
+        }
+    }
+
+    /// Files of states of offsets that the rollup is not said to cover.
+    fn check_files(&self, rollup: &RollupState, found: &mut Vec<String>) {
+        let Some(covered) = &self.0 else { return };
+        for file in &rollup.files {
+            for stray in file.ranges.iter().flat_map(|range| range.without(covered)) {
+                let OffsetRange { tp, from, to } = stray;
+                found.push(format!(
+                    "file {} holds states of {tp} from {from} to {to}, which rollup {} does not cover",
+                    file.path, rollup.def.name
+                ));
+            }
+        }
     }
 }
 

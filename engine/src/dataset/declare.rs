@@ -325,7 +325,8 @@ fn widens(from: &ColumnType, to: &ColumnType) -> bool {
     matches!((from, to), (SmallInt, Integer | BigInt) | (Integer, BigInt) | (Real, Double))
 }
 
-/// A rollup whose states would differ is another rollup: it gets a new id and covers what comes from now on.
+/// A rollup whose states would differ is another rollup: it gets a new id, covers what comes from now on, and is
+/// filled with what raw rows there are of before. Until then those answer.
 fn alter_rollups(
     out: &mut Declaration,
     ids: &mut Ids,
@@ -343,8 +344,8 @@ fn alter_rollups(
                 continue;
             }
             Some(why) if def.rollups.iter().any(|r| r.name == *name) => out.warn(format!(
-                "table {table:?}: rollup {name:?} starts anew, from the next record on, and its states \
-                 leave: {why}; raw rows stay"
+                "table {table:?}: rollup {name:?} starts anew, and its states leave: {why}; it is filled {}",
+                filled(state)
             )),
             Some(_) => out.warn(format!(
                 "table {table:?}: rollup {name:?} leaves with its states; raw rows stay"
@@ -362,11 +363,22 @@ fn alter_rollups(
     for rollup in def.rollups.iter().filter(|r| !kept.contains(&r.name)) {
         let name = &rollup.name;
         if !state.def.rollups.iter().any(|r| r.name == *name) {
-            out.say(format!("table {table:?}: rollup {name:?} is new, from the next record on"));
+            out.say(format!(
+                "table {table:?}: rollup {name:?} is new; it is filled {}",
+                filled(state)
+            ));
         }
         put_rollup(out, ids, state.id, rollup);
     }
     Ok(())
+}
+
+/// What a rollup of before its declaration gets.
+fn filled(state: &TableState) -> &'static str {
+    match state.horizon_us {
+        None => "from raw rows, which answer until then",
+        Some(_) => "from the raw rows that retention has left, which answer until then",
+    }
 }
 
 /// Why the stored states of `rollup` mean something else under the new definition of its table; none if

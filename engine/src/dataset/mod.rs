@@ -59,6 +59,8 @@ pub struct FlushLimits {
     pub compact_files: usize,
     /// Level-0 files of a table at which reading waits.
     pub pause_files: usize,
+    /// Rows, about, that one step of filling a rollup takes.
+    pub backfill_rows: usize,
     /// Free bytes of the disk below which reading waits.
     pub disk_reserve_bytes: u64,
     /// Bytes of rejected records kept.
@@ -83,6 +85,7 @@ impl Default for FlushLimits {
             age_small_us: limits::FLUSH_AGE_SMALL_US,
             compact_files: limits::COMPACT_FILES,
             pause_files: limits::PAUSE_FILES,
+            backfill_rows: limits::BACKFILL_ROWS,
             disk_reserve_bytes: limits::DISK_RESERVE_BYTES,
             rejected_bytes: limits::REJECTED_BYTES,
             rejected_age_us: limits::REJECTED_AGE_US,
@@ -143,6 +146,10 @@ pub struct Counters {
     pub flush_failures: AtomicU64,
     /// Compactions committed.
     pub compactions: AtomicU64,
+    /// Steps of filling rollups committed.
+    pub backfills: AtomicU64,
+    /// Raw rows that rollups were filled with.
+    pub rows_backfilled: AtomicU64,
     /// Files deleted by collection.
     pub files_deleted: AtomicU64,
 }

@@ -4,6 +4,7 @@
 //! Cost: tables and rollups that an entry names are copied once (their files by pointer), the rest is
 //! shared; per target with file changes, one pass over its live files.
 
+mod cover;
 mod past;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -28,7 +29,7 @@ impl Manifest {
             let expected = self.number + 1;
             return refuse("entry", format!("its number is {}, not {expected}", entry.number));
         }
-        let mut step = Step::new(self.clone());
+        let mut step = Step::new(self.clone(), entry.at_us);
         step.next.number = entry.number;
         step.next.dataset_id.get_or_insert(entry.commit_id);
         if entry.number == 1 {
@@ -85,6 +86,7 @@ struct Step {
     dropped_tables: BTreeSet<TableId>,
     dropped_rollups: BTreeSet<RollupId>,
     new_level0: Vec<Arc<FileEntry>>,
+    at_us: i64,
 }
 
 /// Whose list a file stands in.
@@ -102,13 +104,14 @@ struct Changes {
 }
 
 impl Step {
-    fn new(next: Manifest) -> Self {
+    fn new(next: Manifest, at_us: i64) -> Self {
         Self {
             next,
             files: BTreeMap::new(),
             dropped_tables: BTreeSet::new(),
             dropped_rollups: BTreeSet::new(),
             new_level0: Vec::new(),
+            at_us,
         }
     }
 
@@ -134,10 +137,7 @@ impl Step {
             Op::PutRollup { rollup, table, def, coverage } => {
                 self.put_rollup(*rollup, *table, def, coverage)
             }
-            Op::Cover { rollup, ranges } => {
-                let state = self.rollup("cover", *rollup)?;
-                cover(&mut state.coverage, ranges)
-            }
+            Op::Cover { rollup, ranges } => self.cover(*rollup, ranges),
             Op::DropRollup { rollup } => self.drop_rollup(*rollup),
             Op::Horizon { table, before_us } => self.horizon(*table, *before_us),
             Op::RollupHorizon { rollup, granularity, before_us } => {
@@ -401,7 +401,7 @@ impl Step {
                 return refuse(&what, format!("it belongs to table {}", state.table.0));
             }
             state.def = def.clone();
-            return cover(&mut state.coverage, coverage);
+            return cover::add(&mut state.coverage, coverage);
         }
         if id.0 <= self.next.last_rollup_id {
             return refuse(&what, "its id has been given before");
@@ -413,10 +413,12 @@ impl Step {
             def: def.clone(),
             since,
             coverage: Vec::new(),
+            whole_from_us: None,
+            declared_at_us: Some(self.at_us),
             files: Vec::new(),
             horizon_us: BTreeMap::new(),
         };
-        cover(&mut state.coverage, coverage)?;
+        cover::add(&mut state.coverage, coverage)?;
         self.next.rollups.insert(id, Arc::new(state));
         Ok(())
     }
@@ -578,15 +580,4 @@ fn check_horizon(what: &str, old: Option<i64>, before_us: i64) -> Result<()> {
 
 fn is_nan(value: &StatValue) -> bool {
     matches!(value, StatValue::Float(x) if x.is_nan())
-}
-
-/// Adds ranges and joins those that touch.
-fn cover(covered: &mut Vec<OffsetRange>, new: &[OffsetRange]) -> Result<()> {
-    if let Some(range) = new.iter().find(|r| r.from > r.to) {
-        return refuse("cover", format!("range [{}, {}) is reversed", range.from, range.to));
-    }
-    let mut all = std::mem::take(covered);
-    all.extend(new.iter().filter(|r| r.from < r.to).cloned());
-    *covered = OffsetRange::joined(all);
-    Ok(())
 }

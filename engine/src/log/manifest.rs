@@ -48,6 +48,13 @@ pub struct RollupState {
     pub since: BTreeMap<TopicPartition, i64>,
     /// Offsets it covers besides (backfilled).
     pub coverage: Vec<OffsetRange>,
+    /// Rows before this event time were gone from the raw table when it was filled with what was left of it,
+    /// microseconds: its states of before are not all there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole_from_us: Option<i64>,
+    /// When it was declared, microseconds; not known of those out of older checkpoints.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub declared_at_us: Option<i64>,
     /// Live files.
     pub files: Vec<Arc<FileEntry>>,
     /// Buckets before this are gone, per granularity.

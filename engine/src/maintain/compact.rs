@@ -16,11 +16,11 @@ use crate::segment::{
 };
 
 /// Bytes at which a compacted file is closed and another begun.
-const FILE_BYTES_MAX: u64 = 256 << 20;
+pub(super) const FILE_BYTES_MAX: u64 = 256 << 20;
 
 impl Dataset {
     /// Carries out the most urgent compaction; whether there was one.
-    pub(super) async fn compact_once(&self, force: bool) -> Result<bool> {
+    pub(crate) async fn compact_once(&self, force: bool) -> Result<bool> {
         let snapshot = self.snapshot();
         let manifest = Arc::clone(snapshot.manifest());
         if let Some(files) = plan::merge_rejected(&manifest, force) {

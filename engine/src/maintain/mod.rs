@@ -1,6 +1,7 @@
-//! Maintenance: compaction, retention, collection. `plan` decides, this module carries out, one step at a
+//! Maintenance: compaction, retention, backfill, collection. `plan` decides, this module carries out, one step at a
 //! time; each step is one commit, refused if another process was faster.
 
+mod backfill;
 mod collect;
 mod compact;
 pub mod plan;
@@ -28,6 +29,8 @@ const COLLECT_EVERY: u32 = 600;
 pub struct MaintenanceReport {
     /// Merges committed.
     pub compactions: u64,
+    /// Steps of filling rollups committed.
+    pub backfills: u64,
     /// Files that left by retention.
     pub expired: u64,
     /// Files deleted from the store.
@@ -36,13 +39,21 @@ pub struct MaintenanceReport {
 
 impl Dataset {
     /// Does all maintenance that is due. `force` also merges what could wait, so that every day and
-    /// granularity ends in few files.
+    /// granularity ends in few files. Rollups are filled with all that raw rows give them.
     pub async fn maintain(&self, force: bool) -> Result<MaintenanceReport> {
         let mut removed = self.maintaining.lock().await;
         let mut report = MaintenanceReport::default();
         self.take_lease().await?;
         report.expired = self.expire().await?;
         while self.compact_once(force).await? {
+            report.compactions += 1;
+        }
+        while self.backfill_once(&mut report).await? {
+            while self.compact_once(false).await? {
+                report.compactions += 1;
+            }
+        }
+        while report.backfills > 0 && self.compact_once(force).await? {
             report.compactions += 1;
         }
         self.purge_keyed()?;
@@ -77,7 +88,9 @@ impl Dataset {
         let mut removed = self.maintaining.lock().await;
         self.refresh().await?;
         self.expire().await?;
-        self.compact_once(false).await?;
+        if !self.compact_once(false).await? {
+            self.backfill_once(&mut MaintenanceReport::default()).await?;
+        }
         if collect {
             self.purge_keyed()?;
             self.collect(&mut removed).await?;

@@ -1,5 +1,7 @@
 //! Decides what maintenance would do: pure functions from the manifest and the time to plans.
 
+mod backfill;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -7,6 +9,8 @@ use crate::catalog::{RollupId, TableId};
 use crate::log::manifest::{Manifest, RollupState, TableState};
 use crate::log::op::{FileEntry, Target};
 use crate::time::{DAY_US, Granularity};
+
+pub use backfill::{Backfill, next_backfill};
 
 /// Files of one level that are merged once there are this many.
 const MERGE_FILES: usize = 8;

@@ -46,6 +46,8 @@ pub struct RollupPlan {
     /// Columns of the raw schema.
     time: usize,
     dimensions: Vec<usize>,
+    /// Names of those columns.
+    inputs: Vec<String>,
     /// Indexes into the table's compiled calls, and the calls themselves.
     call_indexes: Vec<usize>,
     calls: Vec<PlannedCall>,
@@ -95,7 +97,10 @@ impl RollupPlan {
                 "a dimension is named like the states of a measure: give the column another name",
             ));
         }
-        Ok(Self { schema: Arc::new(Schema::new(fields)), time, dimensions, call_indexes, calls })
+        let inputs = dimensions.iter().chain([&time]).map(|i| raw.field(*i).name().clone());
+        let inputs = inputs.collect();
+        let schema = Arc::new(Schema::new(fields));
+        Ok(Self { schema, time, dimensions, inputs, call_indexes, calls })
     }
 
     /// The schema of partial states.
@@ -113,6 +118,16 @@ impl RollupPlan {
     pub fn state_columns(&self, call: usize) -> Range<usize> {
         let found = self.call_indexes.iter().position(|c| *c == call);
         found.map_or(0..0, |position| self.calls[position].states.clone())
+    }
+
+    /// Names of the raw columns that states are computed from.
+    pub(crate) fn raw_columns(&self) -> Vec<String> {
+        let mut names = self.inputs.clone();
+        for planned in &self.calls {
+            let exprs = planned.call.args.iter().chain(&planned.call.filter);
+            names.extend(exprs.flat_map(|expr| expr.columns().iter().cloned()));
+        }
+        names
     }
 
     /// Names of bucket and dimensions: the order in which partial states are sorted.

@@ -45,31 +45,57 @@ pub async fn fold_rollup_segments(
     dir: &str,
     now_ms: i64,
 ) -> Result<Vec<Vec<WrittenFile>>> {
-    let mut stages = Vec::with_capacity(targets.len());
-    for (granularity, options) in targets {
-        let place = Place { storage, dir, now_ms, schema: plan.schema(), options };
-        stages.push(Stage {
-            granularity: *granularity,
-            aggregation: plan.start(*granularity)?,
-            bucket: i64::MIN,
-            output: Output::new(place),
-        });
-    }
-    let sources = sources(targets);
+    let mut fold = Fold::new(storage, plan, targets, dir, now_ms)?;
     let mut merged = merged_stream(storage, files, plan.schema(), &[BUCKET_COLUMN]).await?;
     while let Some(batch) = merged.next().await {
-        pass_on(&mut stages, &sources, None, batch?).await?;
+        fold.push(batch?).await?;
     }
-    for index in fine_to_coarse(targets) {
-        let rest = stages[index].aggregation.take_states()?;
-        pass_on(&mut stages, &sources, Some(index), rest.clone()).await?;
-        stages[index].output.write(rest).await?;
+    fold.finish().await
+}
+
+/// Several granularities of a rollup on their way to files.
+pub(super) struct Fold<'a> {
+    stages: Vec<Stage<'a>>,
+    /// See [`sources`].
+    sources: Vec<Option<usize>>,
+    fine_to_coarse: Vec<usize>,
+}
+
+impl<'a> Fold<'a> {
+    pub(super) fn new(
+        storage: &'a Storage,
+        plan: &'a RollupPlan,
+        targets: &'a [(Granularity, MergeOptions)],
+        dir: &'a str,
+        now_ms: i64,
+    ) -> Result<Self> {
+        let mut stages = Vec::with_capacity(targets.len());
+        for (granularity, options) in targets {
+            let place = Place { storage, dir, now_ms, schema: plan.schema(), options };
+            let buckets = Buckets::new(plan.start(*granularity)?, *granularity);
+            stages.push(Stage { buckets, output: Output::new(place) });
+        }
+        Ok(Self { stages, sources: sources(targets), fine_to_coarse: fine_to_coarse(targets) })
     }
-    let mut written = Vec::with_capacity(stages.len());
-    for stage in stages {
-        written.push(stage.output.finish().await?);
+
+    /// Takes partial states in the order of their buckets.
+    pub(super) async fn push(&mut self, batch: RecordBatch) -> Result<()> {
+        pass_on(&mut self.stages, &self.sources, None, batch).await
     }
-    Ok(written)
+
+    /// The files of each target, in the targets' order.
+    pub(super) async fn finish(mut self) -> Result<Vec<Vec<WrittenFile>>> {
+        for index in self.fine_to_coarse {
+            let rest = self.stages[index].buckets.rest()?;
+            pass_on(&mut self.stages, &self.sources, Some(index), rest.clone()).await?;
+            self.stages[index].output.write(rest).await?;
+        }
+        let mut written = Vec::with_capacity(self.stages.len());
+        for stage in self.stages {
+            written.push(stage.output.finish().await?);
+        }
+        Ok(written)
+    }
 }
 
 /// Targets from fine to coarse.
@@ -102,7 +128,7 @@ async fn pass_on(
             if sources[index] != from {
                 continue;
             }
-            for complete in stage.push(&batch)? {
+            for complete in stage.buckets.push(&batch, BUCKET_COLUMN, Aggregation::push_states)? {
                 waiting.push_back((Some(index), complete.clone()));
                 stage.output.write(complete).await?;
             }
@@ -113,31 +139,50 @@ async fn pass_on(
 
 /// One granularity on its way to files.
 struct Stage<'a> {
+    buckets: Buckets<'a>,
+    output: Output<'a>,
+}
+
+/// States of one granularity that are being made of rows in the order of their times.
+pub(super) struct Buckets<'a> {
     granularity: Granularity,
     aggregation: Aggregation<'a>,
     /// The bucket of the last row.
     bucket: i64,
-    output: Output<'a>,
 }
 
-impl Stage<'_> {
-    /// Takes rows in the order of their buckets; gives states whose buckets are complete.
-    fn push(&mut self, batch: &RecordBatch) -> Result<Vec<RecordBatch>> {
+impl<'a> Buckets<'a> {
+    pub(super) fn new(aggregation: Aggregation<'a>, granularity: Granularity) -> Self {
+        Self { granularity, aggregation, bucket: i64::MIN }
+    }
+
+    /// Takes rows in the order of the times in `column`, by `add`; gives states whose buckets are complete.
+    pub(super) fn push(
+        &mut self,
+        batch: &RecordBatch,
+        column: &str,
+        add: fn(&mut Aggregation<'a>, &RecordBatch) -> Result<()>,
+    ) -> Result<Vec<RecordBatch>> {
         let mut complete = Vec::new();
         let mut from = 0;
-        for (row, time) in times(batch, BUCKET_COLUMN)?.iter().enumerate() {
+        for (row, time) in times(batch, column)?.iter().enumerate() {
             let bucket = self.granularity.floor_us(*time);
             if bucket == self.bucket {
                 continue;
             }
             self.bucket = bucket;
             if self.aggregation.len() >= FOLD_ROWS {
-                self.aggregation.push_states(&batch.slice(from, row - from))?;
+                add(&mut self.aggregation, &batch.slice(from, row - from))?;
                 from = row;
                 complete.push(self.aggregation.take_states()?);
             }
         }
-        self.aggregation.push_states(&batch.slice(from, batch.num_rows() - from))?;
+        add(&mut self.aggregation, &batch.slice(from, batch.num_rows() - from))?;
         Ok(complete)
+    }
+
+    /// What is not complete yet.
+    pub(super) fn rest(&mut self) -> Result<RecordBatch> {
+        self.aggregation.take_states()
     }
 }

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::log::op::{ColumnStats, FileEntry, Target};
 use crate::position::OffsetRange;
 
+mod fill;
 mod fold;
 mod latest;
 mod merge;
@@ -20,6 +21,7 @@ mod read;
 mod stats;
 mod write;
 
+pub(crate) use fill::{Fill, Filling};
 pub use fold::{fold_rollup_segments, merge_rollup_segments};
 pub use latest::{fold_keyed_segments, latest_only};
 pub use merge::{MergeOptions, merge_sorted_segments};

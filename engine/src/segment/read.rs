@@ -16,7 +16,8 @@ use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
 use parquet::errors::{ParquetError, Result as ParquetResult};
-use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
+use parquet::file::statistics::Statistics;
 
 use super::{failed, select_fields};
 use crate::error::{Error, Result};
@@ -46,6 +47,41 @@ pub async fn stream_segment(
     schema: &SchemaRef,
     columns: Option<&[String]>,
 ) -> Result<BatchStream> {
+    stream_some(storage, file, schema, columns, None).await
+}
+
+/// Row groups that may have integers of a column within bounds, both inclusive.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Within<'a> {
+    pub(crate) column: &'a str,
+    pub(crate) least: i64,
+    pub(crate) greatest: i64,
+}
+
+impl Within<'_> {
+    fn groups(&self, metadata: &ParquetMetaData) -> Vec<usize> {
+        let overlaps = |group: &RowGroupMetaData| {
+            let mut columns = group.columns().iter();
+            let own = columns.find(|c| c.column_path().string() == self.column);
+            let Some(Statistics::Int64(bounds)) = own.and_then(|c| c.statistics()) else {
+                return true;
+            };
+            let (min, max) = (bounds.min_opt().copied(), bounds.max_opt().copied());
+            min.is_none_or(|min| min <= self.greatest) && max.is_none_or(|max| max >= self.least)
+        };
+        let groups = metadata.row_groups().iter().enumerate();
+        groups.filter(|(_, group)| overlaps(group)).map(|(index, _)| index).collect()
+    }
+}
+
+/// As [`stream_segment`], without the row groups that have no row `within` the bounds.
+pub(crate) async fn stream_some(
+    storage: &Storage,
+    file: &FileEntry,
+    schema: &SchemaRef,
+    columns: Option<&[String]>,
+    within: Option<Within<'_>>,
+) -> Result<BatchStream> {
     let path = Path::from(file.path.as_str());
     let target = select_fields(schema, columns)?;
     let store = Arc::clone(storage.store());
@@ -71,11 +107,14 @@ pub async fn stream_segment(
     let wanted: Vec<usize> =
         target.fields().iter().filter_map(|f| metadata.schema().index_of(f.name()).ok()).collect();
     let mask = ProjectionMask::roots(metadata.parquet_schema(), wanted);
-    let stream = ParquetRecordBatchStreamBuilder::new_with_metadata(source, metadata)
+    let groups = within.map(|within| within.groups(metadata.metadata()));
+    let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(source, metadata)
         .with_projection(mask)
-        .with_batch_size(READ_BATCH_ROWS)
-        .build()
-        .map_err(|e| failed(&path, e))?;
+        .with_batch_size(READ_BATCH_ROWS);
+    if let Some(groups) = groups {
+        builder = builder.with_row_groups(groups);
+    }
+    let stream = builder.build().map_err(|e| failed(&path, e))?;
     let adapted = stream.map(move |batch| match batch {
         Ok(batch) => adapt(&batch, &target, &path),
         Err(e) => Err(failed(&path, e)),

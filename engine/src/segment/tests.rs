@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::array::*;
 use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
+use futures::TryStreamExt;
 use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -485,4 +486,33 @@ async fn large_files_go_out_in_parts_and_come_back_by_ranges() {
     let listed = storage.store().head(&Path::from(file.path.as_str())).await.unwrap();
     assert_eq!(listed.size, file.bytes);
     assert_eq!(file.time, Some((0, count - 1)));
+}
+
+/// Row groups that cannot hold a wanted offset are not read; those that can come whole.
+#[tokio::test]
+async fn row_groups_without_wanted_offsets_are_skipped() {
+    let storage = storage();
+    let rows = i64::try_from(crate::limits::ROW_GROUP_ROWS).unwrap();
+    let fields = [Field::new("time", utc(), false), Field::new("_offset", DataType::Int64, false)];
+    let schema = Arc::new(Schema::new(fields.to_vec()));
+    let offsets = Int64Array::from_iter_values(0..rows * 5 / 2);
+    let times = TimestampMicrosecondArray::from_iter_values(offsets.values().iter().copied());
+    let columns: Vec<ArrayRef> = vec![Arc::new(times.with_timezone("UTC")), Arc::new(offsets)];
+    let batch = RecordBatch::try_new(Arc::clone(&schema), columns).unwrap();
+    let file = write(&storage, &batch, &SegmentOptions { bloom: vec![], ..options(1, &["time"]) });
+    let file = file.await;
+    let read = async |least: i64, greatest: i64| {
+        let within = read::Within { column: "_offset", least, greatest };
+        let stream = read::stream_some(&storage, &file, &schema, None, Some(within)).await;
+        let batches: Vec<RecordBatch> = stream.unwrap().try_collect().await.unwrap();
+        let ends = |b: &RecordBatch| {
+            let offsets = b["_offset"].as_primitive::<Int64Type>().values();
+            (offsets[0], offsets[offsets.len() - 1] + 1)
+        };
+        batches.first().zip(batches.last()).map(|(a, b)| (ends(a).0, ends(b).1))
+    };
+    assert_eq!(read(0, 5).await, Some((0, rows)));
+    assert_eq!(read(rows - 1, rows).await, Some((0, 2 * rows)));
+    assert_eq!(read(2 * rows + 7, i64::MAX).await, Some((2 * rows, rows * 5 / 2)));
+    assert_eq!(read(rows * 3, rows * 4).await, None);
 }

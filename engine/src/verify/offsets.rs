@@ -3,13 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::{Int32Type, Int64Type};
-
 use super::{TableAudit, read, report};
-use crate::catalog::{OFFSET_COLUMN, PARTITION_COLUMN, Source, TOPIC_COLUMN};
+use crate::catalog::{OFFSET_COLUMN, PARTITION_COLUMN, TOPIC_COLUMN};
 use crate::compiled::CompiledTable;
-use crate::error::{Error, Result};
+use crate::coverage::{contains, each_offset};
+use crate::error::Result;
 use crate::limits::RESETS_MAX;
 use crate::log::manifest::TableState;
 use crate::log::op::FileEntry;
@@ -42,11 +40,6 @@ impl Stretches {
         let mut own = self.by_partition.get(tp).cloned().unwrap_or_default();
         own.sort_by_key(|r| r.from);
         !self.complete || own.windows(2).any(|w| w[1].from < w[0].to)
-    }
-
-    /// First offset ever read.
-    pub(super) fn first(&self, tp: &TopicPartition) -> Option<i64> {
-        self.by_partition.get(tp)?.iter().map(|r| r.from).min()
     }
 
     /// Times that the record at `offset` was read.
@@ -200,43 +193,4 @@ fn check_counts(
     {
         found.push(format!("there are {rows} rows, {kept} were kept and {expired} have expired"));
     }
-}
-
-/// Whether one of the joined ranges holds the offset.
-pub(super) fn contains(ranges: &[OffsetRange], tp: &TopicPartition, offset: i64) -> bool {
-    let after = ranges.partition_point(|r| (&r.tp, r.from) <= (tp, offset));
-    let before = after.checked_sub(1).and_then(|i| ranges.get(i));
-    before.is_some_and(|r| r.tp == *tp && offset < r.to)
-}
-
-/// Partition and offset of every row, in the order of the batch.
-pub(super) fn each_offset(
-    table: &CompiledTable,
-    batch: &RecordBatch,
-    hear: &mut dyn FnMut(&TopicPartition, i64),
-) -> Result<()> {
-    let missing = |name: &str| Error::corrupt(format!("raw file without column {name:?}"));
-    let partitions = batch
-        .column_by_name(PARTITION_COLUMN)
-        .and_then(|c| c.as_primitive_opt::<Int32Type>())
-        .ok_or_else(|| missing(PARTITION_COLUMN))?;
-    let offsets = batch
-        .column_by_name(OFFSET_COLUMN)
-        .and_then(|c| c.as_primitive_opt::<Int64Type>())
-        .ok_or_else(|| missing(OFFSET_COLUMN))?;
-    let topics = batch.column_by_name(TOPIC_COLUMN).and_then(|c| c.as_string_view_opt());
-    let only: Arc<str> = match &table.def.source {
-        Source::Topics(topics) => topics.first().map_or("", String::as_str).into(),
-        Source::File(path) => path.as_str().into(),
-        Source::Pattern(_) => "".into(),
-    };
-    let mut tp = TopicPartition::new(only, -1);
-    for row in 0..batch.num_rows() {
-        if let Some(topic) = topics.map(|t| t.value(row)).filter(|t| *t != &*tp.topic) {
-            tp.topic = topic.into();
-        }
-        tp.partition = partitions.value(row);
-        hear(&tp, offsets.value(row));
-    }
-    Ok(())
 }

@@ -13,6 +13,7 @@ pub(super) fn limits(section: &Section<'_>, limits: &mut FlushLimits) {
     memory(section, "flush_all", &mut limits.all_bytes);
     count(section, "compact_files", &mut limits.compact_files);
     count(section, "pause_files", &mut limits.pause_files);
+    count(section, "backfill_rows", &mut limits.backfill_rows);
     size(section, "disk_reserve", &mut limits.disk_reserve_bytes);
     size(section, "rejected", &mut limits.rejected_bytes);
     duration(section, "rejected_age", &mut limits.rejected_age_us);
@@ -25,6 +26,10 @@ pub(super) fn limits(section: &Section<'_>, limits: &mut FlushLimits) {
     if limits.pause_files <= limits.compact_files {
         let hint = "reading waits for compaction, so compaction must begin earlier";
         section.error_hint("pause_files is not more than compact_files", hint);
+    }
+    if limits.backfill_rows == 0 {
+        section
+            .error_hint("backfill_rows is 0", "a rollup is filled by at least one row at a time");
     }
     if limits.all_bytes < limits.table_bytes {
         section.error_hint("flush_all is less than flush_table", "give all tables more than one");

@@ -41,11 +41,12 @@ pub(super) async fn flush(State(shared): State<Shared>) -> Result<Response, Http
     Ok(axum::Json(json!({ "commit": commit })).into_response())
 }
 
-/// Does all maintenance that is due or could wait: compaction, retention, collection.
+/// Does all maintenance that is due or could wait: compaction, retention, backfill, collection.
 pub(super) async fn maintain(State(shared): State<Shared>) -> Result<Response, HttpError> {
     let report = shared.otus.dataset().maintain(true).await?;
     let body = json!({
         "compactions": report.compactions,
+        "backfills": report.backfills,
         "expired": report.expired,
         "deleted": report.deleted,
     });

@@ -7,6 +7,8 @@ use ::metrics::{counter, gauge};
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use otus_engine::compiled::CompiledTable;
+use otus_engine::log::manifest::Manifest;
 
 use super::Shared;
 use super::error::HttpError;
@@ -37,6 +39,8 @@ fn observe(otus: &Otus) {
     total("otus_bytes_flushed_total", &counters.bytes_flushed);
     total("otus_flush_failures_total", &counters.flush_failures);
     total("otus_compactions_total", &counters.compactions);
+    total("otus_backfill_steps_total", &counters.backfills);
+    total("otus_rows_backfilled_total", &counters.rows_backfilled);
     total("otus_files_deleted_total", &counters.files_deleted);
     let counters = otus.ingest().counters();
     total("otus_records_read_total", &counters.records_read);
@@ -67,6 +71,7 @@ fn observe(otus: &Otus) {
             let bytes = float(keyed.bytes() as u64);
             gauge!("otus_keyed_memory_bytes", "table" => name.clone()).set(bytes);
         }
+        observe_rollups(snapshot.manifest(), table);
         let bytes: u64 = files.iter().map(|f| f.bytes).sum();
         gauge!("otus_table_rows", "table" => name.clone()).set(float(rows));
         gauge!("otus_table_files", "table" => name.clone()).set(float(files.len() as u64));
@@ -83,6 +88,19 @@ fn observe(otus: &Otus) {
         let is_healthy =
             trouble.is_none() && matches!(partition.state.name(), "running" | "finished");
         gauge!("otus_ingest_healthy", &labels).set(f64::from(u8::from(is_healthy)));
+    }
+}
+
+/// How much of its table each rollup holds, 0 to 1; nothing where that cannot be told.
+fn observe_rollups(manifest: &Manifest, table: &CompiledTable) {
+    let Some(state) = manifest.tables.get(&table.id) else { return };
+    for rollup in &table.rollups {
+        let progress = manifest.rollups.get(&rollup.id).map(|r| r.progress(state));
+        if let Some(covered) = progress.and_then(|p| p.fraction()) {
+            let labels =
+                [("table", table.def.qualified_name()), ("rollup", rollup.def.name.clone())];
+            gauge!("otus_rollup_covered_ratio", &labels).set(covered);
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BooleanArray, Int32Array, Int64Array, RecordBatch, StringArray,
+    Array, ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray,
     TimestampMicrosecondArray,
 };
 use arrow::datatypes::{Field, Schema, SchemaRef};
@@ -13,6 +13,7 @@ use datafusion::datasource::MemTable;
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
+use otus_engine::coverage::Progress;
 use otus_engine::dataset::rejected_schema;
 use otus_engine::log::manifest::{ClaimState, Manifest, PositionState, TableState};
 use otus_engine::log::op::{FileEntry, Target};
@@ -74,6 +75,9 @@ impl Columns {
     }
     fn small(self, name: &str, values: impl IntoIterator<Item = Option<i32>>) -> Self {
         self.add(name, Arc::new(values.into_iter().collect::<Int32Array>()))
+    }
+    fn double(self, name: &str, values: impl IntoIterator<Item = Option<f64>>) -> Self {
+        self.add(name, Arc::new(values.into_iter().collect::<Float64Array>()))
     }
     fn bool(self, name: &str, values: impl IntoIterator<Item = bool>) -> Self {
         self.add(name, Arc::new(values.into_iter().map(Some).collect::<BooleanArray>()))
@@ -258,14 +262,15 @@ fn rollups(snapshot: &Snapshot) -> DfResult<RecordBatch> {
             let files = snapshot.rollup_files(rollup.id, *granularity);
             let stored: u64 = files.iter().map(|f| f.rows).sum();
             let bytes: u64 = files.iter().map(|f| f.bytes).sum();
-            // Covered from the beginning: a partition whose start lies before what is covered is not.
-            let complete = table.positions.iter().all(|(tp, position)| {
-                rollup.since.get(tp).is_none_or(|since| *since <= position.start)
-                    || rollup.coverage.iter().any(|c| c.tp == *tp && c.from <= position.start)
-            });
-            rows.push((table, rollup, *granularity, files.len(), stored, bytes, complete));
+            let progress = rollup.progress(table);
+            rows.push((table, rollup, *granularity, files.len(), stored, bytes, progress));
         }
     }
+    let state = |progress: &Progress| match progress.is_filling() {
+        Some(false) => "live",
+        Some(true) => "backfilling",
+        None => "partial",
+    };
     Columns::default()
         .text("schema", rows.iter().map(|r| Some(r.0.def.schema.clone())))
         .text("table", rows.iter().map(|r| Some(r.0.def.name.clone())))
@@ -277,8 +282,14 @@ fn rollups(snapshot: &Snapshot) -> DfResult<RecordBatch> {
         .int("files", rows.iter().map(|r| i64::try_from(r.3).ok()))
         .int("rows", rows.iter().map(|r| count(r.4)))
         .int("bytes", rows.iter().map(|r| count(r.5)))
-        .bool("complete", rows.iter().map(|r| r.6))
+        .bool("complete", rows.iter().map(|r| r.6.is_filling() == Some(false)))
         .time("horizon", rows.iter().map(|r| r.1.horizon_us.get(&r.2).copied()))
+        .text("state", rows.iter().map(|r| Some(state(&r.6).to_string())))
+        .int("offsets_covered", rows.iter().map(|r| r.6.covered.and_then(count)))
+        .int("offsets_total", rows.iter().map(|r| count(r.6.total)))
+        .double("covered", rows.iter().map(|r| r.6.fraction()))
+        .time("whole_from", rows.iter().map(|r| r.1.whole_from_us))
+        .time("declared_at", rows.iter().map(|r| r.1.declared_at_us))
         .batch()
 }
 

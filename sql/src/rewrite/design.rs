@@ -233,7 +233,9 @@ impl Question<'_> {
             };
             let rows = Rows::of(state.files.iter().filter(target));
             bounds.extend(rows.bounds());
-            let kept = state.horizon_us.get(&granularity).copied().unwrap_or(i64::MIN);
+            // Of what came before it was whole, a rollup has a part.
+            let kept = state.horizon_us.get(&granularity).copied().max(state.whole_from_us);
+            let kept = kept.unwrap_or(i64::MIN);
             levels.push(Level { granularity, rows, kept });
         }
         let data = bounds.into_iter().reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
@@ -354,29 +356,12 @@ impl Question<'_> {
         state: &RollupState,
         table: &TableState,
     ) -> Matched<Option<(Expr, Vec<OffsetRange>)>> {
-        let mut missing: Vec<OffsetRange> = Vec::new();
-        for (tp, position) in &table.positions {
-            let Some(since) = state.since.get(tp) else {
-                let name = &state.def.name;
-                return Err(Refusal::new(format!(
-                    "rollup {name} does not say what it covers of {tp}"
-                )));
-            };
-            let mut at = position.start;
-            let mut known: Vec<&OffsetRange> =
-                state.coverage.iter().filter(|range| range.tp == *tp).collect();
-            known.sort_by_key(|range| range.from);
-            for range in known {
-                if at < range.from.min(*since) {
-                    let to = range.from.min(*since);
-                    missing.push(OffsetRange { tp: tp.clone(), from: at, to });
-                }
-                at = at.max(range.to);
-            }
-            if at < *since {
-                missing.push(OffsetRange { tp: tp.clone(), from: at, to: *since });
-            }
-        }
+        let Some(missing) = state.uncovered(table) else {
+            return Err(Refusal::new(format!(
+                "rollup {} does not say which rows it holds of offsets that were read again",
+                state.def.name
+            )));
+        };
         if missing.is_empty() {
             return Ok(None);
         }

@@ -206,14 +206,36 @@ async fn rows_from_before_a_rollup_was_declared_are_read_raw() {
         .await;
     world.append(2_000);
     world.dataset.flush().await.unwrap();
-    world.dataset.maintain(true).await.unwrap();
     world.append(300);
-    for sql in [
+    let queries = [
         "SELECT kind, count(*), sum(amount), count(*) FILTER (WHERE ok) FROM events GROUP BY kind",
         "SELECT date_trunc('hour', ts), count(*) FROM events WHERE ts >= '2026-03-01T02:30:00Z' GROUP BY 1",
-    ] {
-        served(&world, sql, &["from before the rollup was declared"]).await;
+    ];
+    let progress = "SELECT DISTINCT state, complete, offsets_covered, offsets_total, covered, \
+                    whole_from IS NULL, declared_at IS NULL FROM otus.rollups";
+    // 3,200 rows of before were flushed with the declaration; steps are smaller.
+    for (covered, part) in [("2000", "0.38"), ("2850", "0.54"), ("5200", "1.0")] {
+        let rows = world.rows(progress).await;
+        let said = ["from before the rollup was declared"];
+        for sql in queries {
+            served(&world, sql, if covered == "5200" { &[] } else { &said }).await;
+        }
+        let [row] = rows.as_slice() else { panic!("{rows:?}") };
+        assert!(row[2].starts_with(covered) && row[4].starts_with(part), "{row:?}");
+        let (state, complete) = match covered {
+            "5200" => ("live", "true"),
+            _ => ("backfilling", "false"),
+        };
+        assert_eq!([&row[0], &row[1], &row[3]], [state, complete, "5200"]);
+        assert_eq!([&row[5], &row[6]], ["true", "false"]);
+        match covered {
+            "2000" => drop(world.dataset.backfill_step().await.unwrap()),
+            _ => drop(world.dataset.maintain(true).await.unwrap()),
+        }
     }
+    world.rows("SET otus.rollups = force").await;
+    let plan = world.explain(queries[0]).await;
+    assert!(plan.contains("rollup by_kind") && !plan.contains("from before"), "{plan}");
     // A measure that is stored by way of another one: its states are of another call now.
     world
         .declare(|def| {
@@ -271,6 +293,43 @@ async fn below_the_horizon_a_rollup_answers_and_raw_rows_are_cut() {
     let cut = "SELECT count(*) FROM events WHERE ts >= '2026-03-01T10:00:10Z'";
     assert_eq!(world.value(cut).await, "1880");
     assert!(notices().contains("the answer begins there"));
+}
+
+/// What retention had taken before a rollup was filled is not in it, and it does not answer for that.
+#[tokio::test]
+async fn a_filled_rollup_answers_from_where_it_is_whole() {
+    let world = World::filled().await;
+    world.append(3_000);
+    world.dataset.flush().await.unwrap();
+    let table = world.dataset.snapshot().table("public", "events").unwrap().id;
+    world.dataset.advance_horizon(table, BASE_US + 86_400_000_000).await.unwrap();
+    world
+        .declare(|def| {
+            def.rollups[0].granularities.remove(0);
+        })
+        .await;
+    world.dataset.maintain(true).await.unwrap();
+    let rows = world.rows("SELECT DISTINCT state, whole_from FROM otus.rollups").await;
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    assert!(rows[0][0] == "live" && rows[0][1].starts_with("2026-03-02T00:00:00"), "{rows:?}");
+    // A late event: the rollup has it, and nothing else of its day.
+    world.append_at(BASE_US + 1_000_000);
+    let queries = [
+        "SELECT kind, count(*), sum(amount) FROM events GROUP BY kind",
+        "SELECT date_trunc('day', ts), count(*) FROM events GROUP BY 1",
+        "SELECT count(*) FROM events WHERE ts >= '2026-03-01T00:00:00Z' AND kind IS NOT NULL",
+    ];
+    let mut before = Vec::new();
+    for sql in queries {
+        served(&world, sql, &[]).await;
+        before.push(under(&world, "auto", sql).await);
+    }
+    // From now on it answers below the horizon, down to where it is whole.
+    world.dataset.flush().await.unwrap();
+    world.dataset.advance_horizon(table, BASE_US + 2 * 86_400_000_000).await.unwrap();
+    for (sql, before) in queries.into_iter().zip(before) {
+        assert_same(sql, under(&world, "auto", sql).await, before);
+    }
 }
 
 #[tokio::test]

@@ -129,7 +129,7 @@ impl World {
             member: "one".into(),
             clock: Arc::<ManualClock>::clone(&clock),
             compiler: SqlCompiler::new(),
-            flush: FlushLimits::default(),
+            flush: FlushLimits { backfill_rows: 1_000, ..FlushLimits::default() },
         };
         let dataset = Dataset::open(storage, options).await.unwrap();
         dataset.apply_tables(&[def], false).await.unwrap();
@@ -159,6 +159,20 @@ impl World {
     }
 
     pub(crate) fn append(&self, n: i64) {
+        self.append_rows(n, |rows| rows);
+    }
+
+    /// One row of another time.
+    pub(crate) fn append_at(&self, time_us: i64) {
+        self.append_rows(1, |rows| {
+            let times = TimestampMicrosecondArray::from(vec![time_us]).with_timezone("UTC");
+            let mut columns = rows.columns().to_vec();
+            columns[0] = arrow::compute::cast(&times, columns[0].data_type()).unwrap();
+            RecordBatch::try_new(rows.schema(), columns).unwrap()
+        });
+    }
+
+    fn append_rows(&self, n: i64, change: impl FnOnce(RecordBatch) -> RecordBatch) {
         let from = self.end.fetch_add(n, std::sync::atomic::Ordering::SeqCst);
         let snapshot = self.dataset.snapshot();
         let table = snapshot.table("public", "events").unwrap();
@@ -168,7 +182,7 @@ impl World {
             epoch: self.epoch,
             from,
             to: from + n,
-            batch: rows(&table.schema, from, from + n),
+            batch: change(rows(&table.schema, from, from + n)),
             counts: ReadCounts { kept: n as u64, ..ReadCounts::default() },
             rejected: RecordBatch::new_empty(rejected_schema()),
             fields: vec![],

@@ -1,6 +1,7 @@
 //! The integration tests, in one binary: real Kafka, the real `otus`, real clients. Each module is one promise.
 
 mod arrows;
+mod backfill;
 mod bad_records;
 mod buckets;
 mod demo;

@@ -1,5 +1,6 @@
 //! The dataset in memory: what is appended is seen once, before and after flush, compaction and reopening.
 
+mod backfill;
 mod declare;
 mod keyed;
 mod verify;

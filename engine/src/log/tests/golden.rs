@@ -100,6 +100,9 @@ fn without_past(mut manifest: Manifest) -> Manifest {
     for table in manifest.tables.values_mut() {
         Arc::make_mut(table).past = Past::default();
     }
+    for rollup in manifest.rollups.values_mut() {
+        Arc::make_mut(rollup).declared_at_us = None;
+    }
     manifest
 }
 

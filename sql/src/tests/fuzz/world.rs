@@ -33,6 +33,8 @@ pub(super) enum Step {
     Maintain { force: bool },
     /// The last rollup is declared.
     Declare,
+    /// It is filled with some of what it lacks.
+    Backfill,
 }
 
 /// A dataset with the table `events` and a session over it.
@@ -53,12 +55,14 @@ impl fmt::Debug for World {
 /// A random life of `rows` rows.
 fn life(table: &Table, seed: u64) -> Vec<Step> {
     let mut chance = Chance::new(seed, 3);
+    let mut filling = Chance::new(seed, 5);
     let mut steps = Vec::new();
     let mut left = table.rows;
     let mut declare = table.late_rollup;
     while left > 0 {
         if declare && left < table.rows / 2 {
             steps.push(Step::Declare);
+            steps.extend((0..filling.below(4)).map(|_| Step::Backfill));
             declare = false;
         }
         let rows = (1 + chance.below(1 + table.rows / 4)).min(left);
@@ -77,6 +81,7 @@ fn life(table: &Table, seed: u64) -> Vec<Step> {
     }
     if declare {
         steps.push(Step::Declare);
+        steps.extend((0..filling.below(4)).map(|_| Step::Backfill));
     }
     steps
 }
@@ -134,7 +139,7 @@ impl Builder {
             member: "one".into(),
             clock: Arc::new(ManualClock::new(1_800_000_000_000_000)),
             compiler: SqlCompiler::new(),
-            flush: FlushLimits { compact_files: 3, ..FlushLimits::default() },
+            flush: FlushLimits { compact_files: 3, backfill_rows: 50, ..FlushLimits::default() },
         };
         let storage = Storage::from_store(Arc::new(store.clone()));
         let dataset = Dataset::open(storage, options).await.unwrap();
@@ -175,6 +180,9 @@ impl Builder {
             }
             Step::Declare => {
                 self.dataset.apply_tables(std::slice::from_ref(&table.def), true).await.unwrap();
+            }
+            Step::Backfill => {
+                self.dataset.backfill_step().await.unwrap();
             }
         }
     }

@@ -117,6 +117,35 @@ impl World {
         Look { snapshot: &snapshot, clean, table, ends, context: &context }.all().await;
     }
 
+    /// Where the rollup `late` is whole, it has what the one of the beginning has.
+    pub(super) async fn compare_late(&self, context: &str) {
+        let dataset = self.dataset();
+        let snapshot = dataset.snapshot();
+        let table = snapshot.table("public", "events").unwrap();
+        let [first, late] = table.rollups.as_slice() else { panic!("{context}: no late rollup") };
+        let state = &snapshot.manifest().rollups[&late.id];
+        let missing = state.uncovered(&snapshot.manifest().tables[&table.id]);
+        assert_eq!(missing, Some(vec![]), "{context}");
+        for &granularity in &late.def.granularities {
+            let kept = [first.id, late.id].map(|id| snapshot.rollup_horizon_us(id, granularity));
+            let from_us = kept.into_iter().max().flatten().max(state.whole_from_us);
+            let mut found = Vec::new();
+            for rollup in [first, late] {
+                let mut parts = snapshot.hot_states(rollup.id).unwrap();
+                for file in snapshot.rollup_files(rollup.id, granularity) {
+                    let read = read_segment(&self.clean, &file, rollup.plan.schema(), None).await;
+                    parts.extend(read.unwrap_or_else(|e| panic!("{context}: {e:?}")));
+                }
+                let merged = rollup.plan.merge(granularity, &parts).unwrap();
+                let buckets =
+                    merged["bucket"].as_primitive::<arrow::datatypes::TimestampMicrosecondType>();
+                let before = buckets.values().partition_point(|b| Some(*b) < from_us);
+                found.push(merged.slice(before, merged.num_rows() - before));
+            }
+            assert_eq!(found[0], found[1], "{context}: {granularity}");
+        }
+    }
+
     /// What is committed, read from the store alone (P1). The number of the last commit.
     pub(super) async fn audit(&self, context: &str) -> u64 {
         let clock = Arc::new(ManualClock::new(NOW_US));

@@ -3,6 +3,7 @@
 //! who counts every offset from what is on the store alone. `OTUS_SEED` replays one seed.
 
 mod auditor;
+mod backfill;
 mod runs;
 
 use std::time::Duration;
@@ -30,6 +31,7 @@ struct Done {
     compactions: u64,
     expired: u64,
     deleted: u64,
+    backfills: u64,
 }
 
 struct World {
@@ -48,6 +50,8 @@ struct World {
     ends: BTreeMap<i32, i64>,
     /// What a flush has told to be durable.
     durable: BTreeMap<i32, i64>,
+    /// Whether the rollup `late` is declared now; none in worlds without it.
+    late: Option<bool>,
     done: Done,
 }
 
@@ -65,8 +69,12 @@ fn part(partition: i32) -> TopicPartition {
     TopicPartition::new("events", partition)
 }
 
-fn definition() -> TableDef {
+fn definition(late: Option<bool>) -> TableDef {
     let mut def = table_def();
+    if late == Some(true) {
+        let late = RollupDef { name: "late".into(), ..def.rollups[0].clone() };
+        def.rollups.push(late);
+    }
     def.retention.raw_us = Some(DAY_US);
     def.retention.rollup_us = [(Granularity::Minute, 2 * DAY_US)].into_iter().collect();
     def
@@ -121,6 +129,7 @@ impl World {
             epochs: BTreeMap::new(),
             ends: BTreeMap::new(),
             durable: BTreeMap::new(),
+            late: None,
             done: Done::default(),
         }
     }
@@ -152,6 +161,7 @@ impl World {
             flush: FlushLimits {
                 collect_grace_us: 50_000,
                 compact_files: 4,
+                backfill_rows: 40,
                 ..FlushLimits::default()
             },
             ..options(&self.clock, &format!("member {}", self.member))
@@ -171,7 +181,7 @@ impl World {
 
     async fn begin(&mut self, dataset: &Dataset) -> Result<Option<()>, Died> {
         if self.call(dataset.refresh()).await?.is_none()
-            || self.call(dataset.apply_tables(&[definition()], true)).await?.is_none()
+            || self.call(dataset.apply_tables(&[definition(self.late)], true)).await?.is_none()
         {
             return Ok(None);
         }
@@ -208,6 +218,9 @@ impl World {
         for _ in 0..steps {
             let ms = i64::try_from(self.dice.below(50)).unwrap();
             self.clock.advance(1_000 + ms * 1_000);
+            if self.late.is_some() {
+                self.fill_or_declare().await?;
+            }
             match self.dice.below(24) {
                 0..9 => self.append(),
                 9..14 => self.flush().await?,
@@ -252,6 +265,7 @@ impl World {
             self.done.compactions += report.compactions;
             self.done.expired += report.expired;
             self.done.deleted += report.deleted;
+            self.done.backfills += report.backfills;
         }
         Ok(())
     }

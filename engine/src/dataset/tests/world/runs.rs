@@ -7,12 +7,12 @@ use super::*;
 use crate::store::fault::{Fault, FaultPlan, FaultStore};
 use crate::store::tests::seeds;
 
-struct Run {
-    store: FaultStore,
-    world: World,
+pub(super) struct Run {
+    pub(super) store: FaultStore,
+    pub(super) world: World,
 }
 
-fn run(plan: FaultPlan) -> Run {
+pub(super) fn run(plan: FaultPlan) -> Run {
     let seed = plan.seed;
     let inner: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let store = FaultStore::new(Arc::clone(&inner), plan);
@@ -24,7 +24,7 @@ fn run(plan: FaultPlan) -> Run {
 
 impl Run {
     /// Runs `steps` steps; after each death it audits, starts again and goes on.
-    async fn live(&mut self, steps: usize, context: &str) {
+    pub(super) async fn live(&mut self, steps: usize, context: &str) {
         let mut left = steps;
         let mut alive = false;
         while left > 0 {
@@ -55,7 +55,7 @@ impl Run {
 
 /// Something of everything was done.
 fn assert_busy(done: Done) {
-    let Done { flushes, compactions, expired, deleted } = done;
+    let Done { flushes, compactions, expired, deleted, .. } = done;
     assert!(flushes > 3 && compactions > 0 && expired > 0 && deleted > 3, "{done:?}");
 }
 
