@@ -4,8 +4,8 @@
 use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use datafusion::execution::SessionState;
@@ -19,6 +19,7 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
 use crate::catalog::PgTables;
+use crate::ddl::Definer;
 use crate::error::{SqlError, SqlResult};
 use crate::plan::SearchPath;
 use crate::queries::Queries;
@@ -91,6 +92,7 @@ pub struct SqlEngine {
     facts: FactsCache,
     queries: Arc<Queries>,
     next_pid: AtomicI32,
+    definer: OnceLock<Arc<dyn Definer>>,
 }
 
 impl SqlEngine {
@@ -123,6 +125,7 @@ impl SqlEngine {
             queries: Arc::default(),
             config,
             next_pid: AtomicI32::new(1),
+            definer: OnceLock::new(),
         }))
     }
 
@@ -134,6 +137,16 @@ impl SqlEngine {
     /// A number that no other session of this process has.
     pub fn next_backend_pid(&self) -> i32 {
         self.next_pid.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Names whoever carries out changes of definitions; the first one stays.
+    pub fn set_definer(&self, definer: Arc<dyn Definer>) {
+        self.definer.get_or_init(|| definer);
+    }
+
+    /// Who carries out changes of definitions.
+    pub(crate) fn definer(&self) -> Option<&Arc<dyn Definer>> {
+        self.definer.get()
     }
 
     /// The dataset.

@@ -13,9 +13,10 @@ use datafusion::datasource::MemTable;
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
+use otus_engine::catalog::Origin;
 use otus_engine::dataset::rejected_schema;
 use otus_engine::log::manifest::{ClaimState, Manifest, PositionState, TableState};
-use otus_engine::log::op::{FileEntry, Target};
+use otus_engine::log::op::{FileEntry, Note, Target};
 use otus_engine::position::{LogIdentity, ReadCounts};
 use otus_engine::reading::PartitionReport;
 use otus_engine::snapshot::Snapshot;
@@ -28,7 +29,7 @@ use crate::queries::Entry;
 pub(crate) const SYSTEM_SCHEMA: &str = "otus";
 /// Their names.
 pub(crate) const SYSTEM_TABLES: &[&str] =
-    &["partitions", "segments", "rollups", "rejected", "fields", "queries"];
+    &["partitions", "segments", "rollups", "rejected", "fields", "queries", "changes"];
 
 /// A system table at a snapshot; `queries` gives the latest queries of the process.
 pub(crate) fn system_table(
@@ -41,6 +42,7 @@ pub(crate) fn system_table(
         "segments" => segments(snapshot)?,
         "rollups" => rollups(snapshot)?,
         "fields" => fields(snapshot)?,
+        "changes" => changes(snapshot.manifest())?,
         "queries" => latest(&queries())?,
         "rejected" => return Ok(Some(Arc::new(Rejected::new(Arc::clone(snapshot))))),
         _ => return Ok(None),
@@ -292,6 +294,29 @@ fn fields(snapshot: &Snapshot) -> DfResult<RecordBatch> {
         .text("first_topic", rows.iter().map(|r| Some(r.1.first.0.topic.to_string())))
         .small("first_partition", rows.iter().map(|r| Some(r.1.first.0.partition)))
         .int("first_offset", rows.iter().map(|r| Some(r.1.first.1)))
+        .batch()
+}
+
+/// Changes of definitions that the log remembers.
+fn changes(manifest: &Manifest) -> DfResult<RecordBatch> {
+    let rows = &manifest.notes;
+    let (origin, who) = (
+        |note: &Note| match note.origin {
+            Origin::File => "file",
+            Origin::Sql => "sql",
+        },
+        |note: &Note| match note.origin {
+            Origin::File => "file".to_string(),
+            Origin::Sql => note.user.clone(),
+        },
+    );
+    Columns::default()
+        .time("time", rows.iter().map(|r| Some(r.at_us)))
+        .text("origin", rows.iter().map(|r| Some(origin(&r.note).to_string())))
+        .text("who", rows.iter().map(|r| Some(who(&r.note))))
+        .text("object", rows.iter().map(|r| Some(r.note.object.clone())))
+        .text("statement", rows.iter().map(|r| Some(r.note.statement.clone())))
+        .int("commit", rows.iter().map(|r| count(r.commit)))
         .batch()
 }
 
