@@ -9,7 +9,7 @@ use otus_engine::clock::Clock;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::rewrite::Report;
+use crate::rewrite::{Report, Wish};
 
 /// Queries that are kept.
 pub(crate) const KEPT: usize = 1_000;
@@ -33,6 +33,8 @@ pub(crate) struct Entry {
     pub(crate) rollup: Option<String>,
     /// Why raw rows were read.
     pub(crate) reason: Option<String>,
+    /// The first rollup that would have answered what raw rows did.
+    pub(crate) wish: Option<Wish>,
     /// SQLSTATE, if it failed.
     pub(crate) error: Option<String>,
 }
@@ -111,6 +113,7 @@ impl Drop for Running {
             bytes_read: bytes_read(&self.plan),
             rollup: self.report.rollups(),
             reason: self.report.refusals(),
+            wish: self.report.wishes.first().cloned(),
             error: self.error.take(),
         });
     }

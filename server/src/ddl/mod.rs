@@ -20,7 +20,7 @@ use otus_sql::{SqlCompiler, SqlError, SqlResult};
 use tokio::sync::Mutex;
 
 use crate::config::{Config, DdlConfig, Environment, Problems, Severity};
-pub(crate) use section::Section;
+pub(crate) use section::{Item, Section};
 
 /// Told to the client: SQLSTATE and message.
 type Told = Vec<(&'static str, String)>;

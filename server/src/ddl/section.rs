@@ -191,12 +191,13 @@ impl Section {
     pub(crate) fn toml(&self, path: &[&str]) -> String {
         let names: Vec<_> = path.iter().map(|name| key(name)).collect();
         let path = names.join(".");
+        let is_table = names.len() == 2;
         let is_deep = |name: &str| matches!(name, "columns" | "measures" | "rollups");
         let mut out = format!("[{path}]\n");
-        for (name, item) in self.0.iter().filter(|(name, _)| !is_deep(name) || names.len() > 2) {
+        for (name, item) in self.0.iter().filter(|(name, _)| !is_deep(name) || !is_table) {
             writeln!(out, "{} = {item}", key(name)).ok();
         }
-        for (name, item) in self.0.iter().filter(|(name, _)| is_deep(name) && names.len() <= 2) {
+        for (name, item) in self.0.iter().filter(|(name, _)| is_table && is_deep(name)) {
             let Item::Section(section) = item else { continue };
             if name != "rollups" {
                 writeln!(out, "[{path}.{name}]").ok();

@@ -24,6 +24,7 @@ use otus_engine::snapshot::Snapshot;
 use super::prune::{self, Files};
 use super::scan::{Scan, predicate};
 use crate::queries::Entry;
+use crate::rewrite::Wish;
 
 /// The schema of system tables.
 pub(crate) const SYSTEM_SCHEMA: &str = "otus";
@@ -331,6 +332,7 @@ fn latest(queries: &[Entry]) -> DfResult<RecordBatch> {
         .int("bytes_read", queries.iter().map(|q| count(q.bytes_read)))
         .text("rollup", text(|q| q.rollup.clone()))
         .text("raw_reason", text(|q| q.reason.clone()))
+        .text("wanted_rollup", text(|q| q.wish.as_ref().map(Wish::json)))
         .text("sqlstate", text(|q| q.error.clone()))
         .batch()
 }

@@ -3,6 +3,7 @@
 mod arrows;
 mod bad_records;
 mod buckets;
+mod ddl;
 mod demo;
 mod disk_full;
 mod exactly_once;
