@@ -11,11 +11,10 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::manifest::{ClaimState, Manifest, Noted, Past, PositionState, RollupState, TableState};
-use super::op::{Entry, FieldSeen, FileEntry, Note, Op, StatValue, Target};
+use super::manifest::{ClaimState, Manifest, Past, PositionState, RollupState, TableState};
+use super::op::{Entry, FieldSeen, FileEntry, Op, StatValue, Target};
 use crate::catalog::{RollupDef, RollupId, TableDef, TableId};
 use crate::error::{Error, Result};
-use crate::limits::NOTES_MAX;
 use crate::position::{LogIdentity, OffsetRange, ReadCounts, TopicPartition};
 use crate::time::DAY_US;
 
@@ -38,7 +37,7 @@ impl Manifest {
         for op in &entry.ops {
             step.op(op)?;
         }
-        step.note(entry);
+        past::note(&mut step.next, entry);
         step.finish()
     }
 
@@ -112,15 +111,6 @@ impl Step {
             dropped_rollups: BTreeSet::new(),
             new_level0: Vec::new(),
         }
-    }
-
-    fn note(&mut self, entry: &Entry) {
-        let noted = |note: &Note| {
-            Arc::new(Noted { commit: entry.number, at_us: entry.at_us, note: note.clone() })
-        };
-        let notes = &mut self.next.notes;
-        notes.extend(entry.notes.iter().map(noted));
-        notes.drain(..notes.len().saturating_sub(NOTES_MAX));
     }
 
     fn op(&mut self, op: &Op) -> Result<()> {

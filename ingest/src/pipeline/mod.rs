@@ -113,6 +113,8 @@ pub struct Ingest {
     writer: RwLock<Arc<Writer>>,
     counters: Arc<IngestCounters>,
     paused: Mutex<BTreeSet<TableId>>,
+    /// While topics are not read for a change: whether they had been caught up with.
+    between: Mutex<Option<bool>>,
     /// Held while what is read changes; whether reading has ended for good.
     changing: AsyncMutex<bool>,
 }
@@ -137,6 +139,7 @@ impl Ingest {
             writer: RwLock::new(Arc::new(Writer::None)),
             counters: Arc::default(),
             paused: Mutex::default(),
+            between: Mutex::default(),
             changing: AsyncMutex::default(),
         };
         ingest.read_topics(topics, false)?;
@@ -207,11 +210,13 @@ impl Ingest {
             topics
         };
         let caught_up = stopped.iter().all(|runner| runner.board.caught_up());
+        *self.between.lock() = Some(caught_up);
         end(stopped, CHANGE_DEADLINE).await;
         let result = change.await;
         let tables = rebuild::read_tables(&self.dataset.snapshot());
         let topics = tables.into_iter().filter(|(_, def)| !matches!(def.source, Source::File(_)));
         let started = self.read_topics(topics.collect(), caught_up);
+        *self.between.lock() = None;
         if let Err(error) = &started {
             tracing::error!(%error, "topics are not read any more: start the server again");
         }
@@ -238,7 +243,8 @@ impl Ingest {
 
     /// Whether everything had once reached the end seen when reading began.
     pub fn caught_up_once(&self) -> bool {
-        self.runners.read().iter().all(|runner| runner.board.caught_up())
+        let before = self.between.lock().unwrap_or(true);
+        before && self.runners.read().iter().all(|runner| runner.board.caught_up())
     }
 
     /// Totals for metrics.
@@ -361,8 +367,9 @@ impl Ingest {
         }
     }
 
+    /// The tables that are read, also while reading is stopped for a change.
     fn tables(&self) -> Tables {
-        self.runners.read().iter().flat_map(|runner| runner.tables.read().clone()).collect()
+        rebuild::read_tables(&self.dataset.snapshot())
     }
 
     fn command(&self, table: TableId, command: Command) -> Result<()> {

@@ -82,9 +82,7 @@ impl Definitions {
         let _one_at_a_time = self.changing.lock().await;
         match ddl {
             Ddl::CreateTable { table, if_not_exists, columns, measures, options } => {
-                let schema = table.schema.clone();
-                let first = || author.search_path.iter().find(|s| !s.starts_with("pg_")).cloned();
-                let schema = schema.or_else(first).unwrap_or_else(|| "public".into());
+                let schema = table.schema.clone().unwrap_or_else(|| self.first_schema(author));
                 if self.is_there(&schema, &table.name) {
                     let what = format!("relation \"{}\" already exists", table.name);
                     return skip(*if_not_exists, sqlstate::DUPLICATE_TABLE, what);
@@ -176,7 +174,7 @@ impl Definitions {
         author: &Author,
         apply: bool,
     ) -> SqlResult<Told> {
-        if !section.has("append") {
+        if !section.has("append") && !section.has("file") {
             section.set_boolean("append", !self.has_kafka);
         }
         let (def, warnings) = read(name, &section)?;
@@ -242,6 +240,15 @@ impl Definitions {
         for topic in topics.iter().filter(|topic| memory.partition_count(topic).is_none()) {
             memory.create(topic, 1);
         }
+    }
+
+    /// The schema of a new table whose name has none: the first of the path that there is.
+    fn first_schema(&self, author: &Author) -> String {
+        let snapshot = self.dataset.snapshot();
+        let is_of_user = |schema: &&String| {
+            *schema == "public" || snapshot.tables().any(|t| t.def.schema == **schema)
+        };
+        author.search_path.iter().find(is_of_user).cloned().unwrap_or_else(|| "public".into())
     }
 
     fn is_there(&self, schema: &str, name: &str) -> bool {

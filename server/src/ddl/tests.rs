@@ -105,7 +105,7 @@ async fn statements_are_refused_as_the_file_is() {
     };
     let usual = "topic = 'team-a', time = 'at'";
     for (sql, told) in [
-        (table("a intt", usual), "table \"t\": columns.a: unknown column type \"intt\""),
+        (table("a intt", usual), "table \"t\": columns.a.type: unknown column type \"intt\""),
         (table("a text", "time = 'at'"), "table \"t\": the table reads nothing"),
         (table("a text", "topic = 'other', time = 'at'"), "topic \"other\" may not be named"),
         (

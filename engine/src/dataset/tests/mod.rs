@@ -1,6 +1,7 @@
 //! The dataset in memory: what is appended is seen once, before and after flush, compaction and reopening.
 
 mod declare;
+mod define;
 mod keyed;
 mod verify;
 mod world;
