@@ -17,8 +17,8 @@ use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext};
 use futures::TryStreamExt;
 use otus_benches::{is_smoke, machine, median, percentile, report, round, sized};
 use otus_engine::catalog::{
-    Accept, ColumnDef, ColumnSource, MeasureDef, Presentation, Retention, RollupDef, Source, Start,
-    TableDef, TableKind,
+    Accept, ColumnDef, ColumnSource, MeasureDef, Origin, Presentation, Retention, RollupDef,
+    Source, Start, TableDef, TableKind,
 };
 use otus_engine::clock::SystemClock;
 use otus_engine::dataset::{
@@ -180,6 +180,7 @@ fn definition() -> Result<TableDef> {
         retention: Retention::default(),
         append: false,
         record_bytes_max: 1 << 20,
+        origin: Origin::File,
     })
 }
 

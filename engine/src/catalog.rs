@@ -265,6 +265,23 @@ pub struct Retention {
     pub rollup_us: BTreeMap<Granularity, i64>,
 }
 
+/// Where a definition was made, and so where it is changed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// In the configuration file, or by a program that embeds Otus.
+    #[default]
+    File,
+    /// By a statement.
+    Sql,
+}
+
+impl Origin {
+    fn is_file(&self) -> bool {
+        *self == Self::File
+    }
+}
+
 /// A declared table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableDef {
@@ -309,6 +326,9 @@ pub struct TableDef {
     pub append: bool,
     /// Largest record, bytes; larger ones are rejected.
     pub record_bytes_max: usize,
+    /// Where the table was declared.
+    #[serde(default, skip_serializing_if = "Origin::is_file")]
+    pub origin: Origin,
 }
 
 impl TableDef {
@@ -332,6 +352,7 @@ impl TableDef {
             retention: Retention::default(),
             append: false,
             record_bytes_max: RECORD_BYTES_MAX,
+            origin: Origin::File,
         }
     }
 

@@ -34,6 +34,10 @@ pub const COMMIT_RACES_MAX: u32 = 1_000;
 pub const FIELDS_MAX: usize = 1_000;
 /// Resets of positions that are remembered per table, for audits.
 pub const RESETS_MAX: usize = 1_000;
+/// Bytes of a statement that are kept with the change it made.
+pub const NOTE_BYTES_MAX: usize = 4 << 10;
+/// Changes of definitions that are remembered.
+pub const NOTES_MAX: usize = 500;
 /// Rows of a Parquet row group.
 pub const ROW_GROUP_ROWS: usize = 512 * 1024;
 /// Age after which a pinned snapshot is refused, microseconds.

@@ -12,6 +12,7 @@
 pub mod cli;
 pub mod client;
 pub mod config;
+mod ddl;
 pub mod demo;
 pub mod http;
 mod infer;
@@ -20,6 +21,11 @@ pub mod memory;
 mod otus;
 pub mod pgwire;
 pub mod telemetry;
+
+/// Whether a client is on this machine: only such may declare tables.
+pub(crate) fn is_local(peer: Option<std::net::SocketAddr>) -> bool {
+    peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback())
+}
 
 pub use keyed::{RowPlace, RowWrite, WriteError};
 pub use otus::{Otus, OtusBuilder, open_read_only};

@@ -25,6 +25,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use crate::config::{Config, SystemEnvironment};
+use crate::ddl::{self, Definitions};
 use crate::keyed::{self, RowLocks};
 
 /// Threads that flush and compact.
@@ -168,12 +169,17 @@ impl OtusBuilder {
             flush: config.limits.clone(),
         };
         let dataset = Dataset::open(storage.clone(), options).await?;
+        check_names(&dataset, &config)?;
         let changes = dataset.apply_tables(&config.tables, apply).await?;
         let sql = SqlEngine::new(Arc::clone(&dataset), sql_config(&config)).map_err(sql_error)?;
         let (stop, stopped) = watch::channel(false);
         let mut work = work(&dataset, &stopped)?;
-        let ingest_config = ingest_config(&config, &storage);
+        let ingest_config = ingest_config(&config, &storage, &dataset);
+        let memory = ingest_config.memory.clone();
         let ingest = Ingest::start(Arc::clone(&dataset), compiler, ingest_config).await?;
+        let definitions =
+            Definitions::new(Arc::clone(&dataset), Arc::clone(&ingest), &config, memory);
+        sql.set_definer(Arc::new(definitions));
         dataset.set_reading(Arc::new(IngestReports(Arc::downgrade(&ingest))));
         let restore = keyed::restore(Arc::clone(&dataset), Arc::clone(&ingest), stopped.clone());
         work.spawn(restore);
@@ -230,7 +236,8 @@ impl Otus {
 
     /// Runs one query and collects its rows.
     pub async fn query(&self, sql: &str) -> Result<Vec<RecordBatch>> {
-        let session = self.inner.sql.session(SessionOptions::default());
+        let options = SessionOptions { is_local: true, ..SessionOptions::default() };
+        let session = self.inner.sql.session(options);
         let statements = session.parse(sql).map_err(sql_error)?;
         let [statement] = statements.as_slice() else {
             return Err(Error::invalid("one statement at a time, please"));
@@ -426,14 +433,16 @@ fn sql_config(config: &Config) -> SqlConfig {
 }
 
 /// Where topics live: in Kafka, in the embedded log beside the data, or in memory if the data do.
-fn ingest_config(config: &Config, storage: &Storage) -> IngestConfig {
+fn ingest_config(config: &Config, storage: &Storage, dataset: &Dataset) -> IngestConfig {
+    let snapshot = dataset.snapshot();
+    let stored: Vec<_> = ddl::stored_by_statements(&snapshot, config).map(|(_, def)| def).collect();
     let mut ingest = IngestConfig {
         kafka: config.kafka.clone(),
         local: config.local_log.options.clone(),
         ..IngestConfig::default()
     };
     ingest.local.disk_reserve_bytes = config.limits.disk_reserve_bytes;
-    if config.uses_local_log() {
+    if config.uses_local_log(&stored) {
         let beside = storage.local_dir().map(|dir| dir.join(LOCAL_LOG));
         ingest.local_dir = config.local_log.folder.clone().or(beside);
         if ingest.local_dir.is_none() && config.storage.url.starts_with("memory:") {
@@ -447,6 +456,19 @@ fn ingest_config(config: &Config, storage: &Storage) -> IngestConfig {
         }
     }
     ingest
+}
+
+/// A table of the file cannot take the name of what a statement made.
+fn check_names(dataset: &Dataset, config: &Config) -> Result<()> {
+    let snapshot = dataset.snapshot();
+    let made: Vec<_> = ddl::stored_by_statements(&snapshot, config).map(|(_, def)| def).collect();
+    let collides = |def: &TableDef| ddl::collision(def, made.iter().copied());
+    match config.tables.iter().find_map(collides) {
+        Some(message) => Err(Error::invalid(message).with_hint(
+            "rename it in the configuration file, or drop what was made by a statement first",
+        )),
+        None => Ok(()),
+    }
 }
 
 /// Trims and compacts the embedded log now and then.

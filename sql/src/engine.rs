@@ -4,8 +4,8 @@
 use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use datafusion::execution::SessionState;
@@ -17,6 +17,7 @@ use otus_engine::snapshot::Snapshot;
 use tokio::task::JoinHandle;
 
 use crate::catalog::PgTables;
+use crate::ddl::Definer;
 use crate::error::{SqlError, SqlResult};
 use crate::lanes::{Lane, Lanes};
 use crate::named::{NamedQueries, NamedQueryDef};
@@ -88,6 +89,7 @@ pub struct SqlEngine {
     named: Arc<NamedQueries>,
     queries: Arc<Queries>,
     next_pid: AtomicI32,
+    definer: OnceLock<Arc<dyn Definer>>,
 }
 
 impl SqlEngine {
@@ -116,6 +118,7 @@ impl SqlEngine {
             queries: Arc::default(),
             config,
             next_pid: AtomicI32::new(1),
+            definer: OnceLock::new(),
         }))
     }
 
@@ -127,6 +130,16 @@ impl SqlEngine {
     /// A number that no other session of this process has.
     pub fn next_backend_pid(&self) -> i32 {
         self.next_pid.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Names whoever carries out changes of definitions; the first one stays.
+    pub fn set_definer(&self, definer: Arc<dyn Definer>) {
+        self.definer.get_or_init(|| definer);
+    }
+
+    /// Who carries out changes of definitions.
+    pub(crate) fn definer(&self) -> Option<&Arc<dyn Definer>> {
+        self.definer.get()
     }
 
     /// The dataset.

@@ -33,6 +33,8 @@ pub mod sqlstate {
     pub const INVALID_DATETIME: &str = "22007";
     /// More than one row from a scalar subquery.
     pub const CARDINALITY: &str = "21000";
+    /// A statement that cannot run in a transaction.
+    pub const IN_TRANSACTION: &str = "25001";
     /// A transaction command outside a transaction.
     pub const NO_TRANSACTION: &str = "25P01";
     /// Commands are ignored until the end of a failed transaction.
@@ -51,6 +53,16 @@ pub mod sqlstate {
     pub const SYNTAX: &str = "42601";
     /// Not allowed.
     pub const NOT_ALLOWED: &str = "42501";
+    /// A definition that cannot be.
+    pub const INVALID_DEFINITION: &str = "42P16";
+    /// A table or view of this name exists.
+    pub const DUPLICATE_TABLE: &str = "42P07";
+    /// A column or measure of this name exists.
+    pub const DUPLICATE_COLUMN: &str = "42701";
+    /// A rollup of this name exists.
+    pub const DUPLICATE_OBJECT: &str = "42710";
+    /// Something must be said or done first.
+    pub const NOT_READY: &str = "55000";
     /// A cursor or statement of this name exists.
     pub const DUPLICATE_CURSOR: &str = "42P03";
     /// A statement of this name exists.

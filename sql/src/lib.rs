@@ -16,6 +16,7 @@ mod bounded;
 pub mod calendar;
 mod catalog;
 mod compile;
+pub mod ddl;
 mod engine;
 pub mod error;
 mod function;

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::lanes::Lane;
-use crate::rewrite::Report;
+use crate::rewrite::{Report, Wish};
 
 /// Queries that are kept.
 pub(crate) const KEPT: usize = 1_000;
@@ -36,6 +36,8 @@ pub(crate) struct Entry {
     pub(crate) rollup: Option<String>,
     /// Why raw rows were read.
     pub(crate) reason: Option<String>,
+    /// The first rollup that would have answered what raw rows did.
+    pub(crate) wish: Option<Wish>,
     /// SQLSTATE, if it failed.
     pub(crate) error: Option<String>,
 }
@@ -116,6 +118,7 @@ impl Drop for Running {
             bytes_read: bytes_read(&self.plan),
             rollup: self.report.rollups(),
             reason: self.report.refusals(),
+            wish: self.report.wishes.first().cloned(),
             error: self.error.take(),
         });
     }

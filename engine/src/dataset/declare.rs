@@ -1,14 +1,16 @@
 //! Declarations: what the configuration says against what the log holds. `plan` decides, `apply_tables` acts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::catalog::{ColumnDef, Retention, RollupDef, RollupId, Source, TableDef, TableId};
+use crate::catalog::{
+    ColumnDef, Origin, Retention, RollupDef, RollupId, Source, TableDef, TableId,
+};
 use crate::error::{Error, Result};
 use crate::expr::ExpressionCompiler;
 use crate::log::manifest::{Manifest, RollupState, TableState};
-use crate::log::op::{Op, RemoveReason};
+use crate::log::op::{Note, Op, RemoveReason};
 use crate::rollup::RollupPlan;
 use crate::time::DAY_US;
 use crate::types::ColumnType;
@@ -33,9 +35,11 @@ impl fmt::Display for Change {
 
 /// Differences, and the commit that removes them.
 #[derive(Debug, Default)]
-struct Declaration {
-    changes: Vec<Change>,
-    ops: Vec<Op>,
+pub(super) struct Declaration {
+    pub(super) changes: Vec<Change>,
+    pub(super) ops: Vec<Op>,
+    /// The same changes, as the log keeps them.
+    notes: Vec<Note>,
 }
 
 impl Declaration {
@@ -44,6 +48,12 @@ impl Declaration {
     }
     fn warn(&mut self, what: String) {
         self.changes.push(Change { what, destructive: true });
+    }
+    /// Notes the changes from number `from` on as those of the configuration file.
+    fn note(&mut self, object: &str, from: usize) {
+        let new = self.changes.iter().skip(from);
+        let note = |c: &Change| Note::new(Origin::File, "", object.to_string(), &c.what);
+        self.notes.extend(new.map(note));
     }
 }
 
@@ -79,7 +89,7 @@ impl Dataset {
         self.flush().await?;
         // What leaves may have got files by it.
         let declaration = self.plan_tables(self.snapshot().manifest(), defs)?;
-        self.commit(declaration.ops).await?;
+        self.commit_noted(declaration.ops, declaration.notes).await?;
         Ok(declaration.changes)
     }
 
@@ -87,13 +97,19 @@ impl Dataset {
     fn plan_tables(&self, manifest: &Manifest, defs: &[TableDef]) -> Result<Declaration> {
         let compiler = self.options.compiler.as_ref();
         for def in defs {
-            let schema = def.arrow_schema();
-            let measures = compiler.measures(&schema, &def.time, &def.measures)?;
-            for rollup in &def.rollups {
-                RollupPlan::new(&schema, &def.time, rollup, &measures)?;
-            }
+            compile(def, compiler)?;
         }
         plan(manifest, defs, compiler)
+    }
+
+    /// The same for one table, whatever the others are.
+    pub(super) fn plan_table(&self, manifest: &Manifest, def: &TableDef) -> Result<Declaration> {
+        let compiler = self.options.compiler.as_ref();
+        compile(def, compiler)?;
+        let mut out = Declaration::default();
+        let mut ids = Ids::after(manifest);
+        declare(&mut out, &mut ids, (manifest, compiler), def)?;
+        Ok(out)
     }
 }
 
@@ -103,24 +119,47 @@ fn plan(
     compiler: &dyn ExpressionCompiler,
 ) -> Result<Declaration> {
     let mut out = Declaration::default();
-    let mut ids = Ids { table: manifest.last_table_id, rollup: manifest.last_rollup_id };
-    let known: BTreeMap<String, &Arc<TableState>> =
-        shown(manifest).map(|t| (t.def.qualified_name(), t)).collect();
+    let mut ids = Ids::after(manifest);
     for def in defs {
-        match known.get(&def.qualified_name()) {
-            None => create(&mut out, &mut ids, def),
-            Some(state) => alter(&mut out, &mut ids, (manifest, compiler), state, def)?,
-        }
+        let from = out.changes.len();
+        declare(&mut out, &mut ids, (manifest, compiler), def)?;
+        out.note(&def.qualified_name(), from);
     }
     drop_rebuilds(&mut out, manifest, defs);
     let declared: BTreeSet<String> = defs.iter().map(TableDef::qualified_name).collect();
-    for (name, state) in known {
+    for state in shown(manifest).filter(|t| t.def.origin == Origin::File) {
+        let name = state.def.qualified_name();
         if state.attached && !declared.contains(&name) {
+            let from = out.changes.len();
             out.say(format!("table {name:?} is not declared: it is detached, its data stay"));
             out.ops.push(Op::AttachTable { table: state.id, attached: false });
+            out.note(&name, from);
         }
     }
     Ok(out)
+}
+
+fn compile(def: &TableDef, compiler: &dyn ExpressionCompiler) -> Result<()> {
+    let schema = def.arrow_schema();
+    let measures = compiler.measures(&schema, &def.time, &def.measures)?;
+    for rollup in &def.rollups {
+        RollupPlan::new(&schema, &def.time, rollup, &measures)?;
+    }
+    Ok(())
+}
+
+fn declare(
+    out: &mut Declaration,
+    ids: &mut Ids,
+    (manifest, compiler): (&Manifest, &dyn ExpressionCompiler),
+    def: &TableDef,
+) -> Result<()> {
+    let name = def.qualified_name();
+    match shown(manifest).find(|t| t.def.qualified_name() == name) {
+        None => create(out, ids, def),
+        Some(state) => alter(out, ids, (manifest, compiler), state, def)?,
+    }
+    Ok(())
 }
 
 /// A rebuild of a table that is no longer declared as it was is given up.
@@ -128,7 +167,7 @@ fn drop_rebuilds(out: &mut Declaration, manifest: &Manifest, defs: &[TableDef]) 
     for state in manifest.tables.values() {
         let Some(rebuild) = state.def.rebuild() else { continue };
         let old = manifest.tables.get(&rebuild.table);
-        if old.is_some_and(|old| defs.contains(&old.def)) {
+        if old.is_some_and(|old| old.def.origin == Origin::Sql || defs.contains(&old.def)) {
             continue;
         }
         out.say(format!("the rebuild of table {:?} is given up", rebuild.table.0));
@@ -155,6 +194,9 @@ struct Ids {
 }
 
 impl Ids {
+    fn after(manifest: &Manifest) -> Self {
+        Self { table: manifest.last_table_id, rollup: manifest.last_rollup_id }
+    }
     fn table(&mut self) -> TableId {
         self.table += 1;
         TableId(self.table)
@@ -194,10 +236,13 @@ fn alter(
     if *state.def == *def {
         return Ok(());
     }
+    let before = out.changes.len();
     let columns_changed = check_alter(out, state, def)?;
     let schema_id = state.schema_id + u32::from(columns_changed);
     out.ops.push(Op::PutTable { table: state.id, schema_id, def: Box::new(def.clone()) });
-    if out.changes.is_empty() {
+    if state.def.origin == Origin::Sql && def.origin == Origin::File {
+        out.say(format!("table {name:?} was made by a statement and is now the file's"));
+    } else if out.changes.len() == before {
         out.say(format!("table {name:?} is declared otherwise"));
     }
     alter_rollups(out, ids, (manifest, compiler), state, def)
@@ -258,13 +303,29 @@ fn check_alter(out: &mut Declaration, state: &TableState, new: &TableDef) -> Res
         out.say(format!("table {name:?}: column {:?} is hidden, its data stay", column.name));
     }
     if old.retention != new.retention {
-        out.warn(format!(
-            "table {name:?}: retention changes, data past it will be deleted ({}; it was {})",
-            told(&new.retention),
-            told(&old.retention)
-        ));
+        let (now, was) = (told(&new.retention), told(&old.retention));
+        if keeps_all(&old.retention, &new.retention) {
+            out.say(format!(
+                "table {name:?}: retention changes, nothing goes ({now}; it was {was})"
+            ));
+        } else {
+            out.warn(format!(
+                "table {name:?}: retention changes, data past it will be deleted ({now}; it was {was})"
+            ));
+        }
     }
     Ok(changed)
+}
+
+/// Whether all that was kept is kept as long, or longer.
+fn keeps_all(old: &Retention, new: &Retention) -> bool {
+    let longer = |old: Option<i64>, new: Option<i64>| match (old, new) {
+        (_, None) => true,
+        (None, Some(_)) => false,
+        (Some(old), Some(new)) => new >= old,
+    };
+    longer(old.raw_us, new.raw_us)
+        && new.rollup_us.iter().all(|(g, us)| longer(old.rollup_us.get(g).copied(), Some(*us)))
 }
 
 fn told(retention: &Retention) -> String {
@@ -321,8 +382,15 @@ fn check_hidden(state: &TableState, table: &str, column: &ColumnDef) -> Result<S
 }
 
 fn widens(from: &ColumnType, to: &ColumnType) -> bool {
-    use ColumnType::{BigInt, Double, Integer, Real, SmallInt};
-    matches!((from, to), (SmallInt, Integer | BigInt) | (Integer, BigInt) | (Real, Double))
+    use ColumnType::{BigInt, Double, Integer, Numeric, Real, SmallInt};
+    match (from, to) {
+        (SmallInt, Integer | BigInt) | (Integer, BigInt) | (Real, Double) => true,
+        // Bounds in the log are unscaled numbers: the scale must stay.
+        (Numeric { precision, scale }, Numeric { precision: wider, scale: same }) => {
+            wider > precision && scale == same
+        }
+        _ => false,
+    }
 }
 
 /// A rollup whose states would differ is another rollup: it gets a new id, covers what comes from now on, and is

@@ -6,6 +6,7 @@
 mod append;
 mod claims;
 mod declare;
+mod define;
 mod flush;
 mod keyed;
 #[cfg(test)]
@@ -30,7 +31,7 @@ use crate::expr::ExpressionCompiler;
 use crate::hot::HotSet;
 use crate::limits;
 use crate::log::manifest::Manifest;
-use crate::log::op::Op;
+use crate::log::op::{Note, Op};
 use crate::log::{CommitLog, LogSettings};
 use crate::position::TopicPartition;
 use crate::reading::Reading;
@@ -336,14 +337,28 @@ impl Dataset {
         self.commit_and(ops, |_, _| Ok(())).await
     }
 
+    /// One commit that changes definitions, with who changed them.
+    async fn commit_noted(&self, ops: Vec<Op>, notes: Vec<Note>) -> Result<u64> {
+        self.commit_all(ops, notes, |_, _| Ok(())).await
+    }
+
     /// One commit; `change` edits the hot rows in the same move of the pointer.
     pub(crate) async fn commit_and(
         &self,
         ops: Vec<Op>,
         change: impl FnOnce(&Catalog, &mut HotSet) -> Result<()>,
     ) -> Result<u64> {
+        self.commit_all(ops, Vec::new(), change).await
+    }
+
+    async fn commit_all(
+        &self,
+        ops: Vec<Op>,
+        notes: Vec<Note>,
+        change: impl FnOnce(&Catalog, &mut HotSet) -> Result<()>,
+    ) -> Result<u64> {
         let mut log = self.log.lock().await;
-        let committed = log.commit(ops).await?;
+        let committed = log.commit_noted(ops, notes).await?;
         crate::failpoint::hit("commit.put_done");
         // The log stays locked until the pointer has moved, so that pointers move in the log's order.
         let loaded = self.load_keyed(&committed.manifest).await?;

@@ -38,6 +38,7 @@ impl Manifest {
         for op in &entry.ops {
             step.op(op)?;
         }
+        past::note(&mut step.next, entry);
         step.finish()
     }
 

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::format::{encode_checkpoint, encode_entry};
 use super::manifest::Manifest;
-use super::op::{Entry, FORMAT, Op};
+use super::op::{Entry, FORMAT, Note, Op};
 use super::replay::{self, checkpoint_path, entry_path, follow, hint_path, load, read_entry};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
@@ -79,6 +79,7 @@ pub struct CommitLog {
 struct Pending {
     commit_id: Uuid,
     ops: Vec<Op>,
+    notes: Vec<Note>,
     placed: Option<Placed>,
     /// A put at this number may still be on its way.
     doubted: bool,
@@ -144,6 +145,11 @@ impl CommitLog {
     /// nothing was written. `Unavailable`: unknown; see [`in_doubt`](Self::in_doubt). A caller that stops
     /// waiting leaves its commit in doubt.
     pub async fn commit(&mut self, ops: Vec<Op>) -> Result<Committed> {
+        self.commit_noted(ops, Vec::new()).await
+    }
+
+    /// As [`commit`](Self::commit), with who changed which definitions by it.
+    pub async fn commit_noted(&mut self, ops: Vec<Op>, notes: Vec<Note>) -> Result<Committed> {
         if self.storage.access() == Access::ReadOnly {
             return Err(Error::invalid("the dataset was opened for reading only"));
         }
@@ -153,7 +159,7 @@ impl CommitLog {
         }
         self.reopen_if_stale().await?;
         let commit_id = random_id();
-        self.pending = Some(Pending { commit_id, ops, placed: None, doubted: false });
+        self.pending = Some(Pending { commit_id, ops, notes, placed: None, doubted: false });
         self.drive().await
     }
 
@@ -293,6 +299,7 @@ impl CommitLog {
             member: self.member.clone(),
             at_us: self.clock.now_us(),
             ops: pending.ops.clone(),
+            notes: pending.notes.clone(),
         };
         let next = self.manifest.apply(&entry);
         match next.and_then(|next| Ok((encode_entry(&entry)?, next))) {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::catalog::{RollupDef, RollupId, TableDef, TableId};
-use crate::log::op::{FieldSeen, FileEntry};
+use crate::log::op::{FieldSeen, FileEntry, Note};
 use crate::position::{LogIdentity, OffsetRange, ReadCounts, TopicPartition};
 use crate::time::Granularity;
 use crate::types::ColumnType;
@@ -116,6 +116,17 @@ pub struct Reset {
     pub to: i64,
 }
 
+/// A change of definitions that took place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Noted {
+    /// Number of the commit.
+    pub commit: u64,
+    /// When, microseconds.
+    pub at_us: i64,
+    /// Who and what.
+    pub note: Note,
+}
+
 /// The whole dataset at one commit.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -144,6 +155,9 @@ pub struct Manifest {
     pub sweep_before_ms: i64,
     /// The maintainer's lease: member, until (microseconds).
     pub lease: Option<(String, i64)>,
+    /// Changes of definitions, oldest first, the last [`NOTES_MAX`](crate::limits::NOTES_MAX).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<Arc<Noted>>,
 }
 
 /// JSON has no structured keys: such maps travel as lists of pairs.

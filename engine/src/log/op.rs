@@ -4,8 +4,8 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::catalog::{RollupDef, RollupId, TableDef, TableId};
-use crate::limits::FIELDS_MAX;
+use crate::catalog::{Origin, RollupDef, RollupId, TableDef, TableId};
+use crate::limits::{FIELDS_MAX, NOTE_BYTES_MAX};
 use crate::position::{LogIdentity, OffsetRange, ReadCounts, TopicPartition};
 use crate::time::Granularity;
 
@@ -292,6 +292,33 @@ pub enum Op {
     },
 }
 
+/// Who changed a definition, and by what words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    /// By what it was changed.
+    pub origin: Origin,
+    /// The user whose statement it was; empty if it was the configuration file.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub user: String,
+    /// The table, with its schema.
+    pub object: String,
+    /// The statement, or what the configuration file changed; at most
+    /// [`NOTE_BYTES_MAX`](crate::limits::NOTE_BYTES_MAX).
+    pub statement: String,
+}
+
+impl Note {
+    /// A note whose statement is cut to what is kept.
+    pub fn new(origin: Origin, user: &str, object: String, statement: &str) -> Self {
+        let mut end = statement.len().min(NOTE_BYTES_MAX);
+        while !statement.is_char_boundary(end) {
+            end -= 1;
+        }
+        let statement = statement.get(..end).unwrap_or_default().to_string();
+        Self { origin, user: user.to_string(), object, statement }
+    }
+}
+
 /// One commit: an object named by its 20-digit number.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
@@ -307,6 +334,9 @@ pub struct Entry {
     pub at_us: i64,
     /// What it does, in order.
     pub ops: Vec<Op>,
+    /// Who changed which definitions by it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<Note>,
 }
 
 /// JSON has no infinities: they travel as text.

@@ -21,7 +21,7 @@ use otus_engine::position::TopicPartition;
 use otus_engine::{Error, Result};
 use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{Mutex as AsyncMutex, oneshot};
 
 mod open;
 mod partition;
@@ -45,6 +45,8 @@ use open::reads;
 use runner::{Command, Runner, RunnerParts};
 use status::Board;
 
+/// Time that readers have to make durable what they read before definitions change.
+const CHANGE_DEADLINE: Duration = Duration::from_secs(30);
 /// Commands that may wait for a runner.
 const COMMANDS_WAITING: usize = 16;
 
@@ -95,16 +97,26 @@ struct Running {
     board: Arc<Board>,
     commands: SyncSender<Command>,
     tables: Arc<RwLock<Tables>>,
+    thread: JoinHandle<()>,
+    /// Whether it reads topics rather than a file.
+    of_topics: bool,
 }
 
 /// Reading of all attached tables of a dataset.
 #[derive(Debug)]
 pub struct Ingest {
     dataset: Arc<Dataset>,
-    runners: Vec<Running>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
-    writer: Writer,
+    compiler: Arc<dyn ExpressionCompiler>,
+    config: IngestConfig,
+    runtime: Handle,
+    runners: RwLock<Vec<Running>>,
+    writer: RwLock<Arc<Writer>>,
     counters: Arc<IngestCounters>,
+    paused: Mutex<BTreeSet<TableId>>,
+    /// While topics are not read for a change: whether they had been caught up with.
+    between: Mutex<Option<bool>>,
+    /// Held while what is read changes; whether reading has ended for good.
+    changing: AsyncMutex<bool>,
 }
 
 impl Ingest {
@@ -118,49 +130,121 @@ impl Ingest {
         let tables = rebuild::read_tables(&dataset.snapshot());
         let (files, topics): (Vec<_>, Vec<_>) =
             tables.into_iter().partition(|(_, def)| matches!(def.source, Source::File(_)));
-        let (topic_log, writer) = open_topics(&config, &topics, &dataset)?;
-        let mut logs: Vec<(Box<dyn EventLog>, Tables)> = Vec::new();
-        if let Some(log) = topic_log {
-            logs.push((log, topics));
+        let ingest = Self {
+            dataset,
+            compiler,
+            config,
+            runtime: Handle::current(),
+            runners: RwLock::default(),
+            writer: RwLock::new(Arc::new(Writer::None)),
+            counters: Arc::default(),
+            paused: Mutex::default(),
+            between: Mutex::default(),
+            changing: AsyncMutex::default(),
+        };
+        ingest.read_topics(topics, false)?;
+        for (log, tables) in open_files(&ingest.config, files)? {
+            ingest.run(log, tables, false)?;
         }
-        logs.extend(open_files(&config, files)?);
-        let counters = Arc::new(IngestCounters::default());
-        let mut runners = Vec::new();
-        let mut threads = Vec::new();
-        for (log, tables) in logs {
-            let (sender, receiver) = sync_channel(COMMANDS_WAITING);
-            let board = Arc::new(Board::default());
-            let name = format!("otus-{}", log.kind());
-            let tables = Arc::new(RwLock::new(tables));
-            let runner = Runner::new(RunnerParts {
-                log,
-                dataset: Arc::clone(&dataset),
-                compiler: Arc::clone(&compiler),
-                runtime: Handle::current(),
-                tables: Arc::clone(&tables),
-                board: Arc::clone(&board),
-                counters: Arc::clone(&counters),
-                commands: receiver,
-            });
-            let thread = std::thread::Builder::new()
-                .name(name)
-                .spawn(move || runner.run())
-                .map_err(|e| Error::unavailable("a thread cannot be started").with_source(e))?;
-            threads.push(thread);
-            runners.push(Running { board, commands: sender, tables });
+        Ok(Arc::new(ingest))
+    }
+
+    /// Starts to read topics for these tables; `caught_up` is what is said of that from the beginning.
+    fn read_topics(&self, tables: Tables, caught_up: bool) -> Result<()> {
+        // Nothing reads a topic, and what nothing reads takes no appends: no log is opened for it.
+        if tables.is_empty() {
+            return Ok(());
         }
-        let threads = Mutex::new(threads);
-        Ok(Arc::new(Self { dataset, runners, threads, writer, counters }))
+        let open = match self.writer().as_ref() {
+            Writer::None => Arc::new(open_writer(&self.config, &self.dataset)?),
+            _ => self.writer(),
+        };
+        let log = open_reader(&self.config, &open, &tables, &self.dataset)?;
+        *self.writer.write() = open;
+        let board = self.run(log, tables, true)?;
+        if caught_up {
+            board.set_caught_up();
+        }
+        Ok(())
+    }
+
+    /// Starts a thread that reads `log` for `tables`.
+    fn run(&self, log: Box<dyn EventLog>, tables: Tables, of_topics: bool) -> Result<Arc<Board>> {
+        let (sender, receiver) = sync_channel(COMMANDS_WAITING);
+        let board = Arc::new(Board::default());
+        let name = format!("otus-{}", log.kind());
+        let tables = Arc::new(RwLock::new(tables));
+        let runner = Runner::new(RunnerParts {
+            log,
+            dataset: Arc::clone(&self.dataset),
+            compiler: Arc::clone(&self.compiler),
+            runtime: self.runtime.clone(),
+            tables: Arc::clone(&tables),
+            board: Arc::clone(&board),
+            counters: Arc::clone(&self.counters),
+            commands: receiver,
+            paused: self.paused.lock().clone(),
+        });
+        let thread = std::thread::Builder::new()
+            .name(name)
+            .spawn(move || runner.run())
+            .map_err(|e| Error::unavailable("a thread cannot be started").with_source(e))?;
+        let told = Arc::clone(&board);
+        self.runners.write().push(Running { board, commands: sender, tables, thread, of_topics });
+        Ok(told)
+    }
+
+    /// Carries out a change of definitions: the reading of topics stops, what was read is made durable, and
+    /// after the change reading goes on with the tables that the dataset then has, whether or not it failed.
+    /// Reading must not be left stopped: the caller sees to it that the future is driven to its end.
+    pub async fn change_tables<T>(&self, change: impl Future<Output = Result<T>>) -> Result<T> {
+        let ended = self.changing.lock().await;
+        if *ended {
+            return Err(Error::unavailable("reading is shutting down"));
+        }
+        let stopped: Vec<Running> = {
+            let mut runners = self.runners.write();
+            let all = std::mem::take(&mut *runners);
+            let (topics, files): (Vec<_>, Vec<_>) = all.into_iter().partition(|r| r.of_topics);
+            *runners = files;
+            topics
+        };
+        let caught_up = stopped.iter().all(|runner| runner.board.caught_up());
+        *self.between.lock() = Some(caught_up);
+        end(stopped, CHANGE_DEADLINE).await;
+        let result = change.await;
+        let tables = rebuild::read_tables(&self.dataset.snapshot());
+        let topics = tables.into_iter().filter(|(_, def)| !matches!(def.source, Source::File(_)));
+        let started = self.read_topics(topics.collect(), caught_up);
+        *self.between.lock() = None;
+        if let Err(error) = &started {
+            tracing::error!(%error, "topics are not read any more: start the server again");
+        }
+        drop(ended);
+        let value = result?;
+        started?;
+        Ok(value)
+    }
+
+    /// Whether topics could be read: there is a log for them.
+    pub fn has_log(&self) -> bool {
+        let IngestConfig { kafka, local_dir, memory, .. } = &self.config;
+        kafka.is_some() || local_dir.is_some() || memory.is_some()
+    }
+
+    fn writer(&self) -> Arc<Writer> {
+        Arc::clone(&self.writer.read())
     }
 
     /// Where every table stands in every partition.
     pub fn status(&self) -> Vec<PartitionStatus> {
-        self.runners.iter().flat_map(|runner| runner.board.get()).collect()
+        self.runners.read().iter().flat_map(|runner| runner.board.get()).collect()
     }
 
     /// Whether everything had once reached the end seen when reading began.
     pub fn caught_up_once(&self) -> bool {
-        self.runners.iter().all(|runner| runner.board.caught_up())
+        let before = self.between.lock().unwrap_or(true);
+        before && self.runners.read().iter().all(|runner| runner.board.caught_up())
     }
 
     /// Totals for metrics.
@@ -170,12 +254,16 @@ impl Ingest {
 
     /// Stops reading for a table; others go on.
     pub fn pause(&self, table: TableId) -> Result<()> {
-        self.command(table, Command::Pause { table, paused: true })
+        self.command(table, Command::Pause { table, paused: true })?;
+        self.paused.lock().insert(table);
+        Ok(())
     }
 
     /// Goes on reading for a table.
     pub fn resume(&self, table: TableId) -> Result<()> {
-        self.command(table, Command::Pause { table, paused: false })
+        self.command(table, Command::Pause { table, paused: false })?;
+        self.paused.lock().remove(&table);
+        Ok(())
     }
 
     /// Sets the position of a table in a partition, or in all that the topic has, over a gap or back: all of
@@ -215,7 +303,7 @@ impl Ingest {
                 .with_hint("declare `append = true` in a table that reads it"));
         }
         let all = |places: Vec<Appended>| places.into_iter().map(Ok).collect();
-        let results: Vec<AppendResult> = match &self.writer {
+        let results: Vec<AppendResult> = match self.writer().as_ref() {
             Writer::Kafka(producer) => producer.append(topic, &records).await?,
             Writer::Local(log) => all(log.append(topic, records).await?),
             Writer::Memory(log) => all(log.append(topic, records)?),
@@ -230,7 +318,7 @@ impl Ingest {
 
     /// The record at a place of a topic; none if it is there no more. Blocks.
     pub fn read_record(&self, tp: &TopicPartition, offset: i64) -> Result<Option<AppendRecord>> {
-        match &self.writer {
+        match self.writer().as_ref() {
             Writer::Kafka(producer) => producer.read(tp, offset),
             Writer::Local(log) => read_one(log.as_ref(), tp, offset),
             Writer::Memory(log) => read_one(log.as_ref(), tp, offset),
@@ -239,9 +327,9 @@ impl Ingest {
     }
 
     /// The local log, if topics live there.
-    pub fn local_log(&self) -> Option<&Arc<LocalLog>> {
-        match &self.writer {
-            Writer::Local(log) => Some(log),
+    pub fn local_log(&self) -> Option<Arc<LocalLog>> {
+        match self.writer().as_ref() {
+            Writer::Local(log) => Some(Arc::clone(log)),
             _ => None,
         }
     }
@@ -249,7 +337,8 @@ impl Ingest {
     /// Deletes from the local log what is past its retention and below every table's position, and compacts
     /// keyed topics. Called now and then; blocks on the disk.
     pub fn tend_local_log(&self) -> Result<()> {
-        let Writer::Local(log) = &self.writer else { return Ok(()) };
+        let writer = self.writer();
+        let Writer::Local(log) = writer.as_ref() else { return Ok(()) };
         let snapshot = self.dataset.snapshot();
         let tables = self.tables();
         log.tend(&|tp| {
@@ -264,36 +353,28 @@ impl Ingest {
 
     /// Ends reading: what was read becomes visible and, within `deadline`, durable.
     pub async fn shutdown(&self, deadline: Duration) {
-        for runner in &self.runners {
-            // A full channel or a thread that has ended: dropping the sender ends it as well.
-            if runner.commands.try_send(Command::Stop { deadline }).is_err() {
-                tracing::debug!("a reader has ended already");
-            }
-        }
-        let threads = std::mem::take(&mut *self.threads.lock());
-        let joined = tokio::task::spawn_blocking(move || {
-            for thread in threads {
-                if thread.join().is_err() {
-                    tracing::error!("a reader panicked");
-                }
-            }
-        });
+        let ended = async {
+            *self.changing.lock().await = true;
+            let runners = std::mem::take(&mut *self.runners.write());
+            end(runners, deadline).await;
+        };
         let limit = deadline.saturating_add(Duration::from_secs(5));
-        if tokio::time::timeout(limit, joined).await.is_err() {
+        if tokio::time::timeout(limit, ended).await.is_err() {
             tracing::warn!("readers did not end in time");
         }
-        if let Writer::Local(log) = &self.writer {
+        if let Writer::Local(log) = self.writer().as_ref() {
             log.close();
         }
     }
 
+    /// The tables that are read, also while reading is stopped for a change.
     fn tables(&self) -> Tables {
-        self.runners.iter().flat_map(|runner| runner.tables.read().clone()).collect()
+        rebuild::read_tables(&self.dataset.snapshot())
     }
 
     fn command(&self, table: TableId, command: Command) -> Result<()> {
-        let runner = self
-            .runners
+        let runners = self.runners.read();
+        let runner = runners
             .iter()
             .find(|runner| runner.tables.read().iter().any(|(id, _)| *id == table))
             .ok_or_else(|| Error::not_found(format!("table {table:?} is not read")))?;
@@ -304,49 +385,80 @@ impl Ingest {
     }
 }
 
-/// The log that serves topics, for reading and for writing.
-fn open_topics(
-    config: &IngestConfig,
-    tables: &[(TableId, Arc<TableDef>)],
-    dataset: &Arc<Dataset>,
-) -> Result<(Option<Box<dyn EventLog>>, Writer)> {
-    // Nothing reads a topic, and what nothing reads takes no appends: no log is opened for it.
-    if tables.is_empty() {
-        return Ok((None, Writer::None));
+/// Ends readers: what they read becomes visible and, within `deadline`, durable.
+async fn end(runners: Vec<Running>, deadline: Duration) {
+    for runner in &runners {
+        // A full channel or a thread that has ended: dropping the sender ends it as well.
+        if runner.commands.try_send(Command::Stop { deadline }).is_err() {
+            tracing::debug!("a reader has ended already");
+        }
     }
-    let selection = select(tables)?;
+    let joined = tokio::task::spawn_blocking(move || {
+        for Running { thread, commands, .. } in runners {
+            drop(commands);
+            if thread.join().is_err() {
+                tracing::error!("a reader panicked");
+            }
+        }
+    });
+    if joined.await.is_err() {
+        tracing::error!("readers cannot be waited for");
+    }
+}
+
+/// The log that serves topics, for writing.
+fn open_writer(config: &IngestConfig, dataset: &Arc<Dataset>) -> Result<Writer> {
     if let Some(memory) = &config.memory {
-        let store: Arc<dyn RecordStore> = Arc::clone(memory) as _;
-        let log = StoreLog::new(store, &selection)?;
-        return Ok((Some(Box::new(log)), Writer::Memory(Arc::clone(memory))));
+        return Ok(Writer::Memory(Arc::clone(memory)));
     }
     if let Some(properties) = &config.kafka {
-        let id = dataset.snapshot().manifest().dataset_id;
-        let named = || id.map_or_else(|| "otus".to_string(), |id| format!("otus-{id}"));
-        let group = config.group.clone().unwrap_or_else(named);
-        let mut kafka = KafkaConfig::new(properties, group)?;
-        // A local folder is locked: no second process can share the dataset.
-        if dataset.storage().local_dir().is_some() {
-            kafka = kafka.alone();
-        }
-        let log = KafkaLog::new(&kafka, &selection)?;
-        return Ok((Some(Box::new(log)), Writer::Kafka(KafkaProducer::new(&kafka))));
+        return Ok(Writer::Kafka(KafkaProducer::new(&kafka(config, properties, dataset)?)));
     }
     let Some(dir) = &config.local_dir else {
         return Err(Error::invalid("tables read topics, but there is no log")
             .with_hint("configure [kafka], or a folder for the local log"));
     };
-    let local = LocalLog::open(dir, config.local.clone(), Arc::clone(dataset.clock()))?;
-    for (_, def) in tables {
-        if let Source::Topics(topics) = &def.source {
-            for topic in topics {
+    let clock = Arc::clone(dataset.clock());
+    Ok(Writer::Local(LocalLog::open(dir, config.local.clone(), clock)?))
+}
+
+/// The same log for reading. Topics of the local log come into being by being named.
+fn open_reader(
+    config: &IngestConfig,
+    writer: &Writer,
+    tables: &[(TableId, Arc<TableDef>)],
+    dataset: &Arc<Dataset>,
+) -> Result<Box<dyn EventLog>> {
+    let selection = select(tables)?;
+    let store: Arc<dyn RecordStore> = match writer {
+        Writer::Memory(log) => Arc::clone(log) as _,
+        Writer::Local(log) => {
+            for topic in &selection.names {
                 let keyed = tables.iter().any(|(_, t)| t.keyed().is_some() && reads(t, topic));
-                local.create(topic, &TopicOptions { keyed, ..TopicOptions::default() })?;
+                log.create(topic, &TopicOptions { keyed, ..TopicOptions::default() })?;
             }
+            Arc::clone(log) as _
         }
-    }
-    let store: Arc<dyn RecordStore> = Arc::clone(&local) as _;
-    Ok((Some(Box::new(StoreLog::new(store, &selection)?)), Writer::Local(local)))
+        Writer::Kafka(_) | Writer::None => {
+            let properties = config.kafka.clone().unwrap_or_default();
+            let kafka = kafka(config, &properties, dataset)?;
+            return Ok(Box::new(KafkaLog::new(&kafka, &selection)?));
+        }
+    };
+    Ok(Box::new(StoreLog::new(store, &selection)?))
+}
+
+fn kafka(
+    config: &IngestConfig,
+    properties: &BTreeMap<String, String>,
+    dataset: &Arc<Dataset>,
+) -> Result<KafkaConfig> {
+    let id = dataset.snapshot().manifest().dataset_id;
+    let named = || id.map_or_else(|| "otus".to_string(), |id| format!("otus-{id}"));
+    let group = config.group.clone().unwrap_or_else(named);
+    let kafka = KafkaConfig::new(properties, group)?;
+    // A local folder is locked: no second process can share the dataset.
+    Ok(if dataset.storage().local_dir().is_some() { kafka.alone() } else { kafka })
 }
 
 fn select(tables: &[(TableId, Arc<TableDef>)]) -> Result<Selection> {

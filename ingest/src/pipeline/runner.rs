@@ -118,12 +118,13 @@ pub(crate) struct RunnerParts {
     pub(crate) board: Arc<Board>,
     pub(crate) counters: Arc<IngestCounters>,
     pub(crate) commands: Receiver<Command>,
+    pub(crate) paused: BTreeSet<TableId>,
 }
 
 impl Runner {
     pub(crate) fn new(parts: RunnerParts) -> Self {
-        let RunnerParts { log, dataset, compiler, runtime, tables, board, counters, commands } =
-            parts;
+        let RunnerParts { log, dataset, compiler, runtime, tables, .. } = parts;
+        let RunnerParts { board, counters, commands, paused, .. } = parts;
         let shared_tables = Arc::clone(&tables);
         let tables = tables.read().clone();
         let now = dataset.clock().now_us();
@@ -133,7 +134,7 @@ impl Runner {
             compiler,
             runtime,
             tables,
-            paused_tables: BTreeSet::new(),
+            paused_tables: paused,
             partitions: BTreeMap::new(),
             waiting: BTreeMap::new(),
             missing: BTreeMap::new(),

@@ -1,5 +1,6 @@
 //! The command line. Each verb is a module; what they do lies in the other modules of this crate.
 
+mod advise;
 mod append;
 mod check;
 mod infer;
@@ -86,6 +87,8 @@ enum Verb {
     Append(append::AppendArgs),
     /// Show what the storage holds: tables, files, positions, log; or audit it
     Inspect(inspect::InspectArgs),
+    /// Propose rollups for what the latest queries read raw rows for
+    Advise(advise::AdviseArgs),
     /// Set the position of a table in a topic, over a gap or back
     Reset(reset::ResetArgs),
 }
@@ -123,6 +126,7 @@ async fn run(verb: Verb) -> ExitCode {
         Verb::Pull(args) => pull::run(args).await,
         Verb::Append(args) => append::run(args).await,
         Verb::Inspect(args) => Box::pin(inspect::run(args)).await,
+        Verb::Advise(args) => Box::pin(advise::run(args)).await,
         Verb::Reset(args) => Box::pin(reset::run(args)).await,
     };
     match result {

@@ -59,6 +59,17 @@ impl Remote {
         self.send(&base, request).await
     }
 
+    /// The body of what the server has at a path.
+    pub(crate) async fn get(&self, path: &str) -> Result<String> {
+        let base = self.base();
+        let request = client()?.get(format!("{base}{path}")).timeout(PATIENCE);
+        let answer = self.send(&base, request).await?;
+        if !answer.is_success {
+            return Err(answer.refusal());
+        }
+        Ok(answer.body)
+    }
+
     /// The server's base address, without a slash at its end.
     fn base(&self) -> String {
         let configured = || ServerConfig::of_file(&self.config).map(|server| server.http);

@@ -52,6 +52,8 @@ pub struct Config {
     pub local_log: LocalLogConfig,
     /// Bounds of queries.
     pub query: QueryConfig,
+    /// What statements may declare.
+    pub ddl: DdlConfig,
     /// When rows are written, when reading waits, and what is kept.
     pub limits: FlushLimits,
     /// Declared tables, in the order of the file.
@@ -106,6 +108,23 @@ pub struct QueryConfig {
     pub timeout: Option<Duration>,
 }
 
+/// The `[ddl]` section: what statements may declare.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DdlConfig {
+    /// Names of topics, or beginnings of names followed by `*`; none = statements declare nothing.
+    pub topics: Vec<String>,
+}
+
+impl DdlConfig {
+    /// Whether a statement may name this topic.
+    pub fn allows(&self, topic: &str) -> bool {
+        self.topics.iter().any(|allowed| match allowed.strip_suffix('*') {
+            Some(prefix) => topic.starts_with(prefix),
+            None => allowed == topic,
+        })
+    }
+}
+
 /// The `[local_log]` section: the embedded log, for those without Kafka.
 #[derive(Debug, Clone, Default)]
 pub struct LocalLogConfig {
@@ -124,6 +143,7 @@ impl Config {
             server: ServerConfig::default(),
             local_log: LocalLogConfig::default(),
             query: QueryConfig::default(),
+            ddl: DdlConfig::default(),
             limits: FlushLimits::default(),
             tables: Vec::new(),
             queries: Vec::new(),
@@ -161,9 +181,12 @@ impl Config {
         Ok(config)
     }
 
-    /// Whether any table reads a topic of the embedded log.
-    pub fn uses_local_log(&self) -> bool {
-        self.kafka.is_none() && self.tables.iter().any(|t| !matches!(t.source, Source::File(_)))
+    /// Whether tables may read topics of the embedded log: one of the file does, or statements may declare one
+    /// or have done so.
+    pub fn uses_local_log(&self, stored: &[&TableDef]) -> bool {
+        let mut tables = self.tables.iter().chain(stored.iter().copied());
+        let reads = tables.any(|t| !matches!(t.source, Source::File(_)));
+        self.kafka.is_none() && (reads || !self.ddl.topics.is_empty())
     }
 }
 
@@ -201,6 +224,9 @@ fn read(root: &Section<'_>, compiler: Option<&dyn ExpressionCompiler>) -> Config
     }
     if let Some(section) = root.take("query").and_then(|n| n.section()) {
         query(section, &mut config.query);
+    }
+    if let Some(section) = root.take("ddl").and_then(|n| n.section()) {
+        ddl(&section, &mut config.ddl);
     }
     if let Some(section) = root.take("limits").and_then(|n| n.section()) {
         limits::limits(&section, &mut config.limits);
@@ -348,6 +374,21 @@ fn query(section: Section<'_>, query: &mut QueryConfig) {
         }
     }
     query.timeout = section.take("timeout").and_then(|n| duration(&n));
+    section.finish();
+}
+
+fn ddl(section: &Section<'_>, ddl: &mut DdlConfig) {
+    for (name, node) in section.take("topics").and_then(|n| n.names()).unwrap_or_default() {
+        let fixed = name.strip_suffix('*').unwrap_or(&name);
+        if !name.is_empty() && fixed.chars().all(table::is_of_topic) {
+            ddl.topics.push(name);
+        } else {
+            node.error_hint(
+                format!("{name:?} is neither a topic's name nor the beginning of some"),
+                "for example \"clicks\", or \"team-*\"; \"*\" allows every topic",
+            );
+        }
+    }
     section.finish();
 }
 

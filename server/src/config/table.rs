@@ -5,8 +5,8 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use otus_engine::Error;
 use otus_engine::catalog::{
-    Accept, ColumnDef, ColumnSource, KeyedDef, MeasureDef, Retention, RollupDef, Source, Start,
-    TableDef, TableKind,
+    Accept, ColumnDef, ColumnSource, KeyedDef, MeasureDef, Origin, Retention, RollupDef, Source,
+    Start, TableDef, TableKind,
 };
 use otus_engine::expr::ExpressionCompiler;
 use otus_engine::keyed::Key;
@@ -108,6 +108,7 @@ pub(super) fn table<'a>(
         retention,
         append: append.unwrap_or(!has_kafka && !is_file),
         record_bytes_max: record_bytes_max.unwrap_or(RECORD_BYTES_MAX),
+        origin: Origin::File,
     };
     if let Some(node) = &retention_node {
         check_retention(node, &def);
@@ -270,18 +271,22 @@ fn source(section: &Section<'_>) -> Option<Source> {
 }
 
 fn check_topic(node: &Node<'_>, topic: &str) {
-    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if topic.is_empty()
         || topic.len() > 249
         || topic == "."
         || topic == ".."
-        || !topic.chars().all(legal)
+        || !topic.chars().all(is_of_topic)
     {
         node.error_hint(
             format!("{topic:?} is not a topic's name"),
             "1 to 249 letters, digits, dots, underscores and hyphens",
         );
     }
+}
+
+/// Whether a topic's name may have this character.
+pub(super) fn is_of_topic(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
 }
 
 fn append(section: &Section<'_>, is_file: bool) -> Option<bool> {

@@ -136,7 +136,7 @@ fn a_local_table_can_be_appended_to() {
     let text =
         "[tables.t]\ntopic = \"t\"\ntime = \"at\"\n[tables.t.columns]\nat = \"timestamptz\"\n";
     let config = read(text).unwrap();
-    assert!(config.tables[0].append && config.uses_local_log());
+    assert!(config.tables[0].append && config.uses_local_log(&[]));
     assert_eq!(config.storage.url, "file:./otus-data");
 }
 

@@ -108,7 +108,7 @@ pub async fn run(args: DemoArgs) -> Result<ExitCode> {
     let otus = open(config(&data)?, &faces, true).await?;
     let shutdown = CancellationToken::new();
     let serving = faces.serve(&otus, &shutdown);
-    let log = otus.ingest().local_log().cloned();
+    let log = otus.ingest().local_log();
     let log = log.ok_or_else(|| Error::internal("the demo has no embedded log"))?;
     let clock = Arc::clone(otus.dataset().clock());
     let producer = Producer::new(log, clock, SEED, args.rate, HISTORY_MS)?;

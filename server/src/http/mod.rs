@@ -20,6 +20,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -60,7 +61,8 @@ pub async fn serve(
     otus: Otus,
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
-    axum::serve(listener, router(otus)).with_graceful_shutdown(shutdown.cancelled_owned()).await
+    let service = router(otus).into_make_service_with_connect_info::<SocketAddr>();
+    axum::serve(listener, service).with_graceful_shutdown(shutdown.cancelled_owned()).await
 }
 
 /// What somebody who is lost is told.

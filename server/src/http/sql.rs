@@ -1,9 +1,11 @@
 //! `POST /api/sql`: one statement, answered as JSON or CSV, streamed as its rows come.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::{Body, Bytes};
-use axum::extract::State;
+use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use datafusion::physical_plan::SendableRecordBatchStream;
@@ -51,6 +53,7 @@ pub(super) struct SqlQuery {
 
 pub(super) async fn sql(
     State(shared): State<Shared>,
+    peer: Option<Extension<ConnectInfo<SocketAddr>>>,
     Query(query): Query<SqlQuery>,
     headers: HeaderMap,
     body: Body,
@@ -66,7 +69,8 @@ pub(super) async fn sql(
         )
         .with("hint", "for example {\"query\": \"SELECT 1\", \"params\": []}")
     })?;
-    let options = SessionOptions { user: "otus".into(), ..SessionOptions::default() };
+    let is_local = crate::is_local(peer.map(|Extension(ConnectInfo(peer))| peer));
+    let options = SessionOptions { user: "otus".into(), is_local, ..SessionOptions::default() };
     let session = Arc::new(shared.otus.sql().session(options));
     for (name, value) in &request.settings {
         assign(&session, name, value)?;

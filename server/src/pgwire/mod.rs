@@ -26,6 +26,7 @@ mod rows;
 mod startup;
 mod types;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -125,12 +126,12 @@ fn report(ended: Result<(), tokio::task::JoinError>) {
 impl Server {
     async fn connection(self: Arc<Self>, socket: TcpStream) {
         let peer = socket.peer_addr().ok();
-        if let Err(e) = self.converse(socket).await {
+        if let Err(e) = self.converse(socket, peer).await {
             tracing::debug!(?peer, sqlstate = %e.sqlstate, error = %e.message, "postgres connection ended");
         }
     }
 
-    async fn converse(&self, socket: TcpStream) -> Result<(), WireError> {
+    async fn converse(&self, socket: TcpStream, peer: Option<SocketAddr>) -> Result<(), WireError> {
         socket.set_nodelay(true)?;
         let (reader, writer) = socket.into_split();
         let (mut inbox, mut outbox) = (Inbox::new(reader), Outbox::new(writer));
@@ -149,6 +150,7 @@ impl Server {
             database: hello.database,
             backend_pid: registered.pid(),
             settings: hello.settings,
+            is_local: crate::is_local(peer),
         });
         Connection::new(inbox, outbox, session, registered).run(&self.stop).await
     }

@@ -13,10 +13,11 @@ use datafusion::datasource::MemTable;
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
+use otus_engine::catalog::Origin;
 use otus_engine::coverage::Progress;
 use otus_engine::dataset::rejected_schema;
 use otus_engine::log::manifest::{ClaimState, Manifest, PositionState, TableState};
-use otus_engine::log::op::{FileEntry, Target};
+use otus_engine::log::op::{FileEntry, Note, Target};
 use otus_engine::position::{LogIdentity, ReadCounts};
 use otus_engine::reading::PartitionReport;
 use otus_engine::snapshot::Snapshot;
@@ -25,12 +26,21 @@ use super::prune::{self, Files};
 use super::scan::{Scan, predicate};
 use crate::named::NamedQueries;
 use crate::queries::Entry;
+use crate::rewrite::Wish;
 
 /// The schema of system tables.
 pub(crate) const SYSTEM_SCHEMA: &str = "otus";
 /// Their names.
-pub(crate) const SYSTEM_TABLES: &[&str] =
-    &["partitions", "segments", "rollups", "rejected", "fields", "queries", "named_queries"];
+pub(crate) const SYSTEM_TABLES: &[&str] = &[
+    "partitions",
+    "segments",
+    "rollups",
+    "rejected",
+    "fields",
+    "queries",
+    "named_queries",
+    "changes",
+];
 
 /// A system table at a snapshot; `named` are the named queries, `queries` gives the latest ones of the
 /// process.
@@ -45,6 +55,7 @@ pub(crate) fn system_table(
         "segments" => segments(snapshot)?,
         "rollups" => rollups(snapshot)?,
         "fields" => fields(snapshot)?,
+        "changes" => changes(snapshot.manifest())?,
         "queries" => latest(&queries())?,
         "named_queries" => named_queries(named)?,
         "rejected" => return Ok(Some(Arc::new(Rejected::new(Arc::clone(snapshot))))),
@@ -310,6 +321,29 @@ fn fields(snapshot: &Snapshot) -> DfResult<RecordBatch> {
         .batch()
 }
 
+/// Changes of definitions that the log remembers.
+fn changes(manifest: &Manifest) -> DfResult<RecordBatch> {
+    let rows = &manifest.notes;
+    let (origin, who) = (
+        |note: &Note| match note.origin {
+            Origin::File => "file",
+            Origin::Sql => "sql",
+        },
+        |note: &Note| match note.origin {
+            Origin::File => "file".to_string(),
+            Origin::Sql => note.user.clone(),
+        },
+    );
+    Columns::default()
+        .time("time", rows.iter().map(|r| Some(r.at_us)))
+        .text("origin", rows.iter().map(|r| Some(origin(&r.note).to_string())))
+        .text("who", rows.iter().map(|r| Some(who(&r.note))))
+        .text("object", rows.iter().map(|r| Some(r.note.object.clone())))
+        .text("statement", rows.iter().map(|r| Some(r.note.statement.clone())))
+        .int("commit", rows.iter().map(|r| count(r.commit)))
+        .batch()
+}
+
 fn latest(queries: &[Entry]) -> DfResult<RecordBatch> {
     let text = |of: fn(&Entry) -> Option<String>| queries.iter().map(of).collect::<Vec<_>>();
     Columns::default()
@@ -321,6 +355,7 @@ fn latest(queries: &[Entry]) -> DfResult<RecordBatch> {
         .int("bytes_read", queries.iter().map(|q| count(q.bytes_read)))
         .text("rollup", text(|q| q.rollup.clone()))
         .text("raw_reason", text(|q| q.reason.clone()))
+        .text("wanted_rollup", text(|q| q.wish.as_ref().map(Wish::json)))
         .text("sqlstate", text(|q| q.error.clone()))
         .text("lane", text(|q| Some(q.lane.name().to_string())))
         .batch()

@@ -22,6 +22,7 @@ mod needs;
 mod offsets;
 mod range;
 mod report;
+mod wish;
 
 use std::sync::Arc;
 
@@ -48,6 +49,7 @@ use needs::{Examiner, Needs};
 use range::Split;
 use report::Refusal;
 pub(crate) use report::{Answer, Report, Use};
+pub(crate) use wish::Wish;
 
 /// `otus.rollups`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -239,6 +241,9 @@ impl Work<'_> {
         match self.serve(&case, aggregate) {
             Ok((plan, used, notice)) => Fate::Served(Box::new(plan), used, notice),
             Err(Failure::Refused(refusal)) => {
+                if self.mode == Mode::Auto && !refusal.idle && !case.folds() {
+                    self.report.wishes.extend(wish::wish(&case));
+                }
                 let notice = below(&case);
                 Fate::Refused(raw.clone(), refusal, notice)
             }

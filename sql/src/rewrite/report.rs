@@ -4,6 +4,8 @@ use std::fmt;
 
 use chrono::{DateTime, SecondsFormat};
 
+use super::wish::Wish;
+
 /// Why a rollup does not serve.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Refusal {
@@ -55,6 +57,8 @@ pub(crate) struct Report {
     pub(crate) uses: Vec<Use>,
     /// What the client is told.
     pub(crate) notices: Vec<String>,
+    /// Rollups that would have answered what raw rows did.
+    pub(crate) wishes: Vec<Wish>,
 }
 
 impl Report {

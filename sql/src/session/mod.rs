@@ -3,6 +3,7 @@
 //! transaction or cursor holds one.
 
 mod cursor;
+mod define;
 mod describe;
 mod guard;
 mod parameter;
@@ -54,12 +55,15 @@ pub struct SessionOptions {
     /// Settings the client asked for at start, such as `TimeZone`, `search_path`, `application_name`,
     /// `statement_timeout`. Unknown names are ignored.
     pub settings: BTreeMap<String, String>,
+    /// Whether the client is on this machine, or this process itself: only such may declare tables.
+    pub is_local: bool,
 }
 
 /// One session. All methods take `&self`; statements of one session run one after another.
 pub struct Session {
     engine: Arc<SqlEngine>,
     user: String,
+    is_local: bool,
     backend_pid: i32,
     inner: Mutex<Inner>,
     cancel: CancelHandle,
@@ -124,6 +128,7 @@ impl Session {
         Self {
             engine,
             user: options.user,
+            is_local: options.is_local,
             backend_pid,
             inner: Mutex::new(Inner { settings, reports, ..Inner::default() }),
             cancel: CancelHandle::default(),
@@ -228,6 +233,7 @@ impl Session {
             Action::Declare { name, hold, query } => self.declare(name, *hold, query, params).await,
             Action::Fetch { name, count } => self.fetch(name, *count),
             Action::Execute { name, args } => self.execute_prepared(name, args).await,
+            Action::Define(ddl) => Box::pin(self.define(ddl, stmt.text())).await,
             other => self.command(other),
         }
     }

@@ -72,14 +72,10 @@ fn refusal(first: &str) -> Option<SqlError> {
         "insert" | "update" | "delete" | "merge" | "truncate" => {
             read_only(&first.to_ascii_uppercase())
         }
-        "create" | "alter" | "drop" | "comment" | "grant" | "revoke" | "security" | "refresh"
-        | "reindex" | "cluster" | "import" | "reassign" => {
-            SqlError::unsupported(format!("{} is not supported", first.to_ascii_uppercase()))
-                .with_hint("tables, measures and rollups are declared in the configuration file")
-        }
-        "vacuum" | "analyze" | "checkpoint" | "lock" | "listen" | "notify" | "call" | "do"
-        | "load" | "move" | "describe" | "desc" | "use" | "explain_table" | "attach" | "detach"
-        | "install" | "export" | "unload" | "pragma" | "kill" => {
+        "vacuum" | "grant" | "revoke" | "security" | "refresh" | "reindex" | "cluster"
+        | "import" | "reassign" | "analyze" | "checkpoint" | "lock" | "listen" | "notify"
+        | "call" | "do" | "load" | "move" | "describe" | "desc" | "use" | "explain_table"
+        | "attach" | "detach" | "install" | "export" | "unload" | "pragma" | "kill" => {
             SqlError::unsupported(format!("{} is not supported", first.to_ascii_uppercase()))
         }
         _ => return None,

@@ -4,6 +4,7 @@
 
 mod command;
 mod copy;
+mod ddl;
 mod depth;
 mod precedence;
 mod rewrite;
@@ -20,6 +21,7 @@ use datafusion::sql::sqlparser::ast::{self, Query, SetExpr, TableFactor};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
+use crate::ddl::Ddl;
 use crate::error::{SqlError, SqlResult, sqlstate};
 use crate::outcome::{CopyFormat, RowTag};
 pub(crate) use precedence::bind_distinct;
@@ -99,6 +101,8 @@ pub(crate) enum Action {
         args: Vec<ast::Expr>,
     },
     Deallocate(Option<String>),
+    /// Declares, changes or drops tables and rollups.
+    Define(Arc<Ddl>),
     /// Accepted and done by doing nothing: `UNLISTEN`, `DISCARD PLANS` and the like.
     Nothing(&'static str),
 }
@@ -206,6 +210,9 @@ fn parse_one(sql: &str, mut tokens: Tokens) -> SqlResult<Statement> {
         _ if begins_query(&tokens) => Action::Query(query(sql, &mut tokens)?),
         Some("explain") => explain(sql, &mut tokens)?,
         Some("copy") => copy::parse(sql, &mut tokens)?,
+        Some("create" | "alter" | "drop" | "comment") => {
+            Action::Define(Arc::new(ddl::parse(&mut tokens)?))
+        }
         _ => command::parse(sql, &mut tokens)?,
     };
     tokens.expect_end()?;

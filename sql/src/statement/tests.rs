@@ -32,13 +32,14 @@ fn what_touches_server_files_or_writes_is_refused() {
     for sql in [
         "COPY t FROM STDIN",
         "CREATE EXTERNAL TABLE t (a bigint) STORED AS PARQUET LOCATION '/x'",
-        "CREATE TABLE t (a int)",
+        "CREATE TABLE t AS SELECT 1",
+        "CREATE VIEW v AS SELECT 1",
         "INSERT INTO t VALUES (1)",
         "WITH x AS (DELETE FROM t RETURNING a) SELECT * FROM x",
         "SELECT * INTO n FROM t",
         "SELECT * FROM t FOR UPDATE",
         "SET ROLE other",
-        "DROP TABLE t",
+        "DROP VIEW v",
         "VACUUM",
     ] {
         let e = parse(sql).expect_err(sql);

@@ -7,6 +7,7 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
+use crate::ddl::Literal;
 use crate::error::{SqlError, SqlResult, sqlstate};
 
 /// Tokens without white space, and how far they were read.
@@ -178,6 +179,51 @@ impl Tokens {
         let text = self.token(0).map(token_text).unwrap_or_default();
         self.at += 1;
         text
+    }
+
+    /// Reads a string, a number (which may be negative) or `true` and `false`.
+    pub(crate) fn literal(&mut self) -> SqlResult<Literal> {
+        let minus = self.peek_is("-");
+        let literal = match self.token(usize::from(minus)) {
+            Some(Token::Number(number, _)) => {
+                Literal::Number(format!("{}{number}", if minus { "-" } else { "" }))
+            }
+            Some(Token::Word(w)) if !minus && w.quote_style.is_none() => {
+                match w.value.to_ascii_lowercase().as_str() {
+                    "true" => Literal::Boolean(true),
+                    "false" => Literal::Boolean(false),
+                    _ => return Err(self.syntax_error().with_detail("expected a literal")),
+                }
+            }
+            Some(
+                token @ (Token::SingleQuotedString(_)
+                | Token::EscapedStringLiteral(_)
+                | Token::DollarQuotedString(_)),
+            ) if !minus => Literal::Text(token_text(token)),
+            _ => return Err(self.syntax_error().with_detail("expected a literal")),
+        };
+        self.at += 1 + usize::from(minus);
+        Ok(literal)
+    }
+
+    /// Reads what stands between brackets and gives its text.
+    pub(crate) fn bracketed(&mut self) -> SqlResult<String> {
+        let message = self.message();
+        self.expect("(")?;
+        let from = self.clone();
+        let mut depth = 0_usize;
+        while !(depth == 0 && self.peek_is(")")) {
+            match self.token(0) {
+                None => return Err(self.syntax_error().with_detail("expected )")),
+                Some(Token::LParen) => depth += 1,
+                Some(Token::RParen) => depth -= 1,
+                Some(_) => {}
+            }
+            self.at += 1;
+        }
+        let text = from.text_until(&message, self);
+        self.at += 1;
+        Ok(text.trim().to_string())
     }
 
     pub(crate) fn is_end(&self) -> bool {

@@ -2,6 +2,7 @@
 
 mod backfill;
 mod declare;
+mod define;
 mod keyed;
 mod verify;
 mod world;

@@ -1,12 +1,13 @@
-//! What is remembered of what leaves: hidden columns, expired rows, resets.
+//! What is remembered of what leaves: hidden columns, expired rows, resets, changed
+//! definitions.
 
 use std::sync::Arc;
 
 use super::Changes;
 use crate::catalog::TableDef;
-use crate::limits::RESETS_MAX;
-use crate::log::manifest::{Past, PositionState, Reset};
-use crate::log::op::FileEntry;
+use crate::limits::{NOTES_MAX, RESETS_MAX};
+use crate::log::manifest::{Manifest, Noted, Past, PositionState, Reset};
+use crate::log::op::{Entry, FileEntry, Note};
 use crate::position::{OffsetRange, TopicPartition};
 
 impl Past {
@@ -28,6 +29,16 @@ impl Past {
         let read = OffsetRange { tp: tp.clone(), from, to: position.offset };
         self.resets.push(Reset { read, to });
     }
+}
+
+/// Remembers who changed which definitions.
+pub(super) fn note(manifest: &mut Manifest, entry: &Entry) {
+    let noted = |note: &Note| {
+        Arc::new(Noted { commit: entry.number, at_us: entry.at_us, note: note.clone() })
+    };
+    let notes = &mut manifest.notes;
+    notes.extend(entry.notes.iter().map(noted));
+    notes.drain(..notes.len().saturating_sub(NOTES_MAX));
 }
 
 /// Adds the rows that leave for good: those of removed files that no merged file holds.

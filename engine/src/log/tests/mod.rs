@@ -170,5 +170,6 @@ pub(super) fn entry(number: u64, ops: Vec<Op>) -> Entry {
         member: "m".into(),
         at_us: NOW_US,
         ops,
+        notes: Vec::new(),
     }
 }

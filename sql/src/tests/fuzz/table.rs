@@ -1,8 +1,8 @@
 //! A random declaration: columns of every type, measures of every kind, one to three rollups.
 
 use otus_engine::catalog::{
-    Accept, ColumnDef, ColumnSource, MeasureDef, Presentation, Retention, RollupDef, Source, Start,
-    TableDef, TableKind,
+    Accept, ColumnDef, ColumnSource, MeasureDef, Origin, Presentation, Retention, RollupDef,
+    Source, Start, TableDef, TableKind,
 };
 use otus_engine::time::{DAY_US, Granularity, SECOND_US};
 
@@ -378,5 +378,6 @@ fn definition(columns: &[Column], measures: &[Measure], rollups: Vec<RollupDef>)
         retention: Retention::default(),
         append: false,
         record_bytes_max: 1 << 20,
+        origin: Origin::File,
     }
 }
