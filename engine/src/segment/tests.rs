@@ -499,8 +499,8 @@ async fn row_groups_without_wanted_offsets_are_skipped() {
     let times = TimestampMicrosecondArray::from_iter_values(offsets.values().iter().copied());
     let columns: Vec<ArrayRef> = vec![Arc::new(times.with_timezone("UTC")), Arc::new(offsets)];
     let batch = RecordBatch::try_new(Arc::clone(&schema), columns).unwrap();
-    let options = SegmentOptions { bloom: vec![], ..options(1, &["time"]) };
-    let file = write(&storage, &batch, &options).await;
+    let plain = SegmentOptions { bloom: vec![], ..options(1, &["time"]) };
+    let file = write(&storage, &batch, &plain).await;
     let read = async |least: i64, greatest: i64| {
         let within = read::Within { column: "_offset", least, greatest };
         let stream = read::stream_some(&storage, &file, &schema, None, Some(within)).await;
