@@ -1,3 +1,5 @@
+//! Definitions written and read back, changed and refused, over a server in memory.
+
 use otus_engine::catalog::TableDef;
 
 use super::*;

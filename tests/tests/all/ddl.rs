@@ -186,7 +186,11 @@ fn what_may_not_be_declared_is_refused() -> Result<()> {
             "unknown column type",
         ),
         ("ALTER TABLE clicks SET (retention.raw = '1d')", "55000", "APPLY"),
-        ("ALTER TABLE clicks ALTER page TYPE bigint", "22023", "cannot change from text to bigint"),
+        (
+            "ALTER TABLE clicks ALTER country TYPE bigint",
+            "22023",
+            "cannot change from text to bigint",
+        ),
         ("BEGIN; DROP TABLE clicks", "25001", "transaction block"),
     ] {
         let error = psql.error(sql)?;

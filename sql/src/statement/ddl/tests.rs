@@ -1,3 +1,5 @@
+//! Statements that declare: what is read, what is refused and where.
+
 use super::super::{Action, parse};
 use crate::ddl::*;
 
