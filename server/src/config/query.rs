@@ -129,3 +129,6 @@ fn default_text(node: &Node<'_>) -> Option<String> {
         plain => Some(plain.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -74,7 +74,7 @@ fn a_named_query_by_every_face() -> Result<()> {
 #[test]
 fn a_query_that_cannot_be_planned_stops_the_start() -> Result<()> {
     let tables = format!("{}{QUERIES}", events::table_section("events"));
-    let wrong = tables.replace("sum(amount)", "sum(amuont)");
+    let wrong = tables.replace("sum(amount) AS total", "sum(amuont) AS total");
     let otus = Setup::tables(wrong).prepare()?;
     let checked = otus.command(&["check"])?;
     let said = String::from_utf8_lossy(&checked.stderr).into_owned();

@@ -53,7 +53,11 @@ fn examples_over_a_document_answer_as_the_page_says() -> Result<()> {
 fn demo() -> Result<Otus> {
     let source = fs::read_to_string(paths::checkout().join("server/src/demo/tables.rs"))?;
     let tables = source.split("r#\"").nth(1).and_then(|t| t.split("\"#").next());
-    let otus = Setup::tables(tables.context("no tables of the demo")?).start()?;
+    // The page declares a query over them.
+    let queries = page()?.into_iter().find(|(language, _)| language == "toml");
+    let (_, queries) = queries.context("no query on the page")?;
+    let sections = format!("{}\n{queries}\n", tables.context("no tables of the demo")?);
+    let otus = Setup::tables(sections).start()?;
     let event = |time: &str, event: &str, platform: &str, player: i64| {
         let event = json!({"time": time, "event": event, "platform": platform, "game": "ddz",
             "player_id": player, "client_version": "1.2", "error": "lost"});
@@ -100,12 +104,13 @@ fn examples_to_a_server_answer() -> Result<()> {
         (0, [":matches 2", ":players 2"]),
         (1, [":error \"lost\"", ":client_version \"1.2\""]),
         (2, [":last ", ":measures "]),
+        (3, [":game \"ddz\"", ":events 5"]),
     ] {
         let answer = edn.get(example).context("an example is gone")?;
         for word in words {
             anyhow::ensure!(answer.contains(word), "{word} is not in {answer}");
         }
     }
-    anyhow::ensure!((edn.len(), json.len()) == (3, 1), "{} and {}", edn.len(), json.len());
+    anyhow::ensure!((edn.len(), json.len()) == (4, 1), "{} and {}", edn.len(), json.len());
     Ok(())
 }
