@@ -17,7 +17,7 @@ use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 use crate::error::SqlError;
 
 /// Name of the function that gives its argument.
-const OPAQUE: &str = "otus_opaque";
+pub(crate) const OPAQUE: &str = "otus_opaque";
 
 /// Makes lossy expressions in conditions opaque. To run after all rules that know them.
 #[derive(Debug)]
@@ -48,6 +48,11 @@ impl OptimizerRule for LossyConditions {
     }
 }
 
+/// The function that gives its argument.
+pub(crate) fn transparent() -> ScalarUDF {
+    ScalarUDF::from(Opaque::default())
+}
+
 fn opaque(condition: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
     condition.transform_down(|expr| {
         if matches!(&expr, Expr::ScalarFunction(f) if f.func.name() == OPAQUE) {
@@ -56,7 +61,7 @@ fn opaque(condition: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
         if !is_lossy(&expr, schema) {
             return Ok(Transformed::no(expr));
         }
-        let call = ScalarUDF::from(Opaque::default()).call(vec![expr]);
+        let call = transparent().call(vec![expr]);
         Ok(Transformed::new(call, true, TreeNodeRecursion::Jump))
     })
 }

@@ -86,6 +86,7 @@ pub(crate) fn register(state: &mut SessionState) -> DfResult<()> {
         date_trunc::date_trunc(),
         aggregate::average(),
         aggregate::divide(),
+        crate::lossy::transparent(),
     ];
     for udf in ours {
         state.register_udf(Arc::new(udf))?;

@@ -2,6 +2,7 @@
 //! parser, session commands are read by [`command`], everything else is refused before anything is planned.
 //! No statement reads or writes files of the server, and none writes data.
 
+mod casts;
 mod command;
 mod copy;
 mod ddl;
@@ -231,6 +232,7 @@ pub(crate) fn query(sql: &str, tokens: &mut Tokens) -> SqlResult<Plannable> {
     let names = name_outputs(&mut query);
     rewrite::local_times(&mut query);
     series::rows_of_functions(&mut query);
+    casts::name_casts(&mut query);
     Ok(Plannable { query: Arc::from(query), names, catalog_text, message: tokens.message() })
 }
 
@@ -272,6 +274,7 @@ pub(crate) fn subquery(sql: &str) -> SqlResult<Box<Query>> {
         rewrite::name_inner(&mut query);
         rewrite::local_times(&mut query);
         series::rows_of_functions(&mut query);
+        casts::name_casts(&mut query);
         Ok(query)
     })
 }

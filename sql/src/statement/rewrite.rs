@@ -121,7 +121,7 @@ pub(crate) fn gathered_nothing(node: &mut impl ast::VisitMut) {
     let _flow = node.visit(&mut Gathered);
 }
 
-fn call(name: &str, args: impl IntoIterator<Item = Expr>) -> Expr {
+pub(super) fn call(name: &str, args: impl IntoIterator<Item = Expr>) -> Expr {
     let arg = |e| FunctionArg::Unnamed(FunctionArgExpr::Expr(e));
     let list = FunctionArgumentList {
         duplicate_treatment: None,

@@ -77,3 +77,18 @@ async fn rows_of_the_last_day_are_sorted() {
         world.dataset.flush().await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn calls_and_keys_may_differ_in_a_cast_alone() {
+    let world = World::filled().await;
+    for mode in ["off", "auto"] {
+        world.rows(&format!("SET otus.rollups = {mode}")).await;
+        let calls = "SELECT sum(score) > sum(score::bigint), max(user_id), max(user_id::text),
+                            count(*) FILTER (WHERE sum.x > 0) > 0
+                     FROM events, (VALUES (1)) AS sum (x) HAVING min(user_id::text) = '0' AND min(user_id) = 0";
+        let keys = "SELECT user_id::text AS t, user_id, count(*) > 0 FROM events
+                    GROUP BY 1, 2 ORDER BY user_id::text DESC LIMIT 1";
+        assert_eq!(world.rows(calls).await, [["true", "96", "96", "true"]], "{mode}");
+        assert_eq!(world.rows(keys).await, [["96", "96", "true"]], "{mode}");
+    }
+}
