@@ -77,8 +77,7 @@ pub(super) fn table<'a>(
     let lost = lost(columns_section.as_ref(), &columns);
     let measures = section.take("measures").and_then(|n| n.section());
     let measures = measures.map(|s| column::measures(&s)).unwrap_or_default();
-    let column_defs = defs(&columns);
-    let measure_defs = defs(&measures);
+    let (column_defs, measure_defs) = (defs(&columns), defs(&measures));
     let rollups = section.take("rollups").and_then(|n| n.section());
     let rollups = rollups
         .map(|s| column::rollups(&s, &time, &with_lost(&column_defs, &lost), &measure_defs))

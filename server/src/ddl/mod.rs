@@ -133,16 +133,21 @@ impl Definitions {
                 section.below("rollups", |rollups| rollups.remove(rollup));
                 self.put(&target.def.name, section, author, true).await
             }
-            Ddl::Comment { on, text } => {
-                let (Commented::Table(table) | Commented::Column(table, _)) = on;
-                let Some(target) = self.table(table, author, false)? else {
-                    return Ok(Told::new());
-                };
-                let mut section = Section::of_table(&target.def);
-                change::comment(&mut section, on, text.as_deref())?;
-                self.put(&target.def.name, section, author, false).await
-            }
+            Ddl::Comment { on, text } => self.comment(on, text.as_deref(), author).await,
         }
+    }
+
+    async fn comment(
+        &self,
+        on: &Commented,
+        text: Option<&str>,
+        author: &Author,
+    ) -> SqlResult<Told> {
+        let (Commented::Table(table) | Commented::Column(table, _)) = on;
+        let Some(target) = self.table(table, author, false)? else { return Ok(Told::new()) };
+        let mut section = Section::of_table(&target.def);
+        change::comment(&mut section, on, text)?;
+        self.put(&target.def.name, section, author, false).await
     }
 
     async fn drop_tables(
