@@ -71,7 +71,9 @@ impl Dataset {
         self.take_lease().await?;
         let mut step = Step { ops: Vec::new(), rows: 0 };
         for files in plan.files.chunks(FILES_AT_ONCE) {
-            let (written, rows) = self.fill(table, rollup, &plan, files, report).await?;
+            // Boxed: it is large, and so would be whatever awaits maintenance.
+            let fill = Box::pin(self.fill(table, rollup, &plan, files, report));
+            let (written, rows) = fill.await?;
             step.ops.extend(written.into_iter().map(|file| Op::AddFile { file }));
             step.rows += rows;
         }
