@@ -32,7 +32,8 @@ pub struct Difference {
 
 /// Compares an aggregation fed with raw rows with one fed with partial states of the same plan and
 /// granularity. Exact but for floats (1e-9 relative), and quantiles and frequent values, of which only
-/// nullness is compared: the sketch of one is random, that of the other depends on the split of the rows. Reports the first hundred differences.
+/// nullness is compared: the sketch of one is random, that of the other depends on the split of the rows.
+/// Reports the first hundred differences.
 pub fn compare(raw: Aggregation<'_>, rollup: Aggregation<'_>) -> Result<Vec<Difference>> {
     let plan = raw.plan();
     let keys = 1 + plan.dimensions.len();
