@@ -37,10 +37,12 @@ def seconds(naive):
 
 @functools.lru_cache(maxsize=1 << 20)
 def begins(naive, name):
-    """The first instant whose local time is not before `naive`: minute by minute."""
+    """The first instant whose local time is not before `naive`: minute by minute where clocks are changed."""
     at = seconds(naive) - 15 * 3600
     while local(at, name) < naive:
-        at += 60
+        left = seconds(naive) - at - offset(at, name)
+        same = all(offset(at + left * part // 4, name) == offset(at, name) for part in (1, 2, 3, 4))
+        at += left if same else 60
     return at
 
 
@@ -85,8 +87,8 @@ def zoned(case, wrong):
 def plain(case, wrong):
     months, minutes = case["width"]
     interval = f"interval '{months} months'" if months else f"interval '{minutes} minutes'"
-    duckdb.sql("create or replace table rows (moment bigint, start bigint)")
-    duckdb.executemany("insert into rows values (?, ?)", case["rows"])
+    columns = [list(column) for column in zip(*case["rows"])]
+    duckdb.execute("create or replace table rows as select unnest(?) as moment, unnest(?) as start", columns)
     bad = duckdb.sql(
         f"select moment, start, epoch(time_bucket({interval}, make_timestamp(moment * 1000000)))::bigint as expected "
         "from rows where start <> expected"

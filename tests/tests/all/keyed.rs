@@ -226,18 +226,20 @@ fn new_partitions_lead_to_a_rebuild() -> Result<()> {
     jobs.check(&otus)?;
     otus.flush()?;
     broker.add_partitions(&topic, PARTITIONS + 1)?;
-    // The one from before does not know the partition yet.
-    let records = broker.producer(&[])?;
-    // A job that moves to the new partition, and one that is closed there.
-    let moved = |id: u32, value: Option<&[u8]>| {
-        let (key, partition) = (job(id), Some(PARTITIONS));
-        let timestamp_ms = Some(4_000_000_000_000);
-        let key = Some(key.as_bytes());
-        records.send(&topic, &Record { partition, key, value, timestamp_ms, headers: &[] })
-    };
-    moved(1, Some(b"{\"title\":\"Moved\",\"pay\":9000}"))?;
-    moved(2, None)?;
-    records.flush()?;
+    // A job that moves to the new partition, and one that is closed there. A producer from before does not know
+    // the partition, nor does the broker at once.
+    until("records of the new partition", PATIENCE, || {
+        let records = broker.producer(&[])?;
+        let moved = |id: u32, value: Option<&[u8]>| {
+            let (key, partition) = (job(id), Some(PARTITIONS));
+            let timestamp_ms = Some(4_000_000_000_000);
+            let key = Some(key.as_bytes());
+            records.send(&topic, &Record { partition, key, value, timestamp_ms, headers: &[] })
+        };
+        moved(1, Some(b"{\"title\":\"Moved\",\"pay\":9000}"))?;
+        moved(2, None)?;
+        records.flush()
+    })?;
     jobs.jobs.insert(1, 9_000);
     jobs.jobs.remove(&2);
     jobs.check(&otus)?;

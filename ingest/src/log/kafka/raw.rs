@@ -1,6 +1,6 @@
 //! The few calls of librdkafka that its Rust wrapper lacks, made safe: errors and ends with their topic,
-//! leader epochs, topic ids. Unsafe code of Otus stands here, where a thread stands back, and in the
-//! allocator's in `server/src/main.rs`.
+//! leader epochs, topic ids. Unsafe code of Otus stands here, where a thread stands back, and at the
+//! allocator in `server/src/main.rs`.
 #![expect(unsafe_code, reason = "the wrapper drops the topic of errors and knows no topic ids")]
 
 use std::collections::BTreeMap;
