@@ -405,7 +405,7 @@ fn main() -> Result<()> {
         let folder = leash::fresh_folder("rollups")?;
         let result = runtime.block_on(async {
             let folder = folder.clone();
-            tokio::spawn(async move { measure(folder, rows).await }).await?
+            tokio::spawn(async move { Box::pin(measure(folder, rows)).await }).await?
         })?;
         if is_smoke() {
             let list = result["queries"].as_array().context("queries")?;

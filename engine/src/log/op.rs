@@ -303,7 +303,7 @@ pub struct Note {
     /// The table, with its schema.
     pub object: String,
     /// The statement, or what the configuration file changed; at most
-    /// [`NOTE_BYTES_MAX`](crate::limits::NOTE_BYTES_MAX).
+    /// [`NOTE_BYTES_MAX`].
     pub statement: String,
 }
 

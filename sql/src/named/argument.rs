@@ -20,7 +20,7 @@ pub(super) enum Argument {
     /// A value of the parameter's type.
     Value(ScalarValue),
     /// An expression over the parameters of the statement around the call.
-    Open(ast::Expr),
+    Open(Box<ast::Expr>),
 }
 
 /// One argument per parameter.
@@ -126,7 +126,7 @@ fn argument(
         .map_err(|e| about(SqlError::from(e)))?;
     match constant(&planned).map_err(about)? {
         Constant::Yes => coerced(state, def, parameter, planned).map(Argument::Value),
-        Constant::Open => Ok(Argument::Open(expr.clone())),
+        Constant::Open => Ok(Argument::Open(Box::new(expr.clone()))),
     }
 }
 

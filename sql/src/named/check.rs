@@ -77,7 +77,8 @@ fn over_nothing(
 }
 
 async fn planned(session: &Session, query: &Arc<NamedQuery>) -> Result<(), QueryProblem> {
-    let at = |place: QueryPlace| move |error: SqlError| QueryProblem { place, error };
+    let at =
+        |place: QueryPlace| move |error: SqlError| QueryProblem { place, error: Box::new(error) };
     let pinned = session.pinned_state().map_err(at(QueryPlace::Sql))?;
     let (name, state) = (query.def.name.as_str(), pinned.state());
     let taken = |what: &str| {

@@ -19,13 +19,13 @@ use crate::statement::{self, folded};
 const PARAMETERS_MAX: usize = 100;
 
 fn wrong(place: QueryPlace, message: String) -> QueryProblem {
-    QueryProblem { place, error: SqlError::new(sqlstate::INVALID_PARAMETER, message) }
+    QueryProblem { place, error: Box::new(SqlError::new(sqlstate::INVALID_PARAMETER, message)) }
 }
 
 /// Reads a definition; nothing is planned.
 pub(super) fn compile(def: &NamedQueryDef) -> Result<NamedQuery, QueryProblem> {
     parameters(def)?;
-    let in_sql = |error| QueryProblem { place: QueryPlace::Sql, error };
+    let in_sql = |error| QueryProblem { place: QueryPlace::Sql, error: Box::new(error) };
     let mut query = statement::subquery(&def.sql).map_err(in_sql)?;
     named_outputs(&query).map_err(in_sql)?;
     bind(&mut query, def)?;
@@ -124,7 +124,7 @@ fn unknown(def: &NamedQueryDef, name: &str) -> QueryProblem {
         [] => format!("declare it: parameters = {{ {name} = \"bigint\" }}"),
         names => format!("declared are {}", names.join(", ")),
     };
-    problem.error = problem.error.with_hint(hint);
+    problem.error = Box::new(problem.error.with_hint(hint));
     problem
 }
 

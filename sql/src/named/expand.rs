@@ -118,7 +118,7 @@ fn called(query: &NamedQuery, arguments: Vec<Argument>, call: usize, values: &mu
     let _flow = ast::visit_expressions_mut(&mut body, |expr| {
         if let Some(name) = placeholder(expr) {
             match arguments.get(name) {
-                Some(Argument::Open(given)) => *expr = ast::Expr::Nested(Box::new(given.clone())),
+                Some(Argument::Open(given)) => *expr = ast::Expr::Nested(given.clone()),
                 Some(Argument::Value(_)) => {
                     *expr = ast::Expr::value(ast::Value::Placeholder(id(name)));
                 }

@@ -62,7 +62,7 @@ pub struct QueryProblem {
     /// Where.
     pub place: QueryPlace,
     /// What.
-    pub error: SqlError,
+    pub error: Box<SqlError>,
 }
 
 impl NamedQueryDef {
@@ -108,7 +108,7 @@ impl NamedQueries {
         let read = |def: &NamedQueryDef| {
             let named = compile::compile(def).map_err(|problem| {
                 let message = format!("query \"{}\": {}", def.name, problem.error.message);
-                SqlError { message, ..problem.error }
+                SqlError { message, ..*problem.error }
             });
             named.map(Arc::new)
         };

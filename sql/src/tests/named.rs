@@ -149,77 +149,81 @@ async fn values_are_never_text_of_sql() {
     }
 }
 
+const CALL: &str = "it is called as top_kinds(from timestamptz, n bigint DEFAULT '2', \
+                until timestamptz DEFAULT '2026-03-02')";
+
+/// Call, SQLSTATE, part of the message and of the hint.
+const ERRORS: [(&str, &str, &str, &str); 14] = [
+    ("top_kinds()", "42883", "parameter \"from\" of query \"top_kinds\" has no value", CALL),
+    ("top_kinds(m => 1)", "42883", "query \"top_kinds\" has no parameter \"m\"", CALL),
+    (
+        "top_kinds('now', 1, '2026-01-01', 4)",
+        "42883",
+        "query \"top_kinds\" takes at most 3 arguments, not 4",
+        CALL,
+    ),
+    (
+        "top_kinds('2026-01-01', from => '2026-01-02')",
+        "42883",
+        "parameter \"from\" of query \"top_kinds\" is given twice",
+        CALL,
+    ),
+    (
+        "top_kinds(n => 1, '2026-01-01')",
+        "42601",
+        "positional argument cannot follow named argument",
+        "",
+    ),
+    (
+        "top_kinds(20)",
+        "42804",
+        "parameter \"from\" of query \"top_kinds\": timestamptz is expected, not bigint",
+        CALL,
+    ),
+    (
+        "top_kinds('soon')",
+        "22007",
+        "parameter \"from\" of query \"top_kinds\": invalid input syntax for type timestamp with time zone: \"soon\"",
+        CALL,
+    ),
+    (
+        "top_kinds('2026-01-01', 'x')",
+        "22P02",
+        "parameter \"n\" of query \"top_kinds\": invalid input syntax for type bigint: \"x\"",
+        CALL,
+    ),
+    ("top_kinds('2026-01-01', random())", "42804", "", ""),
+    (
+        "of_kind(1)",
+        "42804",
+        "parameter \"kind\" of query \"of_kind\": text is expected, not bigint",
+        "it is called as of_kind(kind text)",
+    ),
+    ("events e, of_kind(e.kind)", "42703", "", ""),
+    (
+        "of_kind((SELECT 'a'))",
+        "22023",
+        "parameter \"kind\" of query \"of_kind\": the argument is not a constant",
+        "arguments of a named query are constants or parameters such as $1",
+    ),
+    (
+        "of_kind(md5(random()::text))",
+        "22023",
+        "parameter \"kind\" of query \"of_kind\": function random() has no fixed value",
+        "",
+    ),
+    (
+        "top_kinds",
+        "42P01",
+        "relation \"top_kinds\" does not exist",
+        "\"top_kinds\" is a named query: it is called as top_kinds(",
+    ),
+];
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn errors_name_the_query_and_the_parameter() {
     let world = world().await;
-    let call = "it is called as top_kinds(from timestamptz, n bigint DEFAULT '2', \
-                until timestamptz DEFAULT '2026-03-02')";
-    for (sql, state, message, hint) in [
-        ("top_kinds()", "42883", "parameter \"from\" of query \"top_kinds\" has no value", call),
-        ("top_kinds(m => 1)", "42883", "query \"top_kinds\" has no parameter \"m\"", call),
-        (
-            "top_kinds('now', 1, '2026-01-01', 4)",
-            "42883",
-            "query \"top_kinds\" takes at most 3 arguments, not 4",
-            call,
-        ),
-        (
-            "top_kinds('2026-01-01', from => '2026-01-02')",
-            "42883",
-            "parameter \"from\" of query \"top_kinds\" is given twice",
-            call,
-        ),
-        (
-            "top_kinds(n => 1, '2026-01-01')",
-            "42601",
-            "positional argument cannot follow named argument",
-            "",
-        ),
-        (
-            "top_kinds(20)",
-            "42804",
-            "parameter \"from\" of query \"top_kinds\": timestamptz is expected, not bigint",
-            call,
-        ),
-        (
-            "top_kinds('soon')",
-            "22007",
-            "parameter \"from\" of query \"top_kinds\": invalid input syntax for type timestamp with time zone: \"soon\"",
-            call,
-        ),
-        (
-            "top_kinds('2026-01-01', 'x')",
-            "22P02",
-            "parameter \"n\" of query \"top_kinds\": invalid input syntax for type bigint: \"x\"",
-            call,
-        ),
-        ("top_kinds('2026-01-01', random())", "42804", "", ""),
-        (
-            "of_kind(1)",
-            "42804",
-            "parameter \"kind\" of query \"of_kind\": text is expected, not bigint",
-            "it is called as of_kind(kind text)",
-        ),
-        ("events e, of_kind(e.kind)", "42703", "", ""),
-        (
-            "of_kind((SELECT 'a'))",
-            "22023",
-            "parameter \"kind\" of query \"of_kind\": the argument is not a constant",
-            "arguments of a named query are constants or parameters such as $1",
-        ),
-        (
-            "of_kind(md5(random()::text))",
-            "22023",
-            "parameter \"kind\" of query \"of_kind\": function random() has no fixed value",
-            "",
-        ),
-        (
-            "top_kinds",
-            "42P01",
-            "relation \"top_kinds\" does not exist",
-            "\"top_kinds\" is a named query: it is called as top_kinds(",
-        ),
-    ] {
+    for (sql, state, message, hint) in ERRORS {
         let e = world.error(&format!("SELECT * FROM {sql}")).await;
         assert!(e.message.contains(message), "{sql}: {e:?}");
         assert!(e.hint.clone().unwrap_or_default().contains(hint), "{sql}: {e:?}");

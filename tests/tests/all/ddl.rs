@@ -4,6 +4,7 @@
 use anyhow::{Context, Result};
 use otus_tests::need;
 use otus_tests::otus::{Otus, PATIENCE, Setup};
+use otus_tests::postgres::Psql;
 use otus_tests::process::until;
 use serde_json::json;
 
@@ -60,6 +61,18 @@ fn same_answers(otus: &Otus, sql: &str) -> Result<()> {
     Ok(())
 }
 
+fn changes_are_listed(psql: &Psql) -> Result<()> {
+    let changes = psql.query(
+        "select origin, who, object, split_part(statement, ' ', 1) || ' ' || split_part(statement, ' ', 2) \
+         from otus.changes order by time, commit",
+    )?;
+    let expected = "file|file|public.visits|table \"public.visits\"\nsql|otus|public.clicks|CREATE TABLE\n\
+                    sql|otus|public.clicks|CREATE ROLLUP\nsql|otus|public.clicks|ALTER TABLE\n\
+                    sql|otus|public.clicks|ALTER TABLE";
+    anyhow::ensure!(changes == expected, "{changes}");
+    Ok(())
+}
+
 #[test]
 fn a_table_made_by_psql_lives_on() -> Result<()> {
     let mut otus = Setup::tables(FILE).start()?;
@@ -110,14 +123,7 @@ fn a_table_made_by_psql_lives_on() -> Result<()> {
     otus.launch()?;
     check_life(&otus, asked)?;
 
-    let changes = psql.query(
-        "select origin, who, object, split_part(statement, ' ', 1) || ' ' || split_part(statement, ' ', 2) \
-         from otus.changes order by time, commit",
-    )?;
-    let expected = "file|file|public.visits|table \"public.visits\"\nsql|otus|public.clicks|CREATE TABLE\n\
-                    sql|otus|public.clicks|CREATE ROLLUP\nsql|otus|public.clicks|ALTER TABLE\n\
-                    sql|otus|public.clicks|ALTER TABLE";
-    anyhow::ensure!(changes == expected, "{changes}");
+    changes_are_listed(&psql)?;
     let verified = otus.run(&["inspect", "--verify", "-c", "otus.toml"])?;
     anyhow::ensure!(verified.contains("clicks"), "{verified}");
 

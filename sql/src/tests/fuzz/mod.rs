@@ -64,7 +64,7 @@ async fn rollups_answer_as_raw_rows_do() {
             Verdict::Same => {}
             Verdict::Failed(_) => tally.failed += 1,
             Verdict::Different(_) | Verdict::Broken(_) => {
-                reports.push(run::report(&world, seed, query).await)
+                reports.push(Box::pin(run::report(&world, seed, query)).await)
             }
         }
         if reports.len() == REPORTS_MAX {

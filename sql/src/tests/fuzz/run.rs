@@ -161,7 +161,7 @@ async fn shrunk(world: &World, query: Query) -> Query {
 /// Everything about a difference: how to see it again, the table, the least query that shows it, its plan.
 pub(super) async fn report(world: &World, seed: u64, query: Query) -> String {
     let (first, _) = query.sql();
-    let query = shrunk(world, query).await;
+    let query = Box::pin(shrunk(world, query)).await;
     let what = match compare((world, "auto"), (world, "off"), &query).await {
         Verdict::Different(what) | Verdict::Broken(what) => what,
         other => format!("gone when tried again: {other:?}"),
