@@ -88,7 +88,7 @@ def plain(case, wrong):
     months, minutes = case["width"]
     interval = f"interval '{months} months'" if months else f"interval '{minutes} minutes'"
     columns = [list(column) for column in zip(*case["rows"])]
-    duckdb.execute("create or replace table rows as select unnest(?) as moment, unnest(?) as start", columns)
+    duckdb.execute("create or replace table rows as select unnest(?::bigint[]) as moment, unnest(?::bigint[]) as start", columns)
     bad = duckdb.sql(
         f"select moment, start, epoch(time_bucket({interval}, make_timestamp(moment * 1000000)))::bigint as expected "
         "from rows where start <> expected"
