@@ -232,9 +232,8 @@ fn new_partitions_lead_to_a_rebuild() -> Result<()> {
         let records = broker.producer(&[])?;
         let moved = |id: u32, value: Option<&[u8]>| {
             let (key, partition) = (job(id), Some(PARTITIONS));
-            let timestamp_ms = Some(4_000_000_000_000);
             let key = Some(key.as_bytes());
-            records.send(&topic, &Record { partition, key, value, timestamp_ms, headers: &[] })
+            records.send(&topic, &Record { partition, key, value, ..Record::default() })
         };
         moved(1, Some(b"{\"title\":\"Moved\",\"pay\":9000}"))?;
         moved(2, None)?;
