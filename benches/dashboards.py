@@ -4,10 +4,12 @@ each engine finds; an engine that is not installed says so.
 """
 
 import json
+import os
 import re
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 
@@ -26,7 +28,11 @@ def chdb_engine(files):
     from chdb import session
 
     chdb = session.Session()
-    names = files[0] if len(files) == 1 else "{" + ",".join(files) + "}"
+    # A folder of links, since a pattern cannot name files of several folders.
+    folder = tempfile.mkdtemp()
+    for number, name in enumerate(files):
+        os.symlink(os.path.realpath(name), f"{folder}/{number}.parquet")
+    names = f"{folder}/*.parquet"
     chdb.query("create database if not exists b engine = Atomic")
     chdb.query(f"create view b.events as select * from file('{names}', Parquet)")
 
