@@ -71,8 +71,8 @@ impl From<Error> for WriteError {
     }
 }
 
-/// Last offset of each partition that was written without waiting.
-type Written = BTreeMap<i32, i64>;
+/// Last offset of each partition of each topic that was written without waiting.
+type Written = BTreeMap<(String, i32), i64>;
 
 /// One lock for some keys each.
 #[derive(Debug)]
@@ -135,8 +135,20 @@ impl Otus {
         };
         let mut written = self.row_locks().lock(&name, &write.key).await;
         if let Some(condition) = write.condition {
-            for (partition, offset) in std::mem::take(&mut *written) {
-                self.row_visible(table, topic, RowPlace { partition, offset }).await?;
+            let before: Vec<RowPlace> = written
+                .iter()
+                .filter(|((written_to, _), _)| written_to == topic)
+                .map(|((_, partition), offset)| RowPlace { partition: *partition, offset: *offset })
+                .collect();
+            for row in before {
+                if !self.row_visible(table, topic, row).await? {
+                    let waited = VISIBLE.as_secs();
+                    let message = format!(
+                        "nothing was written: a write before this one is not visible after {waited} s"
+                    );
+                    return Err(Error::unavailable(message).into());
+                }
+                written.remove(&(topic.to_string(), row.partition));
             }
             let current = place(rows(&self.dataset().snapshot(), table)?, &write.key);
             if !holds(condition, current) {
@@ -160,10 +172,15 @@ impl Otus {
         };
         let own = RowPlace { partition, offset };
         if write.condition.is_none() && !write.wait {
-            written.insert(partition, offset);
+            let last = written.entry((topic.to_string(), partition)).or_insert(offset);
+            *last = offset.max(*last);
             return Ok(own);
         }
-        self.row_visible(table, topic, own).await.map_err(WriteError::Unsure)?;
+        if !self.row_visible(table, topic, own).await.map_err(WriteError::Unsure)? {
+            let (tp, waited) = (TopicPartition::new(topic, partition), VISIBLE.as_secs());
+            let message = format!("written as {tp} at {own}, not visible after {waited} s");
+            return Err(WriteError::Unsure(Error::unavailable(message)));
+        }
         let snapshot = self.dataset().snapshot();
         let rows = rows(&snapshot, table)?;
         if rows.is_voided(&TopicPartition::new(topic, partition), offset) {
@@ -172,29 +189,32 @@ impl Otus {
         Ok(own)
     }
 
-    /// Waits until a record is visible in the table that bears the name now.
-    async fn row_visible(&self, table: &CompiledTable, topic: &str, row: RowPlace) -> Result<()> {
+    /// Waits until a record is visible in the table that bears the name now; false if it is not in time.
+    async fn row_visible(
+        &self,
+        table: &CompiledTable,
+        topic: &str,
+        row: RowPlace,
+    ) -> Result<bool> {
         let tp = TopicPartition::new(topic, row.partition);
         let mut changes = self.dataset().watch();
         let visible = async {
             loop {
                 let snapshot = self.dataset().snapshot();
-                let now = snapshot.table(&table.def.schema, &table.def.name);
-                let end = now.and_then(|now| snapshot.positions(now.id).get(&tp).map(|p| p.1));
+                let Some(now) = snapshot.table(&table.def.schema, &table.def.name) else {
+                    let name = table.def.qualified_name();
+                    return Err(Error::not_found(format!("table {name:?} was dropped meanwhile")));
+                };
+                let end = snapshot.positions(now.id).get(&tp).map(|p| p.1);
                 if end.is_some_and(|end| end > row.offset) {
-                    return Ok(());
+                    return Ok(true);
                 }
                 if changes.changed().await.is_err() {
                     return Err(Error::unavailable("the dataset is closing"));
                 }
             }
         };
-        tokio::time::timeout(VISIBLE, visible).await.unwrap_or_else(|_| {
-            let waited = VISIBLE.as_secs();
-            Err(Error::unavailable(format!(
-                "written as {tp} at {row}, not visible after {waited} s"
-            )))
-        })
+        tokio::time::timeout(VISIBLE, visible).await.unwrap_or(Ok(false))
     }
 }
 

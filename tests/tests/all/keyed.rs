@@ -395,3 +395,38 @@ fn the_page_on_keyed_tables_works_as_written() -> Result<()> {
     anyhow::ensure!(status == 200 && rows == 1 && list["next"].is_null(), "{list}");
     Ok(())
 }
+
+#[test]
+fn writes_of_one_table_are_not_waited_for_in_another() -> Result<()> {
+    let table = |name: &str| {
+        format!(
+            "[tables.{name}]\nkind = \"keyed\"\ntopic = \"{name}\"\nkey = \"id\"\nappend = true\n\
+             [tables.{name}.columns]\nid = {{ type = \"bigint\", from = \"key\" }}\ntitle = \"text\"\n"
+        )
+    };
+    let otus = Setup::tables(format!("{}{}", table("many"), table("few"))).start()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // More keys than there are locks, so that each has one.
+    runtime.block_on(async {
+        let client = reqwest::Client::new();
+        for id in 0..1_200 {
+            let url = otus.url(&format!("/api/tables/many/{id}"));
+            let request = client.put(url).json(&json!({"title": "many"})).timeout(PATIENCE);
+            let status = request.send().await?.status().as_u16();
+            anyhow::ensure!(status == 200, "{id}: {status}");
+        }
+        Ok(())
+    })?;
+    for id in 0..40 {
+        let (status, _, body) = ask(
+            &otus,
+            "PUT",
+            &format!("few/{id}"),
+            Some(("If-None-Match", "*")),
+            Some(&json!({"title": "few"})),
+        )?;
+        anyhow::ensure!(status == 200, "{id}: {status} {body}");
+    }
+    otus.wait_number("select count(*) from few", 40)?;
+    Ok(())
+}
