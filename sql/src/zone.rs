@@ -16,8 +16,8 @@ use datafusion::optimizer::AnalyzerRule;
 
 use crate::analyze::{compares, map_expressions};
 use crate::function::{
-    TIME_BUCKET, bucket, floor, instant_of_text, lowered, shift, shown, timezone, unit_granularity,
-    with_full_seconds, zone_named,
+    FROM_TEXT, TIME_BUCKET, bucket, floor, instant_of_text, lowered, shift, shown, timezone,
+    unit_granularity, with_full_seconds, zone_named,
 };
 
 /// Runs after types are coerced.
@@ -114,7 +114,51 @@ impl AnalyzerRule for ComparedInstants {
     }
 }
 
-fn as_instants(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
+/// A text that is compared with a time is a time of its type. The planner would take both to nanoseconds, which end in
+/// the year 2262.
+fn timed(expr: &mut Expr, with: &Expr, schema: &DFSchema) -> bool {
+    let Expr::Literal(value, _) = &*expr else { return false };
+    if value.try_as_str().flatten().is_none() {
+        return false;
+    }
+    match with.get_type(schema) {
+        Ok(to @ DataType::Timestamp(TimeUnit::Microsecond, _)) => {
+            *expr = cast(std::mem::take(expr), to);
+            true
+        }
+        _ => false,
+    }
+}
+
+fn texts_as_times(expr: &mut Expr, schema: &DFSchema) -> bool {
+    match expr {
+        Expr::BinaryExpr(binary) if compares(binary.op) => {
+            timed(&mut binary.left, &binary.right, schema)
+                || timed(&mut binary.right, &binary.left, schema)
+        }
+        Expr::Between(between) => {
+            let low = timed(&mut between.low, &between.expr, schema);
+            timed(&mut between.high, &between.expr, schema) || low
+        }
+        Expr::InList(list) => {
+            let mut changed = false;
+            for item in &mut list.list {
+                changed |= timed(item, &list.expr, schema);
+            }
+            changed
+        }
+        _ => false,
+    }
+}
+
+fn as_instants(mut expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
+    let timed = texts_as_times(&mut expr, schema);
+    let mut found = local_as_instants(expr, schema)?;
+    found.transformed |= timed;
+    Ok(found)
+}
+
+fn local_as_instants(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
     let is_instant = |e: &Expr| matches!(e.get_type(schema), Ok(DataType::Timestamp(_, Some(_))));
     let is_local = |e: &Expr| {
         matches!(e.get_type(schema), Ok(DataType::Timestamp(_, None) | DataType::Date32))
@@ -235,6 +279,14 @@ fn rewrite(expr: Expr, schema: &DFSchema, zone: &Zone) -> DfResult<Transformed<E
         && let Some(converted) = converted(inner, field.data_type(), schema, name)
     {
         return Ok(Transformed::yes(converted));
+    }
+    if let Expr::ScalarFunction(ScalarFunction { func, args }) = &expr
+        && args.len() == 2
+        && FROM_TEXT.iter().any(|(_, own)| *own == func.name())
+    {
+        let args = args.iter().cloned().chain([lit(name)]).collect();
+        let call = ScalarFunction { func: Arc::clone(func), args };
+        return Ok(Transformed::yes(Expr::ScalarFunction(call)));
     }
     let Zone::Named(zone) = zone else {
         return Ok(if changed { Transformed::yes(expr) } else { Transformed::no(expr) });

@@ -42,6 +42,7 @@ pub(crate) use time_bucket::{
 };
 pub use time_zone::instant_from_text;
 pub(crate) use time_zone::{TIMEZONE, instant_of_text, timezone, with_full_seconds, zone_named};
+pub(crate) use to_char::{FROM_TEXT, pattern_unit};
 pub(crate) use zoned::{shift, shown};
 
 use crate::error::{SqlError, SqlResult};
@@ -74,7 +75,10 @@ pub(crate) fn near<'a>(state: &'a SessionState, name: &str) -> Option<&'a str> {
 /// Whether a function may fail for some values of the right types.
 pub(crate) fn may_fail(function: &ScalarUDF) -> bool {
     let inner = function.inner();
-    inner.is::<Checked>() || inner.is::<time_zone::InstantOfText>() || inner.is::<bytea::FromText>()
+    inner.is::<Checked>()
+        || FROM_TEXT.iter().any(|(_, name)| *name == function.name())
+        || inner.is::<time_zone::InstantOfText>()
+        || inner.is::<bytea::FromText>()
 }
 
 /// Registers what does not depend on a session.
@@ -92,8 +96,8 @@ pub(crate) fn register(state: &mut SessionState) -> DfResult<()> {
         state.register_udf(Arc::new(udf))?;
     }
     state.register_udf(Arc::new(operator::type_of()))?;
-    let own = [format_type::format_type(), to_char::to_char(), timezone()];
-    let all = own.into_iter().chain(postgres::all());
+    let own = [format_type::format_type(), to_char::to_char(), to_char::of_seconds(), timezone()];
+    let all = own.into_iter().chain(to_char::from_text()).chain(postgres::all());
     for udf in
         all.chain(sets::all()).chain(json::all()).chain(gapfill::all()).chain(series::lists())
     {

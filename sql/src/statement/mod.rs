@@ -7,6 +7,7 @@ mod command;
 mod copy;
 mod ddl;
 mod depth;
+mod forms;
 mod precedence;
 mod rewrite;
 mod series;
@@ -230,7 +231,7 @@ pub(crate) fn query(sql: &str, tokens: &mut Tokens) -> SqlResult<Plannable> {
     let (mut query, from) = parsed(sql, tokens)?;
     let catalog_text = tokens.names_catalog().then(|| from.text_until(sql, tokens));
     let names = name_outputs(&mut query);
-    rewrite::local_times(&mut query);
+    rewrite::spelled_for_planner(&mut query);
     series::rows_of_functions(&mut query);
     casts::name_casts(&mut query);
     Ok(Plannable { query: Arc::from(query), names, catalog_text, message: tokens.message() })
@@ -250,6 +251,7 @@ fn parsed(sql: &str, tokens: &mut Tokens) -> SqlResult<(Box<Query>, Tokens)> {
     bind_distinct(&mut *query);
     operators_as_functions(&mut *query);
     spell_out(&mut *query);
+    forms::known_forms(&mut query);
     Ok((query, from))
 }
 
@@ -272,7 +274,7 @@ pub(crate) fn subquery(sql: &str) -> SqlResult<Box<Query>> {
         let (mut query, _) = parsed(sql, &mut tokens)?;
         tokens.expect_end()?;
         rewrite::name_inner(&mut query);
-        rewrite::local_times(&mut query);
+        rewrite::spelled_for_planner(&mut query);
         series::rows_of_functions(&mut query);
         casts::name_casts(&mut query);
         Ok(query)
@@ -327,6 +329,14 @@ fn check_query(query: &Query) -> SqlResult<()> {
         fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
             if let TableFactor::Table { sample: Some(_), .. } = factor {
                 self.0 = Some(SqlError::unsupported("TABLESAMPLE is not supported"));
+                return ControlFlow::Break(());
+            }
+            if let TableFactor::Table { with_ordinality: true, .. }
+            | TableFactor::Function { with_ordinality: true, .. }
+            | TableFactor::UNNEST { with_ordinality: true, .. } = factor
+            {
+                let e = SqlError::unsupported("WITH ORDINALITY is not supported");
+                self.0 = Some(e.with_hint("row_number() OVER () numbers rows"));
                 return ControlFlow::Break(());
             }
             ControlFlow::Continue(())

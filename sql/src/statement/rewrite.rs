@@ -14,7 +14,7 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::tokenizer::Location;
 
 use super::sorting::{part_inner_sort_keys, part_sort_keys};
-use crate::function::TIMEZONE;
+use crate::function::{FROM_TEXT, TIMEZONE};
 
 /// Prefix of private aliases.
 const PRIVATE: &str = "__otus_";
@@ -26,11 +26,13 @@ pub(crate) struct OutputNames(Vec<String>);
 impl OutputNames {
     /// The name to show for a planned column.
     pub(crate) fn shown<'a>(&'a self, planned: &'a str) -> &'a str {
-        planned
-            .strip_prefix(PRIVATE)
-            .and_then(|i| i.parse::<usize>().ok())
-            .and_then(|i| self.0.get(i))
-            .map_or(planned, String::as_str)
+        let Some(private) = planned.strip_prefix(PRIVATE) else { return planned };
+        if let Some((name, _)) = private.strip_prefix('=').and_then(|inner| inner.rsplit_once('#'))
+        {
+            return name;
+        }
+        let place = private.parse::<usize>().ok();
+        place.and_then(|i| self.0.get(i)).map_or(planned, String::as_str)
     }
 
     /// A private alias for an output of this name.
@@ -156,7 +158,7 @@ fn name_select(select: &mut Select, mut outer: Option<&mut OutputNames>) {
         .iter()
         .any(|i| matches!(i, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..)));
     let mut taken: HashSet<String> = HashSet::new();
-    for item in &mut select.projection {
+    for (place, item) in select.projection.iter_mut().enumerate() {
         let (name, plain) = match &*item {
             SelectItem::ExprWithAlias { alias, .. } => (folded(alias), false),
             SelectItem::UnnamedExpr(expr) => {
@@ -175,6 +177,9 @@ fn name_select(select: &mut Select, mut outer: Option<&mut OutputNames>) {
         } else if let Some(names) = outer.as_deref_mut() {
             let private = names.private(name);
             alias(item, &private);
+        } else if !first && !plain && !aliased {
+            // Nobody can name it, but `*` above shows it.
+            alias(item, &private_alias(&format!("={name}#{place}")));
         }
     }
 }
@@ -191,8 +196,9 @@ fn alias(item: &mut SelectItem, name: &str) {
     *item = SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', name) };
 }
 
-/// Writes `localtimestamp`, which the planner does not know, as the instant without its zone.
-pub(crate) fn local_times(query: &mut Query) {
+/// Writes calls that the planner does not know, or knows otherwise, in words that it knows: `localtimestamp` is the
+/// instant without its zone.
+pub(crate) fn spelled_for_planner(query: &mut Query) {
     let _flow = ast::visit_expressions_mut(query, |expr| {
         if let Expr::Function(function) = expr
             && function.name.to_string().eq_ignore_ascii_case("localtimestamp")
@@ -208,8 +214,124 @@ pub(crate) fn local_times(query: &mut Query) {
             };
             // What stands inside is done.
         }
+        if let Expr::Function(function) = expr {
+            named_otherwise(function);
+        }
+        if let Some(remainder) = as_remainder(expr) {
+            *expr = remainder;
+        }
+        if let Some(value) = lone_value(expr) {
+            *expr = value;
+        }
+        if let Some(date) = as_date(expr) {
+            *expr = date;
+        }
         ControlFlow::<()>::Continue(())
     });
+}
+
+/// Calls of our own functions by the names that they have in Postgres.
+fn named_otherwise(function: &mut ast::Function) {
+    let is_pair = matches!(&function.args, FunctionArguments::List(list) if list.args.len() == 2);
+    let name = function.name.to_string().to_ascii_lowercase();
+    if name == "every" {
+        function.name = ast::ObjectName::from(vec![Ident::new("bool_and")]);
+    }
+    if let Some((_, own)) = FROM_TEXT.iter().find(|(known, _)| is_pair && *known == name) {
+        function.name = ast::ObjectName::from(vec![Ident::new(*own)]);
+    }
+}
+
+/// `mod(a, b)` is `a % b`.
+fn as_remainder(expr: &mut Expr) -> Option<Expr> {
+    let Expr::Function(function) = expr else { return None };
+    if !function.name.to_string().eq_ignore_ascii_case("mod") {
+        return None;
+    }
+    let FunctionArguments::List(list) = &mut function.args else { return None };
+    let is_expr = |arg: &FunctionArg| matches!(arg, FunctionArg::Unnamed(FunctionArgExpr::Expr(_)));
+    if list.args.len() != 2 || !list.args.iter().all(is_expr) {
+        return None;
+    }
+    let mut sides = list.args.drain(..).filter_map(|arg| match arg {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(side)) => {
+            Some(Box::new(Expr::Nested(Box::new(side))))
+        }
+        _ => None,
+    });
+    let (left, right) = (sides.next()?, sides.next()?);
+    Some(Expr::Nested(Box::new(Expr::BinaryOp { left, op: ast::BinaryOperator::Modulo, right })))
+}
+
+/// Functions that a lone value may call: of one row each, and of that row alone.
+const PLAIN: [&str; 16] = [
+    "abs",
+    "coalesce",
+    "current_date",
+    "current_timestamp",
+    "date",
+    "date_bin",
+    "date_trunc",
+    "greatest",
+    "least",
+    "localtimestamp",
+    "make_date",
+    "now",
+    "time_bucket",
+    "timezone",
+    "to_date",
+    "to_timestamp",
+];
+
+/// `(SELECT now() - interval '1 day')`, as tools write bounds of time: the value itself, so that it is known when files
+/// and rollups are chosen.
+fn lone_value(expr: &Expr) -> Option<Expr> {
+    let Expr::Subquery(query) = expr else { return None };
+    let SetExpr::Select(select) = query.body.as_ref() else { return None };
+    let [SelectItem::UnnamedExpr(value) | SelectItem::ExprWithAlias { expr: value, .. }] =
+        select.projection.as_slice()
+    else {
+        return None;
+    };
+    let bare = format!("SELECT {}", select.projection.first()?);
+    if query.to_string() != bare {
+        return None;
+    }
+    let mut is_plain = true;
+    let _flow = ast::visit_expressions(value, |inner| {
+        is_plain &= match inner {
+            Expr::Function(f) => {
+                f.over.is_none()
+                    && PLAIN.contains(&f.name.to_string().to_ascii_lowercase().as_str())
+            }
+            Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => false,
+            _ => true,
+        };
+        ControlFlow::<()>::Continue(())
+    });
+    is_plain.then(|| Expr::Nested(Box::new(value.clone())))
+}
+
+/// `date(x)` is `x::date`.
+fn as_date(expr: &mut Expr) -> Option<Expr> {
+    let Expr::Function(function) = expr else { return None };
+    if !function.name.to_string().eq_ignore_ascii_case("date") {
+        return None;
+    }
+    let FunctionArguments::List(list) = &mut function.args else { return None };
+    let [FunctionArg::Unnamed(FunctionArgExpr::Expr(_))] = list.args.as_slice() else {
+        return None;
+    };
+    let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(value))) = list.args.pop() else {
+        return None;
+    };
+    Some(Expr::Cast {
+        kind: CastKind::Cast,
+        expr: Box::new(value),
+        data_type: ast::DataType::Date,
+        array: false,
+        format: None,
+    })
 }
 
 /// Where a column of this name is first named in a query.

@@ -1,6 +1,6 @@
 //! From the operators to the functions behind them. Arrays keep the operators that they share with JSON.
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::DFSchema;
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
@@ -10,6 +10,7 @@ use datafusion::sql::sqlparser::ast::BinaryOperator;
 use super::arguments::array_literal;
 use super::{Does, function, is_text};
 use crate::error::SqlError;
+use otus_engine::types::PG_TYPE_KEY;
 
 /// Plans the operators.
 #[derive(Debug)]
@@ -41,13 +42,27 @@ fn elements(expr: Expr) -> DfResult<Vec<Expr>> {
     Ok(vec![lit(list.build_list_scalar())])
 }
 
+/// Other operators would take a jsonb for the text that it is.
+fn unchanged(expr: RawBinaryExpr, schema: &DFSchema) -> DfResult<PlannerResult<RawBinaryExpr>> {
+    let is_json = |e: &Expr| {
+        let marked = |(_, field): (_, FieldRef)| field.metadata().get(PG_TYPE_KEY).cloned();
+        e.to_field(schema).ok().and_then(marked).is_some_and(|mark| mark == "jsonb")
+    };
+    let changes = matches!(expr.op, BinaryOperator::StringConcat | BinaryOperator::Minus);
+    if changes && (is_json(&expr.left) || is_json(&expr.right)) {
+        let e = SqlError::unsupported(format!("operator {} of jsonb is not supported", expr.op));
+        return Err(e.with_hint("cast it to text to treat it as one").into());
+    }
+    Ok(PlannerResult::Original(expr))
+}
+
 impl ExprPlanner for Operators {
     fn plan_binary_op(
         &self,
         expr: RawBinaryExpr,
         schema: &DFSchema,
     ) -> DfResult<PlannerResult<RawBinaryExpr>> {
-        let Some(does) = does(&expr.op) else { return Ok(PlannerResult::Original(expr)) };
+        let Some(does) = does(&expr.op) else { return unchanged(expr, schema) };
         let is_list = |e: &Expr| matches!(e.get_type(schema), Ok(t) if !is_text(&t));
         let shared = matches!(does, Does::Contains | Does::Contained);
         if shared && (is_list(&expr.left) || is_list(&expr.right)) {

@@ -1,9 +1,14 @@
 //! `to_char(value, pattern)` with the patterns of Postgres: [`time`] for dates and times, [`number`] for
 //! numbers. A pattern that is not supported is an error, never text that only looks like an answer.
 
+mod from_text;
 mod number;
 mod pattern;
+mod reading;
 mod time;
+
+pub(crate) use from_text::FROM_TEXT;
+pub(super) use from_text::{all as from_text, of_seconds};
 
 use std::sync::Arc;
 
@@ -17,6 +22,8 @@ use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
+
+use otus_engine::time::Granularity;
 
 use crate::error::{SqlError, SqlResult, sqlstate};
 
@@ -97,6 +104,12 @@ impl ScalarUDFImpl for ToChar {
         }
         Ok(ColumnarValue::Array(Arc::new(text)))
     }
+}
+
+/// The longest unit of the calendar within which all times have the same text; `None` if a pattern tells
+/// moments of a minute apart.
+pub(crate) fn pattern_unit(pattern: &str) -> Option<Granularity> {
+    time::Format::new(pattern).ok()?.unit()
 }
 
 /// A pattern, read once for all rows.

@@ -8,10 +8,11 @@ use chrono_tz::{OffsetName, Tz};
 
 use super::pattern::{Piece, ordinal, pieces};
 use crate::error::{SqlError, SqlResult, sqlstate};
+use otus_engine::time::Granularity;
 
 /// A field of a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Field {
+pub(super) enum Field {
     Century,
     /// Year with this many of its last digits, 4 = whole; of the ISO week or not.
     Year {
@@ -126,7 +127,7 @@ const NAMES: &[(&str, Field)] = &[
 /// Names that may also begin with a capital and go on in lower case.
 const CAPITALS: [&str; 4] = ["Month", "Mon", "Day", "Dy"];
 
-const MONTHS: [&str; 12] = [
+pub(super) const MONTHS: [&str; 12] = [
     "January",
     "February",
     "March",
@@ -142,23 +143,48 @@ const MONTHS: [&str; 12] = [
 ];
 const DAYS: [&str; 7] =
     ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
-const ROMAN: [&str; 12] =
+pub(super) const ROMAN: [&str; 12] =
     ["I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII"];
 /// Width of the longest name of a month or day.
 const NAME_WIDTH: usize = 9;
 /// Days from the beginning of the Julian count to the day before the common era.
-const JULIAN_CE: i64 = 1_721_425;
+pub(super) const JULIAN_CE: i64 = 1_721_425;
 
+/// A keyword of a pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Key {
-    field: Field,
+pub(super) struct Key {
+    pub(super) field: Field,
     letters: Letters,
     /// No padding.
-    fill: bool,
+    pub(super) fill: bool,
     /// Names without padding, numbers as they are.
     translated: bool,
     /// An ordinal's ending, and whether it is in upper case.
-    ending: Option<bool>,
+    pub(super) ending: Option<bool>,
+}
+
+impl Key {
+    /// Whether the field begins with a digit.
+    pub(super) fn is_digits(&self) -> bool {
+        !matches!(
+            self.field,
+            Field::MonthName
+                | Field::MonthShort
+                | Field::MonthRoman
+                | Field::DayName
+                | Field::DayShort
+                | Field::HalfDay { .. }
+                | Field::Era { .. }
+                | Field::ZoneName
+                | Field::ZoneOffset
+                | Field::ZoneHours
+        )
+    }
+}
+
+/// The name of a field in patterns.
+pub(super) fn field_name(field: Field) -> &'static str {
+    NAMES.iter().find(|(_, known)| *known == field).map_or("", |(name, _)| name)
 }
 
 /// A pattern of a time.
@@ -267,6 +293,57 @@ impl Format {
     /// Reads a pattern. Every letter that is no field stands for itself, as in Postgres.
     pub(super) fn new(pattern: &str) -> SqlResult<Self> {
         Ok(Self { pattern: pieces(pattern, &mut |text| Ok(key(text)))? })
+    }
+
+    /// Its pieces.
+    pub(super) fn pieces(&self) -> &[Piece<Option<Key>>] {
+        &self.pattern
+    }
+
+    /// The longest unit within which no field changes; `None` for less than a minute. A week that begins with
+    /// the year lies in no unit longer than a day, nor does what tells of the zone.
+    pub(super) fn unit(&self) -> Option<Granularity> {
+        let mut unit = Granularity::Year;
+        for piece in &self.pattern {
+            let Piece::Key(Some(key)) = piece else { continue };
+            let needed = match key.field {
+                Field::Century | Field::Year { iso: false, .. } | Field::YearWithComma => {
+                    Granularity::Year
+                }
+                Field::Era { .. } => Granularity::Year,
+                Field::Quarter => Granularity::Quarter,
+                Field::Month | Field::MonthName | Field::MonthShort | Field::MonthRoman => {
+                    Granularity::Month
+                }
+                Field::Year { iso: true, .. } | Field::IsoWeek => Granularity::Week,
+                Field::Week
+                | Field::WeekOfMonth
+                | Field::DayOfYear
+                | Field::IsoDayOfYear
+                | Field::Day
+                | Field::DayName
+                | Field::DayShort
+                | Field::WeekDay
+                | Field::IsoWeekDay
+                | Field::Julian => Granularity::Day,
+                Field::Hour12 | Field::Hour24 | Field::HalfDay { .. } => Granularity::Hour,
+                Field::Minute => Granularity::Minute,
+                Field::Second
+                | Field::SecondsOfDay
+                | Field::Fraction(_)
+                | Field::ZoneName
+                | Field::ZoneOffset
+                | Field::ZoneHours
+                | Field::ZoneMinutes => return None,
+            };
+            unit = match (unit.divides(needed), needed.divides(unit)) {
+                (true, _) => unit,
+                (false, true) => needed,
+                // Weeks and months: both are made of days.
+                (false, false) => Granularity::Day,
+            };
+        }
+        Some(unit)
     }
 
     /// The text of an instant in a zone, or of a time without one; microseconds.
@@ -451,6 +528,6 @@ fn name(names: &[&'static str], index: u32) -> &'static str {
     usize::try_from(index).ok().and_then(|i| names.get(i)).copied().unwrap_or_default()
 }
 
-fn short(name: &'static str) -> &'static str {
+pub(super) fn short(name: &'static str) -> &'static str {
     name.get(..3).unwrap_or(name)
 }
