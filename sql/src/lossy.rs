@@ -10,7 +10,7 @@ use datafusion::common::{DFSchema, DFSchemaRef};
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ExprSchemable, Filter, LogicalPlan, Operator, ReturnFieldArgs,
-    ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
@@ -104,7 +104,18 @@ fn is_exact(from: &DataType, to: &DataType) -> bool {
     }
 }
 
-/// Gives its argument; nothing is known of it.
+/// An expression without the calls that give a cast a name.
+pub(crate) fn named_casts_removed(expr: Expr) -> DfResult<Expr> {
+    let bare = expr.transform_up(|e| match e {
+        Expr::ScalarFunction(mut f) if f.func.name() == OPAQUE && f.args.len() == 2 => {
+            Ok(Transformed::yes(f.args.swap_remove(0)))
+        }
+        other => Ok(Transformed::no(other)),
+    })?;
+    Ok(bare.data)
+}
+
+/// Gives its first argument; nothing is known of it. A second one is a name, by which the planner tells calls apart.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Opaque {
     signature: Signature,
@@ -112,7 +123,8 @@ struct Opaque {
 
 impl Default for Opaque {
     fn default() -> Self {
-        Self { signature: Signature::any(1, Volatility::Immutable) }
+        let forms = vec![TypeSignature::Any(1), TypeSignature::Any(2)];
+        Self { signature: Signature::one_of(forms, Volatility::Immutable) }
     }
 }
 

@@ -22,6 +22,7 @@ use crate::aggregate;
 use crate::bounded::{BoundCalls, Bounds};
 use crate::compile::finish_expr;
 use crate::error::{SqlError, SqlResult};
+use crate::lossy::named_casts_removed;
 use crate::state::functions;
 
 /// Tables whose facts are kept.
@@ -149,6 +150,10 @@ impl Simplifier {
 
     /// Folds constants; an aggregate call stays one.
     pub(super) fn simplify(&self, expr: Expr) -> DfResult<Expr> {
+        self.simplified(named_casts_removed(expr)?)
+    }
+
+    fn simplified(&self, expr: Expr) -> DfResult<Expr> {
         match expr {
             Expr::AggregateFunction(mut f) => {
                 f.params.args = f

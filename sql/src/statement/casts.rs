@@ -1,6 +1,6 @@
 //! `SELECT sum(x), sum(x::bigint)`: the planner names an expression without its casts, and refuses two calls
 //! or keys of one name in an aggregate. Casts that make the difference are put into a function that gives its
-//! argument, which has a name.
+//! first argument, and has a name with the type in it.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -125,7 +125,12 @@ fn wrap(expr: &mut Expr) {
         fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
             if of_cast(expr).is_some() {
                 let cast = std::mem::replace(expr, Expr::Value(ast::Value::Null.into()));
-                *expr = call(OPAQUE, [cast]);
+                let to = match &cast {
+                    Expr::Cast { data_type, .. } => data_type.to_string(),
+                    _ => String::new(),
+                };
+                let name = Expr::Value(ast::Value::SingleQuotedString(to).into());
+                *expr = call(OPAQUE, [cast, name]);
             }
             ControlFlow::Continue(())
         }
