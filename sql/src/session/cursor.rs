@@ -129,7 +129,7 @@ impl Session {
         };
         let rows = Arc::clone(&cursor.rows);
         let schema = Arc::clone(&cursor.schema);
-        let guard = Guard::new(self.cancel.arm(), inner.settings.statement_timeout());
+        let guard = Guard::new(self.cancel.arm(), self.time_limit(&inner.settings));
         let stream = futures::stream::unfold((rows, most), |(rows, most)| async move {
             if most == 0 {
                 return None;

@@ -184,7 +184,13 @@ impl Session {
     }
     /// Longest time of a statement, if bounded.
     pub fn statement_timeout(&self) -> Option<std::time::Duration> {
-        self.inner.lock().settings.statement_timeout()
+        self.time_limit(&self.inner.lock().settings)
+    }
+
+    /// The session's own limit, as far as it is below that of all queries.
+    fn time_limit(&self, settings: &Settings) -> Option<std::time::Duration> {
+        let all = self.engine.config().statement_timeout;
+        settings.statement_timeout().into_iter().chain(all).min()
     }
 
     /// Parses the statements of one message. Whatever is not on the allow-list is refused here.
@@ -304,7 +310,7 @@ impl Session {
         let stop = Stop::default();
         let bounds = Bounds::new(stop.flag(), self.engine.config().memory_bytes);
         state.add_analyzer_rule(Arc::new(BoundCalls(bounds.clone())));
-        let guard = Guard::new(self.cancel.arm(), inner.settings.statement_timeout());
+        let guard = Guard::new(self.cancel.arm(), self.time_limit(&inner.settings));
         #[cfg(test)]
         state.config_mut().set_extension(Arc::new(crate::rewrite::Fault::named(
             &inner.settings.value("fuzz.fault"),

@@ -76,6 +76,18 @@ async fn a_statement_stops_when_cancelled_or_out_of_time() {
     assert_eq!(world.value("SELECT 1").await, "1");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_session_lifts_the_limit_of_all() {
+    let limit = Some(Duration::from_millis(200));
+    let world =
+        World::with(SqlConfig { threads: 2, statement_timeout: limit, ..SqlConfig::default() })
+            .await;
+    for own in ["0", "'1h'"] {
+        world.rows(&format!("SET statement_timeout = {own}")).await;
+        assert_eq!(world.error(LONG).await, SqlError::timed_out(), "{own}");
+    }
+}
+
 #[tokio::test]
 async fn settings_belong_to_one_session() {
     let world = World::filled().await;
