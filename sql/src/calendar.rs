@@ -172,6 +172,30 @@ impl Step {
         Self::new(Period::of(granularity), zone, None)
     }
 
+    /// The zone.
+    pub fn zone(&self) -> Tz {
+        self.zone
+    }
+
+    /// Length and origin, microseconds, of buckets that are equally long wherever they stand.
+    pub(crate) fn strides(&self) -> Option<(i64, i64)> {
+        let width_us = match self.period {
+            Period::Time(micros) => micros,
+            Period::Days(days) => i64::from(days).checked_mul(DAY_US)?,
+            Period::Months(_) => return None,
+        };
+        (self.zone == Tz::UTC).then(|| (width_us, micros_of(self.origin)))
+    }
+
+    /// Whether all local boundaries are multiples of `width_us`, a part of a day, from midnight on.
+    pub(crate) fn is_of_days_in(&self, width_us: i64) -> bool {
+        let whole = match self.period {
+            Period::Time(micros) => micros % width_us == 0,
+            Period::Days(_) | Period::Months(_) => true,
+        };
+        DAY_US % width_us == 0 && whole && micros_of(self.origin) % width_us == 0
+    }
+
     /// Start of the bucket that holds an instant.
     pub fn floor(&self, at_us: i64) -> i64 {
         self.bucket(at_us).0

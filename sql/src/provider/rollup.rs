@@ -73,6 +73,21 @@ impl StatesTable {
         Self { stage: Stage::Fresh, granularity: self.finest(), ..self }
     }
 
+    /// What to tell whoever reads the states while rows from before the rollup was declared are not in them.
+    pub(crate) fn partial(&self) -> Option<String> {
+        let manifest = self.snapshot.manifest();
+        let state = manifest.rollups.get(&self.rollup)?;
+        let filling = state.progress(manifest.tables.get(&self.table.id)?).is_filling();
+        if filling == Some(false) {
+            return None;
+        }
+        let name = &self.table.rollup(self.rollup)?.def.name;
+        let table = &self.table.def.name;
+        Some(format!(
+            "rollup {name:?} holds a part of the rows of {table:?} so far; see otus.rollups"
+        ))
+    }
+
     fn finest(&self) -> Granularity {
         self.table.rollup(self.rollup).map_or(self.granularity, |r| r.def.finest())
     }

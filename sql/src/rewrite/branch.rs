@@ -14,12 +14,43 @@ pub(super) struct Branch {
     pub(super) value: Option<Expr>,
 }
 
-/// A CASE as branches that exclude one another.
+/// Most branches of a CASE with all within it: each carries the conditions of those before it.
+const BRANCHES_MAX: usize = 48;
+
+/// A CASE as branches that exclude one another, with those of a CASE that is the value of one in its place.
 pub(super) fn branches(expr: &Expr, schema: &DFSchema) -> Option<Vec<Branch>> {
+    let mut flat = Vec::new();
+    for Branch { condition, value } in direct(expr, schema)? {
+        match value {
+            Some(inner) if is_case(&inner) => {
+                flat.extend(branches(&inner, schema)?.into_iter().map(|branch| Branch {
+                    condition: condition.clone().and(branch.condition),
+                    value: branch.value,
+                }));
+            }
+            value => flat.push(Branch { condition, value }),
+        }
+        if flat.len() > BRANCHES_MAX {
+            return None;
+        }
+    }
+    Some(flat)
+}
+
+fn is_case(expr: &Expr) -> bool {
+    match expr {
+        Expr::Case(_) => true,
+        Expr::Cast(cast) => is_case(&cast.expr),
+        _ => false,
+    }
+}
+
+/// The branches of a CASE itself.
+fn direct(expr: &Expr, schema: &DFSchema) -> Option<Vec<Branch>> {
     match expr {
         Expr::Case(case) => case_branches(case, schema),
         Expr::Cast(outer) => {
-            let inner = branches(&outer.expr, schema)?;
+            let inner = direct(&outer.expr, schema)?;
             let to = outer.field.data_type();
             let moved = |b: Branch| Branch {
                 condition: b.condition,

@@ -66,16 +66,23 @@ pub(super) fn chain(top: &LogicalPlan) -> DfResult<Result<Option<Chain>, Refusal
 
 /// `expr`, which stands above `node`, over the columns of the raw table below.
 pub(super) fn resolve(expr: Expr, node: &LogicalPlan) -> DfResult<Expr> {
+    replaced(lowered(expr, node)?, &|column| {
+        Ok(Expr::Column(Column::new_unqualified(&column.name)))
+    })
+}
+
+/// `expr`, which stands above `node`, over the columns of the scan or join below.
+pub(super) fn lowered(expr: Expr, node: &LogicalPlan) -> DfResult<Expr> {
     match node {
-        LogicalPlan::Filter(filter) => resolve(expr, &filter.input),
-        LogicalPlan::Sort(sort) => resolve(expr, &sort.input),
+        LogicalPlan::Filter(filter) => lowered(expr, &filter.input),
+        LogicalPlan::Sort(sort) => lowered(expr, &sort.input),
         LogicalPlan::SubqueryAlias(alias) => {
             let expr = replaced(expr, &|column| {
                 let place = alias.schema.index_of_column(column)?;
                 let found = alias.input.schema().columns().into_iter().nth(place);
                 found.map(Expr::Column).ok_or_else(lost)
             })?;
-            resolve(expr, &alias.input)
+            lowered(expr, &alias.input)
         }
         LogicalPlan::Projection(projection) => {
             let expr = replaced(expr, &|column| {
@@ -83,11 +90,9 @@ pub(super) fn resolve(expr: Expr, node: &LogicalPlan) -> DfResult<Expr> {
                 let found = projection.expr.get(place).ok_or_else(lost)?;
                 Ok(found.clone().unalias_nested().data)
             })?;
-            resolve(expr, &projection.input)
+            lowered(expr, &projection.input)
         }
-        LogicalPlan::TableScan(_) => {
-            replaced(expr, &|column| Ok(Expr::Column(Column::new_unqualified(&column.name))))
-        }
+        LogicalPlan::TableScan(_) | LogicalPlan::Join(_) => Ok(expr),
         _ => Err(lost()),
     }
 }

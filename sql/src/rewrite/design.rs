@@ -187,21 +187,35 @@ impl Question<'_> {
         let horizon = self.raw.horizon;
         let from = from.max(oldest_kept.min(horizon));
         let found = self.cheapest(&levels, &fresh, (from, to))?;
-        let gap = found.edges.iter().any(|edge| edge.0 < horizon) || uncovered.is_some();
-        let (mut design, from) = if from < horizon && gap {
-            let mut cut = self.cheapest(&levels, &fresh, (horizon, to))?;
-            cut.notice = Some(cut_notice(self.table, horizon));
-            (cut, horizon)
-        } else {
+        let is_cut = |design: &Design| design.edges.iter().any(|edge| edge.0 < horizon);
+        let (mut design, from) = if from >= horizon || (!is_cut(&found) && uncovered.is_none()) {
             (found, from)
+        } else {
+            // Nobody has the rows of a bucket that the range cuts there: the answer begins with the next one.
+            let whole = found.edges.iter().filter(|edge| edge.0 < horizon).map(|edge| edge.1).max();
+            let whole = whole.filter(|start| *start < horizon && uncovered.is_none());
+            let later = whole.and_then(|start| {
+                let design = self.cheapest(&levels, &fresh, (start, to)).ok()?;
+                (!is_cut(&design)).then_some((design, start))
+            });
+            match later {
+                Some(found) => found,
+                None => (self.cheapest(&levels, &fresh, (horizon, to))?, horizon),
+            }
         };
-        if from < horizon {
-            design.below_horizon = true;
-            design.notice = Some(format!(
+        design.below_horizon = from < horizon;
+        if design.below_horizon {
+            let rows = format!(
                 "rows of {:?} before {} are gone; rollup {name:?} answers for them",
                 self.table.def.name,
                 instant(horizon)
-            ));
+            );
+            design.notice = Some(match from > self.range.0 {
+                true => format!("{rows} from {} on", instant(from)),
+                false => rows,
+            });
+        } else if self.range.0 < horizon {
+            design.notice = Some(cut_notice(self.table, horizon));
         }
         if let Some((expr, ranges)) = uncovered {
             design.cost = design.cost.saturating_add(self.uncovered_rows(&ranges));

@@ -66,10 +66,12 @@ pub(crate) enum Fault {
     CountOfStates,
     /// HAVING is forgotten.
     HavingDropped,
+    /// Rows that an outer join makes up count as states.
+    NullableSide,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 21] = [
+    pub(crate) const ALL: [Self; 22] = [
         Self::EndRoundedUp,
         Self::StartRoundedDown,
         Self::EdgeEndIncluded,
@@ -91,6 +93,7 @@ impl Fault {
         Self::MinOfSums,
         Self::CountOfStates,
         Self::HavingDropped,
+        Self::NullableSide,
     ];
 
     /// The fault that a setting names.

@@ -18,10 +18,12 @@ mod facts;
 #[cfg(test)]
 mod fault;
 mod fits;
+mod frame;
 mod needs;
 mod offsets;
 mod range;
 mod report;
+mod shift;
 mod wish;
 
 use std::sync::Arc;
@@ -31,20 +33,22 @@ use datafusion::common::{DFSchema, HashSet};
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::utils::{grouping_set_to_exprlist, split_conjunction_owned};
-use datafusion::logical_expr::{Aggregate, Distinct, Expr, LogicalPlan, lit};
+use datafusion::datasource::source_as_provider;
+use datafusion::logical_expr::{Aggregate, Distinct, Expr, LogicalPlan, TableScan, lit};
 use otus_engine::compiled::{CompiledRollup, CompiledTable};
 use otus_engine::snapshot::Snapshot;
 
 use crate::error::{SqlError, SqlResult, sqlstate};
-use crate::provider::RawTable;
+use crate::provider::{RawTable, StatesTable};
 use build::Build;
 use calls::{Matched, Matcher};
-use chain::{chain, raw_table, resolve, tables_below};
+use chain::{Chain, chain, raw_table, resolve, tables_below};
 use design::{Design, Question, RawFacts, cut_notice};
 pub(crate) use facts::{FactsCache, over_raw};
 use facts::{Simplifier, TableFacts};
 #[cfg(test)]
 pub(crate) use fault::Fault;
+use frame::{Atoms, Frame};
 use needs::{Examiner, Needs};
 use range::Split;
 use report::Refusal;
@@ -142,6 +146,7 @@ impl Work<'_> {
                 if let Some(raw) = raw_table(scan) {
                     self.unaggregated(&raw);
                 }
+                self.notice(partial(scan));
                 None
             }
             LogicalPlan::Filter(_) => {
@@ -213,21 +218,42 @@ impl Work<'_> {
     }
 
     fn fate(&mut self, aggregate: &Aggregate) -> Fate {
-        let found = match chain(&aggregate.input) {
-            Ok(Ok(Some(found))) => found,
-            Ok(Ok(None)) | Err(_) => return Fate::Other,
+        let Ok(views) = frame::views(aggregate) else { return Fate::Other };
+        let mut fate = Fate::Other;
+        for view in views {
+            match (self.seen_as(aggregate, view.chain, Some(view.frame)), fate) {
+                (served @ Fate::Served(..), _) => return served,
+                (next, Fate::Refused(raw, refusal, notice)) => {
+                    self.refused(&raw, refusal);
+                    self.notice(notice);
+                    fate = next;
+                }
+                (next, _) => fate = next,
+            }
+        }
+        if !matches!(fate, Fate::Other) {
+            return fate;
+        }
+        match chain(&aggregate.input) {
+            Ok(Ok(Some(found))) => self.seen_as(aggregate, found, None),
+            Ok(Ok(None)) | Err(_) => Fate::Other,
             Ok(Err(refusal)) => {
                 let mut tables = Vec::new();
                 tables_below(&aggregate.input, &mut tables);
                 for raw in tables {
                     self.refused(&raw, refusal.clone());
                 }
-                return Fate::Other;
+                Fate::Other
             }
-        };
+        }
+    }
+
+    /// What becomes of an aggregate as one over the rows of a table.
+    fn seen_as(&mut self, aggregate: &Aggregate, found: Chain, mut frame: Option<Frame>) -> Fate {
         let raw = found.raw;
-        let case = match Case::new(self, &raw, aggregate, found.conditions) {
-            Ok(case) => case,
+        let case = match Case::new(self, &raw, aggregate, found.conditions, frame.as_mut()) {
+            Ok(Ok(case)) => case,
+            Ok(Err(refusal)) => return Fate::Refused(raw, refusal, None),
             Err(e) => {
                 // What cannot be folded, such as a division by zero, is left to the plan over raw rows.
                 let reason = format!("it could not be matched: {}", SqlError::from(e).message);
@@ -238,7 +264,7 @@ impl Work<'_> {
             let horizon = case.raw_facts.horizon;
             (case.split.from_us < horizon).then(|| cut_notice(raw.table(), horizon))
         };
-        match self.serve(&case, aggregate) {
+        match self.serve(&case, aggregate, frame) {
             Ok((plan, used, notice)) => Fate::Served(Box::new(plan), used, notice),
             Err(Failure::Refused(refusal)) => {
                 if self.mode == Mode::Auto && !refusal.idle && !case.folds() {
@@ -257,9 +283,10 @@ impl Work<'_> {
     }
 
     fn serve(
-        &self,
+        &mut self,
         case: &Case<'_>,
         aggregate: &Aggregate,
+        mut frame: Option<Frame>,
     ) -> Result<(LogicalPlan, Use, Option<String>), Failure> {
         let table = case.raw.table();
         if self.mode == Mode::Off {
@@ -302,7 +329,12 @@ impl Work<'_> {
             ))
             .into());
         }
-        let plan = case.build(aggregate, &matcher, values, &design)?;
+        if let Some(frame) = &mut frame {
+            frame.visit_others(&mut |plan| {
+                Ok(plan.transform_down_with_subqueries(|node| self.visit(node))?.data)
+            })?;
+        }
+        let plan = case.build(aggregate, &matcher, values, &design, frame.as_ref())?;
         let def = &matcher.rollup.def;
         let answer = Answer::Rollup {
             name: def.name.clone(),
@@ -312,6 +344,12 @@ impl Work<'_> {
         let used = Use { table: table.def.name.clone(), answer };
         Ok((plan, used, design.notice))
     }
+}
+
+/// What is to be said of a finished view that is not whole.
+fn partial(scan: &TableScan) -> Option<String> {
+    let provider = source_as_provider(&scan.source).ok()?;
+    provider.downcast_ref::<StatesTable>()?.partial()
 }
 
 /// Of two reasons the one that comes later in the matching.
@@ -351,12 +389,15 @@ struct Case<'a> {
     raw: &'a RawTable,
     facts: Arc<TableFacts>,
     schema: DFSchema,
-    /// Distinct keys: as the aggregate has them, and over the table's columns.
+    /// Distinct keys: as the aggregate has them, and over the table's columns. Under joins whatever they and the
+    /// keys ask of rows of the table.
     keys: Vec<(Expr, Expr)>,
     calls: Vec<Expr>,
     conditions: Vec<Expr>,
     split: Split,
     raw_facts: RawFacts,
+    /// Whether joins or subqueries stand between the rows and the aggregate.
+    framed: bool,
 }
 
 impl<'a> Case<'a> {
@@ -365,18 +406,35 @@ impl<'a> Case<'a> {
         raw: &'a RawTable,
         aggregate: &Aggregate,
         conditions: Vec<Expr>,
-    ) -> DfResult<Self> {
+        mut frame: Option<&mut Frame>,
+    ) -> DfResult<Result<Self, Refusal>> {
         let table = raw.table();
         let simplifier = Simplifier::new(work.state, table)?;
         let own = |expr: &Expr| -> DfResult<Expr> {
             let expr = expr.clone().unalias_nested().data;
             simplifier.simplify(resolve(expr, &aggregate.input)?)
         };
-        let keys = grouping_set_to_exprlist(&aggregate.group_expr)?
-            .into_iter()
-            .map(|key| Ok((key.clone(), own(key)?)))
-            .collect::<DfResult<Vec<_>>>()?;
-        let calls = aggregate.aggr_expr.iter().map(own).collect::<DfResult<Vec<_>>>()?;
+        let grouped = grouping_set_to_exprlist(&aggregate.group_expr)?;
+        let (mut keys, mut calls) = (Vec::new(), Vec::new());
+        if let Some(frame) = &mut frame {
+            let mut atoms = Atoms::new(&simplifier);
+            let grouped: Vec<Expr> = grouped.into_iter().cloned().collect();
+            if let Err(refusal) = frame.atomize(&grouped, &aggregate.input, &mut atoms)? {
+                return Ok(Err(refusal));
+            }
+            keys.extend(atoms.found.into_iter().map(|atom| (atom.clone(), atom)));
+            for call in &aggregate.aggr_expr {
+                match frame.call(call, &aggregate.input)? {
+                    Ok(call) => calls.push(simplifier.simplify(call)?),
+                    Err(refusal) => return Ok(Err(refusal)),
+                }
+            }
+        } else {
+            for key in grouped {
+                keys.push((key.clone(), own(key)?));
+            }
+            calls = aggregate.aggr_expr.iter().map(own).collect::<DfResult<Vec<_>>>()?;
+        }
         let mut simple = Vec::new();
         for condition in conditions {
             simple.extend(split_conjunction_owned(simplifier.simplify(condition)?));
@@ -384,7 +442,7 @@ impl<'a> Case<'a> {
         simple.retain(|condition| *condition != lit(true));
         let examiner = examiner(table, &[], "");
         let split = range::split(&examiner, &simple);
-        Ok(Self {
+        Ok(Ok(Self {
             raw,
             facts: work.facts.of(work.state, table),
             schema: DFSchema::try_from(table.schema.as_ref().clone())?,
@@ -393,7 +451,8 @@ impl<'a> Case<'a> {
             conditions: simple,
             split,
             raw_facts: RawFacts::new(raw.snapshot(), table),
-        })
+            framed: frame.is_some(),
+        }))
     }
 
     fn snapshot(&self) -> &Arc<Snapshot> {
@@ -413,7 +472,8 @@ impl<'a> Case<'a> {
             }
             _ => false,
         };
-        self.keys.is_empty()
+        !self.framed
+            && self.keys.is_empty()
             && self.conditions.is_empty()
             && self.raw_facts.horizon == i64::MIN
             && self.calls.iter().all(simple)
@@ -479,6 +539,7 @@ impl<'a> Case<'a> {
         matcher: &Matcher<'_>,
         values: Vec<Expr>,
         design: &Design,
+        frame: Option<&Frame>,
     ) -> DfResult<LogicalPlan> {
         #[cfg(test)]
         let (design, rest, atoms) = fault::sources(
@@ -503,14 +564,17 @@ impl<'a> Case<'a> {
             atoms,
             states: &matcher.states,
         };
-        let rows = build.rows()?;
+        let mut rows = build.rows()?;
         // The keys are the first atoms, in their order.
-        let keys: Vec<(Expr, Expr)> = self
+        let mut keys: Vec<(Expr, Expr)> = self
             .keys
             .iter()
             .enumerate()
             .map(|(i, (key, _))| (key.clone(), calls::column(calls::atom_name(i))))
             .collect();
+        if let Some(frame) = frame {
+            (rows, keys) = (frame.assembled(rows)?, frame.keys().to_vec());
+        }
         let calls = matcher.named_calls();
         #[cfg(test)]
         let (calls, values) = fault::merges(calls, values)?;

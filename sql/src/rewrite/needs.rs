@@ -17,7 +17,9 @@ use otus_engine::time::{DAY_US, Granularity, SECOND_US};
 use super::offsets;
 use super::range;
 use super::report::Refusal;
-use crate::function::Checked;
+use super::shift;
+use crate::calendar::Step;
+use crate::function::{Checked, TIME_BUCKET, buckets, literal, pattern_unit};
 use crate::pull::BucketIndex;
 
 /// Seconds above which a quotient of an epoch may round over a boundary: the year 2096.
@@ -54,11 +56,13 @@ impl Zone {
 
 /// A condition on the buckets from which an expression is computed.
 #[derive(Debug, Clone, PartialEq)]
-enum Need {
+pub(super) enum Need {
     /// Buckets lie in calendar units of a zone.
     Calendar(Granularity, Zone),
     /// Buckets lie in strides of `width_us` from `origin_us` on; `inexact` if quotients of doubles tell them.
     Stride { width_us: i64, origin_us: i64, inexact: bool },
+    /// Buckets lie in buckets of a zone's calendar.
+    Steps(Step),
     /// Buckets lie between these instants.
     Starts(Arc<[i64]>),
 }
@@ -74,7 +78,7 @@ impl Need {
             Self::Calendar(unit, Zone::Named(_)) => {
                 granularity.divides(*unit) && has(Fault::ZoneIgnored)
             }
-            Self::Stride { .. } => has(Fault::StrideIgnored),
+            Self::Stride { .. } | Self::Steps(_) => has(Fault::StrideIgnored),
             _ => false,
         }
     }
@@ -108,6 +112,10 @@ impl Needs {
                     && on_grid(*origin_us)
                     && (!inexact || to_us <= EPOCH_S_MAX * SECOND_US)
             }
+            Need::Steps(step) => granularity.fixed_us().is_some_and(|width_us| {
+                step.is_of_days_in(width_us)
+                    && offsets::aligned(step.zone(), granularity, from_us, to_us)
+            }),
             Need::Starts(starts) => starts.iter().skip(1).all(|start| on_grid(*start)),
         })
     }
@@ -180,6 +188,10 @@ impl Examiner<'_> {
                 let aware = matches!(self.time_type, DataType::Timestamp(_, Some(_)));
                 self.zone_of(time).filter(|_| aware)?;
                 Zone::parse(text(zone)?)
+            }
+            // The planner casts what clocks show to the type that was asked for.
+            Expr::Cast(cast) if is_instant(cast.field.data_type()) == Some(None) => {
+                self.zone_of(expr).or_else(|| self.calendar_of(&cast.expr))
             }
             _ => self.zone_of(expr),
         }
@@ -288,11 +300,20 @@ impl Examiner<'_> {
         match (f.func.name(), f.args.as_slice()) {
             ("date_trunc" | "otus_floor", [unit, time]) => {
                 let unit = unit_named(text(unit)?)?;
-                Some(Need::Calendar(unit, self.calendar_of(time)?))
+                match self.calendar_of(time) {
+                    Some(zone) => Some(Need::Calendar(unit, zone)),
+                    None => shift::need(unit, self.shifted(time)?),
+                }
             }
             ("otus_bucket", [unit, time, zone]) => {
-                self.zone_of(time)?;
-                Some(Need::Calendar(unit_named(text(unit)?)?, Zone::parse(text(zone)?)?))
+                let (unit, zone) = (unit_named(text(unit)?)?, Zone::parse(text(zone)?)?);
+                match self.zone_of(time) {
+                    Some(_) => Some(Need::Calendar(unit, zone)),
+                    None => {
+                        let time = self.shifted(time).filter(|time| time.zone == zone)?;
+                        shift::need(unit, time)
+                    }
+                }
             }
             ("date_part", [field, time]) => {
                 let unit = match text(field)?.to_ascii_lowercase().as_str() {
@@ -324,6 +345,21 @@ impl Examiner<'_> {
             ("floor" | "trunc", [quotient]) => {
                 let (epoch, width) = quotient_of(quotient)?;
                 (self.is_epoch(epoch)).then(|| epoch_stride(width)).flatten()
+            }
+            (TIME_BUCKET, [width, time, rest @ ..]) => {
+                (self.zone_of(time)? == Zone::Utc).then_some(())?;
+                let rest = rest.iter().map(literal).collect::<Option<Vec<_>>>()?;
+                let step = buckets(TIME_BUCKET, &literal(width)?, &rest).ok()??.step;
+                Some(match step.strides() {
+                    Some((width_us, origin_us)) => {
+                        Need::Stride { width_us, origin_us, inexact: false }
+                    }
+                    None => Need::Steps(step),
+                })
+            }
+            ("to_char", [time, pattern]) => {
+                let unit = pattern_unit(text(pattern)?)?;
+                Some(Need::Calendar(unit, self.calendar_of(time)?))
             }
             ("otus_bucket_index", [time]) => {
                 self.zone_of(time)?;
@@ -375,7 +411,7 @@ impl Examiner<'_> {
                 self.strides(&cast.expr).filter(|s| s.unit_us.is_none())
             }
             Expr::ScalarFunction(f) => match (f.func.name(), f.args.as_slice()) {
-                ("date_bin", [_, _, ..]) => match self.function(f)? {
+                ("date_bin" | TIME_BUCKET, [_, _, ..]) => match self.function(f)? {
                     Need::Stride { width_us, origin_us, inexact } => {
                         Some(Strides { width_us, origin_us, inexact, unit_us: None })
                     }
@@ -421,13 +457,13 @@ impl Examiner<'_> {
 
     /// A comparison of the event time itself with a constant.
     pub(super) fn comparison(&self, b: &BinaryExpr) -> Option<Bounds> {
-        let (op, time, bound) = match (self.zone_of(&b.left), self.zone_of(&b.right)) {
-            (Some(_), None) => (b.op, &b.left, &b.right),
-            (None, Some(_)) => (b.op.swap()?, &b.right, &b.left),
+        let (op, time, bound) = match (self.shifted(&b.left), self.shifted(&b.right)) {
+            (Some(time), None) => (b.op, time, &b.right),
+            (None, Some(time)) => (b.op.swap()?, time, &b.left),
             _ => return None,
         };
-        self.zone_of(time)?;
-        Bounds::new(op, instant_of(bound)?)
+        let shift = i128::from(time.fixed_us()?) * 1_000;
+        Bounds::new(op, instant_of(bound)? - shift)
     }
 }
 
@@ -459,7 +495,7 @@ fn quotient_of(expr: &Expr) -> Option<(&Expr, &Expr)> {
 }
 
 /// Both sides of an operator.
-fn operands(expr: &Expr, op: Operator) -> Option<(&Expr, &Expr)> {
+pub(super) fn operands(expr: &Expr, op: Operator) -> Option<(&Expr, &Expr)> {
     match expr {
         Expr::BinaryExpr(b) if b.op == op => Some((&b.left, &b.right)),
         Expr::ScalarFunction(f) => {

@@ -76,6 +76,38 @@ const SERVED: &[&str] = &[
     "SELECT extract(hour from ts), count(*) FROM events GROUP BY 1",
     "SELECT floor(extract(epoch from ts) / 300) * 300, count(*) FROM events GROUP BY 1",
     "SELECT to_timestamp(floor(extract(epoch from ts) / 300) * 300), count(*) FROM events GROUP BY 1",
+    "SELECT sum(CASE WHEN kind LIKE '%1' THEN amount ELSE CASE WHEN kind LIKE '%2' THEN 2 ELSE CASE WHEN kind IS NULL THEN NULL \
+     ELSE amount END END END), count(CASE WHEN kind LIKE '%1' THEN NULL ELSE CASE WHEN kind LIKE '%2' THEN amount END END) FROM events",
+    "SELECT date_trunc('week', ts + interval '1 day') + interval '-1 day', count(*) FROM events GROUP BY 1",
+    "SELECT date_trunc('day', ts - interval '6 hours'), count(*) FROM events WHERE ts + interval '1 hour' < '2026-03-01T09:00:00Z' GROUP BY 1",
+    "SELECT count(*) FROM events WHERE ts >= ((SELECT date_trunc('day', timestamptz '2026-03-02') + ('-1' || ' day')::interval))",
+    "SELECT count(*) FROM events WHERE ts < '9999-12-31' AND ts BETWEEN '0001-01-01' AND '2300-01-01'",
+    "SELECT count(*) FROM events WHERE ts >= TO_TIMESTAMP('2026-03-01 02:00:00.000000', 'YYYY-MM-DD HH24:MI:SS.US') AND ts < to_date('03/03/2026', 'DD/MM/YYYY')",
+    "SELECT date(ts), count(*) FROM events WHERE date(ts) = '2026-03-01' GROUP BY 1",
+    "SELECT sum(amount), sum(amount::bigint) FROM events",
+    "SELECT kind, count(*) FROM events GROUP BY ROLLUP (1)",
+    "SELECT time_bucket('2 hours', ts), count(*) FROM events GROUP BY 1",
+    "SELECT time_bucket('45 minutes', ts, 'Asia/Kolkata'), count(*) FROM events GROUP BY 1",
+    "SELECT time_bucket('1 day', ts, timestamptz '2026-03-01 12:00:00Z'), count(*) FROM events GROUP BY 1",
+    "SELECT time_bucket('2 months', ts, 'Europe/Berlin'), count(*) FROM events GROUP BY 1",
+    "SELECT time_bucket_gapfill('30 minutes', ts, '2026-03-01', '2026-03-02'), count(*) FROM events GROUP BY 1",
+    "SELECT count(*) FROM events WHERE time_bucket('2 hours', ts) >= '2026-03-01T02:00:00Z'",
+    "SELECT to_char(ts, 'YYYY-MM-DD HH24:00'), count(*) FROM events GROUP BY 1",
+    "SELECT to_char(ts, 'IYYY-IW Month'), count(*) FROM events WHERE to_char(ts, 'YYYY-MM') = '2026-03' GROUP BY 1",
+    "SELECT kind, count(*) FROM events WHERE kind IN (SELECT kind FROM events GROUP BY kind ORDER BY count(*) DESC, kind LIMIT 2) GROUP BY 1",
+    "SELECT date_trunc('hour', ts), kind, count(*) FROM events JOIN (SELECT kind AS k, sum(amount) AS most FROM events \
+     WHERE ts >= '2026-03-01T01:00:00Z' GROUP BY kind ORDER BY most DESC, 1 LIMIT 3) s ON kind = k GROUP BY 1, 2",
+    "SELECT d.name, count(*), sum(amount), avg(user_id) FROM events e JOIN (VALUES ('kind number 1', 'one'), \
+     ('kind number 2', 'two'), ('kind number 2', 'zwei')) AS d (k, name) ON e.kind = d.k WHERE e.ts >= '2026-03-01T02:00:30Z' GROUP BY 1",
+    "SELECT coalesce(d.name, 'none'), count(*) FROM (VALUES ('kind number 1', 'one')) AS d (k, name) RIGHT JOIN events e \
+     ON e.kind = d.k GROUP BY 1",
+    "SELECT upper(d.name) || e.kind, max(amount) FROM events e LEFT JOIN (VALUES ('1', 'one'), ('2', 'two')) AS d (k, name) \
+     ON right(e.kind, 1) = d.k AND d.name <> 'two' WHERE d.name IS NOT NULL OR e.kind LIKE '%3' GROUP BY 1",
+    "SELECT count(*) FROM events, (VALUES (1), (2)) AS v (n) WHERE kind <> 'kind number 1'",
+    "SELECT count(*) FROM events e, (VALUES ('kind number 1'), ('kind number 2')) AS v (k), (VALUES (3), (4)) AS w (n) WHERE e.kind = v.k",
+    "SELECT DISTINCT e.kind, d.name FROM events e JOIN (VALUES ('kind number 1', 'one')) AS d (k, name) ON e.kind = d.k",
+    "SELECT count(*) FROM events WHERE kind = (SELECT min(kind) FROM events)",
+    "SELECT count(*) FROM events WHERE kind NOT IN (SELECT kind FROM events WHERE kind LIKE '%1' GROUP BY kind)",
     "SELECT count(*) FROM events WHERE date_trunc('day', ts) = '2026-03-01'",
     "SELECT count(*) FROM events WHERE extract(epoch from ts) >= 1772330000 AND extract(epoch from ts) < 1772340000",
     "SELECT count(*) FROM events WHERE ts::date = '2026-03-01'",
@@ -117,6 +149,23 @@ async fn what_is_matched_answers_as_raw_rows_do() {
     }
 }
 
+/// Bands of a dashboard: planning must not grow by a factor with each level.
+#[tokio::test]
+async fn a_deep_case_is_planned_soon() {
+    let world = World::filled().await;
+    for depth in [8, 12, 60] {
+        let arms: String = (0..depth)
+            .map(|i| format!("CASE WHEN kind = 'kind number {i}' THEN amount ELSE "))
+            .collect();
+        let sql = format!("SELECT sum({arms} 0 {}) FROM events", "END ".repeat(depth));
+        let plan = tokio::time::timeout(std::time::Duration::from_secs(60), world.explain(&sql));
+        let plan = plan.await.unwrap_or_else(|_| panic!("{depth} levels are planned too long"));
+        assert_eq!(plan.contains("rollup by_kind"), depth < 48, "{plan}");
+        let by_rollup = under(&world, "auto", &sql).await;
+        assert_same(&sql, by_rollup, under(&world, "off", &sql).await);
+    }
+}
+
 #[tokio::test]
 async fn what_is_not_matched_is_refused() {
     let world = World::filled().await;
@@ -130,7 +179,26 @@ async fn what_is_not_matched_is_refused() {
         ("SELECT date_trunc('second', ts), count(*) FROM events GROUP BY 1", "no granularity"),
         ("SELECT ts, count(*) FROM events GROUP BY 1", "\"ts\" is used otherwise"),
         ("SELECT count(*) FROM (SELECT * FROM events LIMIT 10) x", "LIMIT stands below"),
-        ("SELECT count(*) FROM events a JOIN events b USING (_offset)", "a join stands below"),
+        (
+            "SELECT count(*) FROM events a JOIN events b USING (_offset)",
+            "\"_offset\" is no dimension",
+        ),
+        (
+            "SELECT count(e.kind) FROM (VALUES ('kind number 1')) AS d (k) LEFT JOIN events e ON e.kind = d.k",
+            "a join stands below",
+        ),
+        (
+            "SELECT max(d.n) FROM events e JOIN (VALUES ('kind number 1', 2)) AS d (k, n) ON e.kind = d.k",
+            "columns of a joined table",
+        ),
+        (
+            "SELECT count(*) FROM events e WHERE EXISTS (SELECT 1 FROM (VALUES ('a')) AS d (k) WHERE d.k = e.kind)",
+            "correlated subquery",
+        ),
+        (
+            "SELECT count(*) FROM events, (VALUES (1), (2)) AS v (n) WHERE random() < 0.5 * n",
+            "random() is not immutable",
+        ),
         ("SELECT kind FROM events ORDER BY ts LIMIT 1", "not aggregated"),
         (
             "SELECT count(*) FROM events WHERE ts >= '2026-03-01T00:00:10Z' AND ts < '2026-03-01T00:00:20Z'",
@@ -220,6 +288,10 @@ async fn rows_from_before_a_rollup_was_declared_are_read_raw() {
         for sql in queries {
             served(&world, sql, if covered == "5200" { &[] } else { &said }).await;
         }
+        notices_of(&world);
+        world.rows("SELECT count(*) FROM by_kind_hour").await;
+        let said = notices_of(&world).contains("\"by_kind\" holds a part of the rows of \"events\"");
+        assert_eq!(said, covered != "5200", "{covered}");
         let [row] = rows.as_slice() else { panic!("{rows:?}") };
         assert!(row[2].starts_with(covered) && row[4].starts_with(part), "{row:?}");
         let (state, complete) = match covered {
@@ -258,16 +330,10 @@ async fn below_the_horizon_a_rollup_answers_and_raw_rows_are_cut() {
     world.dataset.maintain(true).await.unwrap();
     let by_kind = "SELECT kind, count(*) FROM events GROUP BY kind";
     let before = under(&world, "auto", by_kind).await;
+    let whole = world.value("SELECT count(*) FROM events WHERE ts >= '2026-03-01T10:01:00Z'").await;
     let table = world.dataset.snapshot().table("public", "events").unwrap().id;
     world.dataset.advance_horizon(table, BASE_US + 86_400_000_000).await.unwrap();
-    let notices = || {
-        let reports = world.session.take_reports();
-        let texts = reports.into_iter().filter_map(|r| match r {
-            crate::Report::Notice { message, severity: "NOTICE", .. } => Some(message),
-            _ => None,
-        });
-        texts.collect::<Vec<_>>().join("; ")
-    };
+    let notices = || notices_of(&world);
     notices();
     assert_same(by_kind, under(&world, "auto", by_kind).await, before);
     assert!(notices().contains("rollup \"by_kind\" answers for them"));
@@ -289,10 +355,25 @@ async fn below_the_horizon_a_rollup_answers_and_raw_rows_are_cut() {
         world.rows(sql).await;
         assert_eq!(notices(), "", "{sql}");
     }
-    // A bucket below the horizon that the range cuts cannot be read from anywhere.
+    // A bucket below the horizon that the range cuts cannot be read from anywhere: the next one begins.
     let cut = "SELECT count(*) FROM events WHERE ts >= '2026-03-01T10:00:10Z'";
+    assert_eq!(world.value(cut).await, whole);
+    let said = notices();
+    assert!(said.contains("\"by_kind\" answers for them from 2026-03-01T10:01:00Z on"), "{said}");
+    // Here nothing is whole below the horizon.
+    let cut = "SELECT count(*) FROM events WHERE ts >= '2026-03-01T10:00:10Z' AND extract(second FROM ts) >= 0";
     assert_eq!(world.value(cut).await, "1880");
     assert!(notices().contains("the answer begins there"));
+}
+
+/// Messages of the session since they were last asked for.
+fn notices_of(world: &World) -> String {
+    let reports = world.session.take_reports();
+    let texts = reports.into_iter().filter_map(|r| match r {
+        crate::Report::Notice { message, severity: "NOTICE", .. } => Some(message),
+        _ => None,
+    });
+    texts.collect::<Vec<_>>().join("; ")
 }
 
 /// What retention had taken before a rollup was filled is not in it, and it does not answer for that.
@@ -322,7 +403,13 @@ async fn a_filled_rollup_answers_from_where_it_is_whole() {
     let mut before = Vec::new();
     for sql in queries {
         served(&world, sql, &[]).await;
+        notices_of(&world);
         before.push(under(&world, "auto", sql).await);
+        let said = notices_of(&world);
+        assert!(
+            said.contains("before 2026-03-02T00:00:00Z are gone; the answer begins there"),
+            "{said}"
+        );
     }
     // From now on it answers below the horizon, down to where it is whole.
     world.dataset.flush().await.unwrap();

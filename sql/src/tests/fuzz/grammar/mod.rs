@@ -224,6 +224,9 @@ impl Grammar<'_> {
             true => Frag::new("true"),
             false => Frag::joined(&conditions, " AND "),
         };
+        if self.chance.percent(60) {
+            return self.join(core, c, &filter);
+        }
         let top = Frag::of(
             &format!(
                 "{c} IN (SELECT {c} FROM events WHERE {{}} GROUP BY {c} ORDER BY count(*) DESC, {c} LIMIT 3)"
@@ -231,5 +234,31 @@ impl Grammar<'_> {
             &[filter],
         );
         core.conditions.push(top);
+    }
+
+    /// Joins rows by a dimension to what has it several times, with a key of the other side at times.
+    fn join(&mut self, core: &mut Core, column: &str, filter: &Frag) {
+        let kind = match self.chance.weighted(&[50, 30, 20]) {
+            0 => "JOIN",
+            1 => "LEFT JOIN",
+            _ => "RIGHT JOIN",
+        };
+        let time = self.time();
+        let equal = self.chance.word(&["=", "=", "IS NOT DISTINCT FROM"]);
+        let more = self.chance.word(&["", "", " AND dw < 12", " AND dw % 2 = 0"]);
+        let template = format!(
+            "events {kind} (SELECT DISTINCT {{}} AS dk, extract(hour FROM {{}}) AS dw FROM events \
+             WHERE {{}}) d ON d.dk {equal} {{}}{more}"
+        );
+        let column = Frag::new(column);
+        let parts = [column.clone(), time, filter.clone(), column];
+        core.source = Frag::of(&template, &parts);
+        match self.chance.below(4) {
+            0 => core.conditions.push(Frag::new("(dw IS NULL OR dw >= 3)")),
+            1 if core.grouping == Grouping::Plain => {
+                core.keys.push(Item::new("dw", Nature::Exact));
+            }
+            _ => {}
+        }
     }
 }

@@ -157,7 +157,11 @@ impl Grammar<'_> {
         if let Some(frag) = self.bucketed(us, ">=") {
             return frag;
         }
-        match self.chance.weighted(&[55, 15, 15, 15]) {
+        match self.chance.weighted(&[50, 15, 15, 15, 5]) {
+            4 => Frag::of(
+                "{} - INTERVAL '1 day 30 minutes' >= {}",
+                &[t, self.instant(us - DAY_US - 1_800 * SECOND_US)],
+            ),
             0 => Frag::of("{} >= {}", &[t, self.instant(us)]),
             1 => Frag::of("{} <= {}", &[self.instant(us), t]),
             2 => Frag::of("{} > {}", &[t, self.instant(us - 1)]),
@@ -186,7 +190,7 @@ impl Grammar<'_> {
         let t = self.time();
         let seconds = us.div_euclid(SECOND_US);
         let width = *self.chance.of(&WIDTHS);
-        Some(match self.chance.below(7) {
+        Some(match self.chance.below(8) {
             0 => Frag::of(&format!("extract(epoch FROM {{}}) {op} {seconds}"), &[t]),
             1 => {
                 let unit = self.unit();
@@ -212,6 +216,10 @@ impl Grammar<'_> {
             5 => {
                 let shown = utc(local_us(us, &self.zone)).format("%Y-%m-%d %H:%M:%S%.f");
                 Frag::of(&format!("{{}}::timestamp {op} TIMESTAMP '{shown}'"), &[t])
+            }
+            6 => {
+                let bucket = self.time_bucket(width);
+                Frag::of(&format!("{bucket} {op} {{}}"), &[self.instant(us)])
             }
             _ => {
                 let minutes = width.max(60) / 60;
@@ -291,7 +299,7 @@ impl Grammar<'_> {
         let t = self.table.time().sql.clone();
         let exact = |sql: String| Item::new(sql, Nature::Exact);
         let width = self.width();
-        match self.chance.weighted(&[46, 8, 8, 8, 6, 8, 6, 5, 5]) {
+        match self.chance.weighted(&[42, 8, 8, 8, 6, 8, 6, 5, 5, 8, 4, 3, 4]) {
             0 => exact(format!("date_trunc('{}', {t})", self.unit())),
             1 => exact(format!("date_bin(INTERVAL '{} minutes', {t})", width.max(60) / 60)),
             2 => {
@@ -311,7 +319,45 @@ impl Grammar<'_> {
                 let minutes = width.max(60) / 60;
                 exact(format!("date_bin(INTERVAL '{minutes} minutes', {t}, '{origin}{zone})"))
             }
-            _ => exact(format!("to_char(date_trunc('{}', {t}), 'YYYY-MM-DD HH24')", self.unit())),
+            8 => exact(format!("to_char(date_trunc('{}', {t}), 'YYYY-MM-DD HH24')", self.unit())),
+            9 => exact(self.time_bucket(width)),
+            10 => {
+                let minutes = self.target.finest() < Granularity::Hour;
+                let pattern = match self.target.finest() < Granularity::Day {
+                    true if minutes => self.chance.word(&["YYYY-MM-DD HH24:MI", "FMDay HH12 AM"]),
+                    true => self.chance.word(&["YYYY-MM-DD HH24:00", "Dy HH24", "IYYY-IW"]),
+                    false => self.chance.word(&["YYYY-MM", "IYYY-IW", "DDD", "YYYY Q"]),
+                };
+                exact(format!("to_char({t}, '{pattern}')"))
+            }
+            11 => exact(format!("date_trunc('{}', {t}::timestamp)", self.unit())),
+            _ => {
+                let span = self.chance.word(&["1 day", "-2 days", "6 hours", "90 minutes"]);
+                let span = format!("INTERVAL '{span}'");
+                exact(format!("date_trunc('{}', {t} + {span}) - {span}", self.unit()))
+            }
         }
+    }
+
+    /// Buckets of any length, zone and origin.
+    fn time_bucket(&mut self, width: i64) -> String {
+        let t = self.table.time().sql.clone();
+        let times = self.chance.between(1, 7);
+        let length = match self.chance.weighted(&[60, 25, 15]) {
+            0 => format!("{} seconds", width * times),
+            1 => format!("{times} days"),
+            _ => format!("{times} months"),
+        };
+        let mut more = String::new();
+        if self.has_zone() && self.chance.percent(40) {
+            let zone = self.chance.word(&["UTC", "Europe/Berlin", "America/New_York"]);
+            more.push_str(&format!(", '{zone}'"));
+        }
+        if self.chance.percent(30) {
+            let origin = self.chance.word(&["2001-01-01 00:00:00", "2003-05-07 06:00:00"]);
+            let kind = if self.has_zone() { "timestamptz" } else { "timestamp" };
+            more.push_str(&format!(", {kind} '{origin}'"));
+        }
+        format!("time_bucket('{length}', {t}{more})")
     }
 }
