@@ -190,12 +190,7 @@ impl Otus {
     }
 
     /// Waits until a record is visible in the table that bears the name now; false if it is not in time.
-    async fn row_visible(
-        &self,
-        table: &CompiledTable,
-        topic: &str,
-        row: RowPlace,
-    ) -> Result<bool> {
+    async fn row_visible(&self, table: &CompiledTable, topic: &str, row: RowPlace) -> Result<bool> {
         let tp = TopicPartition::new(topic, row.partition);
         let mut changes = self.dataset().watch();
         let visible = async {

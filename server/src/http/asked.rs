@@ -5,6 +5,7 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 
 use super::error::HttpError;
@@ -23,6 +24,10 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     type Rejection = HttpError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, HttpError> {
+        let text = parts.uri.query().unwrap_or_default();
+        if percent_decode_str(text).decode_utf8().is_err() {
+            return Err(invalid("the query string is not of UTF-8".into()));
+        }
         match AnyQuery::try_from_uri(&parts.uri) {
             Ok(AnyQuery(value)) => Ok(Self(value)),
             Err(e) => Err(invalid(format!("the query string cannot be read: {}", e.body_text()))),

@@ -159,6 +159,15 @@ struct Level {
     kept: i64,
 }
 
+impl Level {
+    /// The first bucket that is there and begins at or after an instant.
+    fn first_whole(&self, at: i64) -> Option<i64> {
+        let at = at.max(self.kept);
+        let start = (at > i64::MIN).then(|| self.granularity.floor_us(at))?;
+        Some(if start == at { at } else { self.granularity.next_us(at) })
+    }
+}
+
 /// What a decision is made for.
 pub(super) struct Question<'a> {
     pub(super) snapshot: &'a Snapshot,
@@ -192,9 +201,12 @@ impl Question<'_> {
             (found, from)
         } else {
             // Nobody has the rows of a bucket that the range cuts there: the answer begins with the next one.
-            let whole = found.edges.iter().filter(|edge| edge.0 < horizon).map(|edge| edge.1).max();
-            let whole = whole.filter(|start| *start < horizon && uncovered.is_none());
-            let later = whole.and_then(|start| {
+            let mut starts: Vec<i64> = match uncovered {
+                None => levels.iter().filter_map(|l| l.first_whole(from)).collect(),
+                Some(_) => Vec::new(),
+            };
+            starts.sort_unstable();
+            let later = starts.into_iter().filter(|start| *start < horizon).find_map(|start| {
                 let design = self.cheapest(&levels, &fresh, (start, to)).ok()?;
                 (!is_cut(&design)).then_some((design, start))
             });

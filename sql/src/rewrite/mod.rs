@@ -30,10 +30,10 @@ use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::common::{DFSchema, HashSet};
+use datafusion::datasource::source_as_provider;
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::utils::{grouping_set_to_exprlist, split_conjunction_owned};
-use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::{Aggregate, Distinct, Expr, LogicalPlan, TableScan, lit};
 use otus_engine::compiled::{CompiledRollup, CompiledTable};
 use otus_engine::snapshot::Snapshot;

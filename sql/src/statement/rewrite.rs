@@ -177,7 +177,7 @@ fn name_select(select: &mut Select, mut outer: Option<&mut OutputNames>) {
         } else if let Some(names) = outer.as_deref_mut() {
             let private = names.private(name);
             alias(item, &private);
-        } else if !first && !plain && !aliased {
+        } else if !first && !plain && !aliased && name != "?column?" {
             // Nobody can name it, but `*` above shows it.
             alias(item, &private_alias(&format!("={name}#{place}")));
         }

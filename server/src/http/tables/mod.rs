@@ -8,13 +8,14 @@ mod write;
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use otus_engine::compiled::CompiledTable;
 use otus_engine::keyed::Key;
 use otus_engine::snapshot::Snapshot;
 
+use super::asked::Path;
 use super::error::HttpError;
 use super::{Shared, guard, render};
 use crate::keyed::{self, RowPlace};

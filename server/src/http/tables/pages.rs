@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use otus_engine::keyed::KeyedTable;
@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 
 use super::{find, invalid, shown};
+use crate::http::asked::{Path, Query};
 use crate::http::error::HttpError;
 use crate::http::{Shared, render};
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use otus_engine::catalog::ColumnSource;
@@ -15,6 +15,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{find, invalid, key, tag};
+use crate::http::asked::{Path, Query};
 use crate::http::error::HttpError;
 use crate::http::{APPEND_BYTES_MAX, Shared, body_bytes, guard};
 use crate::keyed::{self, RowPlace, RowWrite, WriteError};

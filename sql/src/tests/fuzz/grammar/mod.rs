@@ -161,7 +161,7 @@ impl Grammar<'_> {
     fn shape(&mut self, core: &mut Core) -> Shape {
         let n = core.keys.len();
         let first_is_exact = core.aggregates[0].nature == Nature::Exact;
-        match self.chance.weighted(&[46, 8, 6, 6, 8, 6, 8, 4, 8]) {
+        match self.chance.weighted(&[46, 8, 6, 6, 8, 6, 8, 4, 10]) {
             1 => Shape::Outer(self.chance.percent(60).then(|| Frag::new("a0 IS NOT NULL"))),
             2 => Shape::Again,
             3 => Shape::Twice,
@@ -238,7 +238,7 @@ impl Grammar<'_> {
 
     /// Joins rows by a dimension to what has it several times, with a key of the other side at times.
     fn join(&mut self, core: &mut Core, column: &str, filter: &Frag) {
-        let kind = match self.chance.weighted(&[50, 30, 20]) {
+        let kind = match self.chance.weighted(&[45, 25, 30]) {
             0 => "JOIN",
             1 => "LEFT JOIN",
             _ => "RIGHT JOIN",

@@ -278,7 +278,7 @@ impl Grammar<'_> {
         let others = others.into_iter().filter(|unit| any || finest.divides(*unit));
         names.extend(others.map(Granularity::name));
         if self.target.granularities.contains(&Granularity::Week) {
-            names.extend(["month", "month"]);
+            names.extend(["month", "month", "month", "month"]);
         }
         names[self.chance.below(names.len())]
     }
@@ -299,7 +299,7 @@ impl Grammar<'_> {
         let t = self.table.time().sql.clone();
         let exact = |sql: String| Item::new(sql, Nature::Exact);
         let width = self.width();
-        match self.chance.weighted(&[42, 8, 8, 8, 6, 8, 6, 5, 5, 8, 4, 3, 4]) {
+        match self.chance.weighted(&[60, 8, 8, 8, 6, 8, 6, 5, 5, 8, 4, 3, 4]) {
             0 => exact(format!("date_trunc('{}', {t})", self.unit())),
             1 => exact(format!("date_bin(INTERVAL '{} minutes', {t})", width.max(60) / 60)),
             2 => {
