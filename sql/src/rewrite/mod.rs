@@ -18,10 +18,14 @@ mod facts;
 #[cfg(test)]
 mod fault;
 mod fits;
+mod implied;
 mod needs;
 mod offsets;
 mod range;
 mod report;
+mod spelled;
+mod states;
+mod total;
 mod wish;
 
 use std::sync::Arc;
@@ -242,7 +246,9 @@ impl Work<'_> {
             Ok((plan, used, notice)) => Fate::Served(Box::new(plan), used, notice),
             Err(Failure::Refused(refusal)) => {
                 if self.mode == Mode::Auto && !refusal.idle && !case.folds() {
-                    self.report.wishes.extend(wish::wish(&case));
+                    let wish = wish::wish(&case, self.state, self.facts);
+                    let known = &mut self.report.wishes;
+                    known.extend(wish.filter(|wish| !known.contains(wish)));
                 }
                 let notice = below(&case);
                 Fate::Refused(raw.clone(), refusal, notice)
@@ -316,7 +322,12 @@ impl Work<'_> {
 
 /// Of two reasons the one that comes later in the matching.
 fn nearer(known: Refusal, other: Refusal) -> Refusal {
-    if known.reason.contains("is no dimension") || known.reason.contains("stores no state") {
+    if other.far {
+        known
+    } else if known.far
+        || known.reason.contains("is no dimension")
+        || known.reason.contains("stores no state")
+    {
         other
     } else {
         known
@@ -425,20 +436,25 @@ impl<'a> Case<'a> {
     ) -> Matched<(Matcher<'b>, Vec<Expr>, Design)> {
         let table = self.raw.table();
         let def = &rollup.def;
-        if def.dimensions.contains(&table.def.time) {
+        if def.dimension_names().any(|name| *name == table.def.time) {
             return Err(Refusal::new(format!(
                 "rollup {} has the event time among its dimensions",
                 def.name
             )));
         }
+        let Some(forms) = self.facts.rollup(rollup.id) else {
+            return Err(Refusal::new(format!("rollup {} could not be planned", def.name)));
+        };
         let mut matcher = Matcher {
             table,
             snapshot: self.snapshot(),
             rollup,
             facts: &self.facts,
-            examiner: examiner(table, &def.dimensions, &def.name),
+            examiner: examiner(table, &forms.names, &def.name),
             schema: &self.schema,
             needs: Needs::default(),
+            forms,
+            rest: Vec::new(),
             atoms: Vec::new(),
             states: Vec::new(),
             calls: Vec::new(),
@@ -446,9 +462,7 @@ impl<'a> Case<'a> {
         if let Some(never) = self.conditions.iter().find(|c| matches!(c, Expr::Literal(..))) {
             return Err(Refusal::idle(format!("the condition is always {never}")));
         }
-        for condition in &self.split.rest {
-            matcher.examiner.examine(condition, &mut matcher.needs)?;
-        }
+        matcher.conditions(&self.conditions, &self.split.rest)?;
         for (_, key) in &self.keys {
             matcher.key(key)?;
         }
@@ -481,17 +495,12 @@ impl<'a> Case<'a> {
         design: &Design,
     ) -> DfResult<LogicalPlan> {
         #[cfg(test)]
-        let (design, rest, atoms) = fault::sources(
-            design,
-            &self.split.rest,
-            &matcher.atoms,
-            self.raw.table(),
-            matcher.rollup,
-        );
+        let (design, rest, atoms) =
+            fault::sources(design, &matcher.rest, &matcher.atoms, self.raw.table(), matcher.rollup);
         #[cfg(test)]
         let (design, rest, atoms) = (&design, &rest, &atoms);
         #[cfg(not(test))]
-        let (rest, atoms) = (&self.split.rest, &matcher.atoms);
+        let (rest, atoms) = (&matcher.rest, &matcher.atoms);
         let build = Build {
             snapshot: self.snapshot(),
             table: self.raw.table(),

@@ -13,15 +13,21 @@ pub(super) struct Refusal {
     pub(super) reason: String,
     /// Whether there is nothing that a rollup could be faster at.
     pub(super) idle: bool,
+    /// Whether the rollup is for other questions: of two reasons, the other one is told.
+    pub(super) far: bool,
 }
 
 impl Refusal {
     pub(super) fn new(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), idle: false }
+        Self { reason: reason.into(), idle: false, far: false }
+    }
+
+    pub(super) fn far(reason: impl Into<String>) -> Self {
+        Self { far: true, ..Self::new(reason) }
     }
 
     pub(super) fn idle(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), idle: true }
+        Self { idle: true, ..Self::new(reason) }
     }
 }
 
