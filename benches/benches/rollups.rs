@@ -174,6 +174,7 @@ fn definition() -> Result<TableDef> {
             name: "by_kind".into(),
             granularities: vec![Granularity::Minute, Granularity::Hour, Granularity::Day],
             dimensions: vec!["kind".into(), "country".into()],
+            filter: None,
             measures: vec![],
         }],
         accept: Accept::default(),

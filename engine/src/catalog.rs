@@ -3,6 +3,7 @@
 //! [`crate::expr`].
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
@@ -220,15 +221,83 @@ impl MeasureDef {
     }
 }
 
-/// A declared rollup of a table.
+/// A dimension of a rollup: a column of the table, or an expression over its columns under a name of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "DimensionForm", into = "DimensionForm")]
+pub struct DimensionDef {
+    /// Name of the rollup's column.
+    pub name: String,
+    /// The expression, as declared; none = the table's column of that name.
+    pub sql: Option<String>,
+}
+
+/// A dimension in the log: a column is its name alone.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum DimensionForm {
+    Column(String),
+    Computed { name: String, sql: String },
+}
+
+impl From<DimensionForm> for DimensionDef {
+    fn from(form: DimensionForm) -> Self {
+        match form {
+            DimensionForm::Column(name) => Self { name, sql: None },
+            DimensionForm::Computed { name, sql } => Self { name, sql: Some(sql) },
+        }
+    }
+}
+
+impl From<DimensionDef> for DimensionForm {
+    fn from(def: DimensionDef) -> Self {
+        match def.sql {
+            None => Self::Column(def.name),
+            Some(sql) => Self::Computed { name: def.name, sql },
+        }
+    }
+}
+
+impl DimensionDef {
+    /// An expression under a name.
+    pub fn computed(name: impl Into<String>, sql: impl Into<String>) -> Self {
+        Self { name: name.into(), sql: Some(sql.into()) }
+    }
+}
+
+impl From<&str> for DimensionDef {
+    fn from(name: &str) -> Self {
+        name.to_string().into()
+    }
+}
+
+impl From<String> for DimensionDef {
+    fn from(name: String) -> Self {
+        Self { name, sql: None }
+    }
+}
+
+impl fmt::Display for DimensionDef {
+    /// As a statement names it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.sql {
+            None => f.write_str(&self.name),
+            Some(sql) => write!(f, "{sql} AS {}", self.name),
+        }
+    }
+}
+
+/// A declared rollup of a table.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RollupDef {
     /// Name; views are `<name>_<granularity>`.
     pub name: String,
     /// Granularities from fine to coarse; each divides the next.
     pub granularities: Vec<Granularity>,
-    /// Dimensions, by column name.
-    pub dimensions: Vec<String>,
+    /// Dimensions, in the order in which states are sorted.
+    pub dimensions: Vec<DimensionDef>,
+    /// Rows for which this SQL expression is not true are not in its states.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
     /// Names of the stored measures; empty = all of the table.
     #[serde(default)]
     pub measures: Vec<String>,
@@ -238,6 +307,10 @@ impl RollupDef {
     /// The finest granularity, at which states are first computed.
     pub fn finest(&self) -> Granularity {
         self.granularities.iter().copied().min().unwrap_or(Granularity::Minute)
+    }
+    /// Names of the dimensions.
+    pub fn dimension_names(&self) -> impl Iterator<Item = &String> {
+        self.dimensions.iter().map(|dimension| &dimension.name)
     }
     /// Name of the finished view of one granularity.
     pub fn view_name(&self, granularity: Granularity) -> String {

@@ -62,7 +62,7 @@ impl CompiledRollup {
 
     /// How its files are written.
     pub(crate) fn options(&self, level: u8) -> SegmentOptions {
-        let dimensions = self.def.dimensions.iter().cloned();
+        let dimensions = self.def.dimension_names().cloned();
         SegmentOptions {
             level,
             sorted_by: std::iter::once(BUCKET_COLUMN.to_string()).chain(dimensions).collect(),
@@ -125,7 +125,7 @@ impl CompiledTable {
         let rollups = rollups
             .iter()
             .map(|(id, rollup)| {
-                let plan = RollupPlan::new(&schema, &def.time, rollup, &measures)?;
+                let plan = RollupPlan::new(&schema, &def.time, rollup, &measures, compiler)?;
                 Ok(CompiledRollup { id: *id, def: rollup.clone(), plan })
             })
             .collect::<Result<Vec<_>>>()?;

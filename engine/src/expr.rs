@@ -113,6 +113,11 @@ pub struct CompiledMeasures {
 pub trait ExpressionCompiler: Debug + Send + Sync {
     /// A row expression over `schema`. The error names the expression and what is wrong in it.
     fn scalar(&self, schema: &SchemaRef, sql: &str) -> Result<Arc<dyn CompiledExpr>>;
+    /// The same over rows that are kept already, for a rollup's filter and dimensions: integers wrap, and where
+    /// the expression fails on a row, that row has null. Without a meaning of its own, as [`Self::scalar`].
+    fn lenient(&self, schema: &SchemaRef, sql: &str) -> Result<Arc<dyn CompiledExpr>> {
+        self.scalar(schema, sql)
+    }
     /// The measures of a table whose raw rows have `schema` and event time in column `time`.
     fn measures(
         &self,

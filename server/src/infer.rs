@@ -390,7 +390,7 @@ mod tests {
                 "user_value text",
             ]
         );
-        assert_eq!(table.rollups[0].dimensions, ["channel", "name", "is_robot"]);
+        assert!(table.rollups[0].dimension_names().eq(["channel", "name", "is_robot"]));
     }
 
     #[test]

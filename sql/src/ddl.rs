@@ -68,6 +68,15 @@ pub struct MeasureClause {
     pub options: Options,
 }
 
+/// A declared dimension of a rollup: a column, or an expression under a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DimensionClause {
+    /// Its name.
+    pub name: String,
+    /// The expression; none = the column of that name.
+    pub sql: Option<String>,
+}
+
 /// One change of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TableAction {
@@ -115,8 +124,8 @@ pub enum TableAction {
 /// One change of a rollup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RollupAction {
-    /// `ADD DIMENSION name`
-    AddDimension(String),
+    /// `ADD DIMENSION name [AS (expression)]`
+    AddDimension(DimensionClause),
     /// `DROP DIMENSION name`
     DropDimension(String),
     /// `ADD MEASURE name`
@@ -125,6 +134,8 @@ pub enum RollupAction {
     DropMeasure(String),
     /// `SET (…)`
     Set(Options),
+    /// `RESET (…)`
+    Reset(Vec<Vec<String>>),
 }
 
 /// What a comment is on.
@@ -152,7 +163,7 @@ pub enum Ddl {
         /// Further keys of a table.
         options: Options,
     },
-    /// `CREATE ROLLUP [IF NOT EXISTS] name ON table (dimensions) WITH (…)`
+    /// `CREATE ROLLUP [IF NOT EXISTS] name ON table (dimensions) [WHERE condition] WITH (…)`
     CreateRollup {
         /// Its name.
         rollup: String,
@@ -160,8 +171,10 @@ pub enum Ddl {
         table: TableName,
         /// Whether one that is there is no error.
         if_not_exists: bool,
-        /// Columns by which it is grouped.
-        dimensions: Vec<String>,
+        /// By what it is grouped.
+        dimensions: Vec<DimensionClause>,
+        /// The condition on rows.
+        filter: Option<String>,
         /// Further keys of a rollup.
         options: Options,
     },

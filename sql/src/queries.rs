@@ -36,10 +36,18 @@ pub(crate) struct Entry {
     pub(crate) rollup: Option<String>,
     /// Why raw rows were read.
     pub(crate) reason: Option<String>,
-    /// The first rollup that would have answered what raw rows did.
-    pub(crate) wish: Option<Wish>,
+    /// Rollups that would have answered what raw rows did.
+    pub(crate) wishes: Vec<Wish>,
     /// SQLSTATE, if it failed.
     pub(crate) error: Option<String>,
+}
+
+impl Entry {
+    /// What it wishes for as a JSON array; none if nothing.
+    pub(crate) fn wanted(&self) -> Option<String> {
+        let all: Vec<_> = self.wishes.iter().map(Wish::json).collect();
+        (!all.is_empty()).then(|| serde_json::Value::Array(all).to_string())
+    }
 }
 
 /// The latest queries.
@@ -118,7 +126,7 @@ impl Drop for Running {
             bytes_read: bytes_read(&self.plan),
             rollup: self.report.rollups(),
             reason: self.report.refusals(),
-            wish: self.report.wishes.first().cloned(),
+            wishes: std::mem::take(&mut self.report.wishes),
             error: self.error.take(),
         });
     }

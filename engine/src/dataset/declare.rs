@@ -8,7 +8,7 @@ use crate::catalog::{
     ColumnDef, Origin, Retention, RollupDef, RollupId, Source, TableDef, TableId,
 };
 use crate::error::{Error, Result};
-use crate::expr::ExpressionCompiler;
+use crate::expr::{CompiledMeasures, ExpressionCompiler};
 use crate::log::manifest::{Manifest, RollupState, TableState};
 use crate::log::op::{Note, Op, RemoveReason};
 use crate::rollup::RollupPlan;
@@ -143,7 +143,7 @@ fn compile(def: &TableDef, compiler: &dyn ExpressionCompiler) -> Result<()> {
     let schema = def.arrow_schema();
     let measures = compiler.measures(&schema, &def.time, &def.measures)?;
     for rollup in &def.rollups {
-        RollupPlan::new(&schema, &def.time, rollup, &measures)?;
+        RollupPlan::new(&schema, &def.time, rollup, &measures, compiler)?;
     }
     Ok(())
 }
@@ -461,16 +461,26 @@ fn difference(
         return Ok(Some("it is not declared any more".into()));
     };
     if *declared != rollup.def {
-        return Ok(Some("its granularities, dimensions or measures are declared otherwise".into()));
+        return Ok(Some(
+            "its granularities, dimensions, filter or measures are declared otherwise".into(),
+        ));
     }
     let column_type = |def: &TableDef, name: &str| def.column(name).map(|c| c.column_type.clone());
-    for name in &rollup.def.dimensions {
+    for name in rollup.def.dimension_names() {
         if column_type(old, name) != column_type(new, name) {
             return Ok(Some(format!("dimension {name:?} has another type")));
         }
     }
     let (before, after) =
-        (states(old, &rollup.def, compiler)?, states(new, &rollup.def, compiler)?);
+        (Planned::new(old, declared, compiler)?, Planned::new(new, declared, compiler)?);
+    // An integer that wraps does so elsewhere in a wider type.
+    let read = |name: &&String| column_type(old, name) != column_type(new, name);
+    if let Some(name) = after.plan.expression_columns().find(read) {
+        return Ok(Some(format!(
+            "its filter or a dimension reads column {name:?}, which has another type"
+        )));
+    }
+    let (before, after) = (before.states(), after.states());
     let gone = before.difference(&after).next().map(|s| &s.0);
     let added = after.difference(&before).next().map(|s| &s.0);
     Ok(match (gone, added) {
@@ -482,21 +492,29 @@ fn difference(
     })
 }
 
-/// What the states of a rollup are states of, with everything that measures refer to put in: the call, the
-/// name of its columns, and the types of its arguments.
-fn states(
-    def: &TableDef,
-    rollup: &RollupDef,
-    compiler: &dyn ExpressionCompiler,
-) -> Result<BTreeSet<(String, String, String)>> {
-    let schema = def.arrow_schema();
-    let measures = compiler.measures(&schema, &def.time, &def.measures)?;
-    let plan = RollupPlan::new(&schema, &def.time, rollup, &measures)?;
-    let calls = plan.calls().iter().filter_map(|i| measures.calls.get(*i));
-    Ok(calls
-        .map(|call| {
-            let types: Vec<_> = call.args.iter().map(|a| a.data_type().to_string()).collect();
-            (call.key.clone(), call.prefix.clone(), types.join(", "))
-        })
-        .collect())
+/// A rollup under one definition of its table.
+struct Planned {
+    measures: CompiledMeasures,
+    plan: RollupPlan,
+}
+
+impl Planned {
+    fn new(def: &TableDef, rollup: &RollupDef, compiler: &dyn ExpressionCompiler) -> Result<Self> {
+        let schema = def.arrow_schema();
+        let measures = compiler.measures(&schema, &def.time, &def.measures)?;
+        let plan = RollupPlan::new(&schema, &def.time, rollup, &measures, compiler)?;
+        Ok(Self { measures, plan })
+    }
+
+    /// What the states are states of, with everything that measures refer to put in: the call, the name of its
+    /// columns, and the types of its arguments.
+    fn states(&self) -> BTreeSet<(String, String, String)> {
+        let calls = self.plan.calls().iter().filter_map(|i| self.measures.calls.get(*i));
+        calls
+            .map(|call| {
+                let types: Vec<_> = call.args.iter().map(|a| a.data_type().to_string()).collect();
+                (call.key.clone(), call.prefix.clone(), types.join(", "))
+            })
+            .collect()
+    }
 }

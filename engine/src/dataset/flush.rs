@@ -186,7 +186,7 @@ impl Dataset {
         Ok(number)
     }
 
-    /// One raw file and one file per rollup at its finest granularity, written side by side.
+    /// One raw file and one file per rollup with states of it at its finest granularity, written side by side.
     async fn write_table(
         &self,
         cut: &Cut,
@@ -203,14 +203,14 @@ impl Dataset {
             let ranges = ranges.to_vec();
             jobs.spawn(async move {
                 match rollup {
-                    None => write_raw(&storage, &table, &chunks, ranges, now_us).await,
+                    None => write_raw(&storage, &table, &chunks, ranges, now_us).await.map(Some),
                     Some(i) => write_states(&storage, &table, i, &chunks, ranges, now_us).await,
                 }
             });
         }
         let mut files = Vec::new();
         while let Some(done) = jobs.join_next().await {
-            files.push(done.map_err(|e| Error::internal("a flush task ended").with_source(e))??);
+            files.extend(done.map_err(|e| Error::internal("a flush task ended").with_source(e))??);
         }
         Ok(files)
     }
@@ -276,6 +276,7 @@ async fn write_raw(
     Ok(written.into_entry(Target::Raw(table.id), table.schema_id, ranges, now_us))
 }
 
+/// None if the rollup's filter is true for no row: what it covers is told by offsets, not by files.
 async fn write_states(
     storage: &crate::store::Storage,
     table: &CompiledTable,
@@ -283,17 +284,20 @@ async fn write_states(
     chunks: &[Arc<Chunk>],
     ranges: Vec<OffsetRange>,
     now_us: i64,
-) -> Result<FileEntry> {
+) -> Result<Option<FileEntry>> {
     let rollup = &table.rollups[index];
     let rows = chunks.iter().filter(|c| c.rows() > 0);
     let parts = rows.map(|c| c.states(rollup)).collect::<Result<Vec<_>>>()?;
     let granularity = rollup.def.finest();
     let merged = rollup.plan.merge(granularity, &parts)?;
+    if merged.num_rows() == 0 {
+        return Ok(None);
+    }
     let options = rollup.options(0);
     let (dir, schema) = (rollup.dir(table.id), rollup.plan.schema());
     let written = write_segment(storage, &dir, now_us / 1000, schema, &[merged], &options).await?;
     let target = Target::Rollup { id: rollup.id, granularity };
-    Ok(written.into_entry(target, 1, ranges, now_us))
+    Ok(Some(written.into_entry(target, 1, ranges, now_us)))
 }
 
 /// Position moves of a cut: pieces of one partition follow one another, so they fold into one move.

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray,
 };
-use arrow::compute::take_arrays;
+use arrow::compute::{filter_record_batch, take_arrays};
 use arrow::datatypes::{Field, Schema, TimestampMicrosecondType};
 
-use super::{RollupPlan, column};
+use super::{Dimension, RollupPlan, column};
 use crate::error::{Error, Result};
 use crate::expr::CompiledExpr;
 use crate::order::{EmitTo, Grouping, project, sort_indices};
@@ -37,15 +37,31 @@ impl<'a> Aggregation<'a> {
         Ok(Self { plan, granularity, grouping, accumulators })
     }
 
-    /// Adds raw rows, of the raw schema that the plan was made for.
+    /// Adds raw rows, of the raw schema that the plan was made for; those that its filter is not true for are
+    /// passed over.
     pub fn push_raw(&mut self, batch: &RecordBatch) -> Result<()> {
+        match &self.plan.filter {
+            Some(filter) if batch.num_rows() > 0 => {
+                let keep = evaluate_filter(filter.as_ref(), batch)?;
+                self.push_kept(&filter_record_batch(batch, &keep)?)
+            }
+            _ => self.push_kept(batch),
+        }
+    }
+
+    fn push_kept(&mut self, batch: &RecordBatch) -> Result<()> {
         if batch.num_rows() == 0 {
             return Ok(());
         }
         let mut keys = vec![self.buckets(column(batch, self.plan.time)?)?];
-        for index in &self.plan.dimensions {
-            column(batch, *index)?;
-            keys.push(Arc::clone(batch.column(*index)));
+        for dimension in &self.plan.dimensions {
+            keys.push(match dimension {
+                Dimension::Column(index) => {
+                    column(batch, *index)?;
+                    Arc::clone(batch.column(*index))
+                }
+                Dimension::Computed(expr) => expr.evaluate(batch)?,
+            });
         }
         self.grouping.intern(&keys)?;
         let total = self.grouping.len();

@@ -14,12 +14,13 @@ use std::sync::Arc;
 use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
-use crate::catalog::{BUCKET_COLUMN, RollupDef};
+use crate::catalog::{BUCKET_COLUMN, DimensionDef, RollupDef};
 use crate::error::{Error, Result};
-use crate::expr::{AggregateCall, CompiledMeasures};
+use crate::expr::{AggregateCall, CompiledExpr, CompiledMeasures, ExpressionCompiler};
 use crate::time::Granularity;
 
 mod aggregation;
+mod expression;
 mod verify;
 
 pub use aggregation::Aggregation;
@@ -29,28 +30,39 @@ pub use verify::{Difference, compare};
 mod tests;
 
 /// The schema of a rollup's partial states: bucket (timestamptz, not null), dimensions (nullable, types of
-/// the raw columns), state columns of the aggregate calls that its measures need.
+/// the raw columns, or of the expressions), state columns of the aggregate calls that its measures need.
 pub fn rollup_schema(
     raw: &SchemaRef,
     time: &str,
     def: &RollupDef,
     measures: &CompiledMeasures,
+    compiler: &dyn ExpressionCompiler,
 ) -> Result<SchemaRef> {
-    Ok(Arc::clone(RollupPlan::new(raw, time, def, measures)?.schema()))
+    Ok(Arc::clone(RollupPlan::new(raw, time, def, measures, compiler)?.schema()))
 }
 
 /// A rollup definition bound to a raw schema, ready to run.
 #[derive(Debug, Clone)]
 pub struct RollupPlan {
     schema: SchemaRef,
-    /// Columns of the raw schema.
+    /// Column of the raw schema.
     time: usize,
-    dimensions: Vec<usize>,
-    /// Names of those columns.
+    dimensions: Vec<Dimension>,
+    /// Only rows for which this is true have states.
+    filter: Option<Arc<dyn CompiledExpr>>,
+    /// Names of the raw columns of time and dimensions.
     inputs: Vec<String>,
     /// Indexes into the table's compiled calls, and the calls themselves.
     call_indexes: Vec<usize>,
     calls: Vec<PlannedCall>,
+}
+
+/// Where the values of a dimension come from.
+#[derive(Debug, Clone)]
+enum Dimension {
+    /// A column of the raw schema.
+    Column(usize),
+    Computed(Arc<dyn CompiledExpr>),
 }
 
 /// A call and the place of its states.
@@ -68,13 +80,18 @@ impl RollupPlan {
         time: &str,
         def: &RollupDef,
         measures: &CompiledMeasures,
+        compiler: &dyn ExpressionCompiler,
     ) -> Result<Self> {
         let time = find_time(raw, time)?;
-        let dimensions = find_dimensions(raw, def)?;
+        let filter = def.filter.as_ref().map(|sql| expression::filter(raw, def, sql, compiler));
+        let filter = filter.transpose()?;
         let call_indexes = select_calls(def, measures)?;
         let mut fields = vec![Field::new(BUCKET_COLUMN, bucket_type(), false)];
-        for index in &dimensions {
-            fields.push(raw.field(*index).clone().with_nullable(true));
+        let mut dimensions = Vec::with_capacity(def.dimensions.len());
+        for dimension in &def.dimensions {
+            let (dimension, field) = find_dimension(raw, def, dimension, compiler)?;
+            dimensions.push(dimension);
+            fields.push(field);
         }
         let mut calls = Vec::with_capacity(call_indexes.len());
         for index in &call_indexes {
@@ -97,10 +114,13 @@ impl RollupPlan {
                 "a dimension is named like the states of a measure: give the column another name",
             ));
         }
-        let inputs = dimensions.iter().chain([&time]).map(|i| raw.field(*i).name().clone());
-        let inputs = inputs.collect();
+        let plain = dimensions.iter().filter_map(|dimension| match dimension {
+            Dimension::Column(index) => Some(index),
+            Dimension::Computed(_) => None,
+        });
+        let inputs = plain.chain([&time]).map(|i| raw.field(*i).name().clone()).collect();
         let schema = Arc::new(Schema::new(fields));
-        Ok(Self { schema, time, dimensions, inputs, call_indexes, calls })
+        Ok(Self { schema, time, dimensions, filter, inputs, call_indexes, calls })
     }
 
     /// The schema of partial states.
@@ -123,11 +143,21 @@ impl RollupPlan {
     /// Names of the raw columns that states are computed from.
     pub(crate) fn raw_columns(&self) -> Vec<String> {
         let mut names = self.inputs.clone();
+        names.extend(self.expression_columns().cloned());
         for planned in &self.calls {
             let exprs = planned.call.args.iter().chain(&planned.call.filter);
             names.extend(exprs.flat_map(|expr| expr.columns().iter().cloned()));
         }
         names
+    }
+
+    /// Names of the raw columns that its filter and computed dimensions read, some twice.
+    pub(crate) fn expression_columns(&self) -> impl Iterator<Item = &String> {
+        let computed = self.dimensions.iter().filter_map(|dimension| match dimension {
+            Dimension::Column(_) => None,
+            Dimension::Computed(expr) => Some(expr),
+        });
+        computed.chain(&self.filter).flat_map(|expr| expr.columns())
     }
 
     /// Names of bucket and dimensions: the order in which partial states are sorted.
@@ -178,21 +208,30 @@ fn find_time(raw: &Schema, time: &str) -> Result<usize> {
         .ok_or_else(|| Error::invalid(format!("no event-time column {time:?} of a timestamp type")))
 }
 
-fn find_dimensions(raw: &Schema, def: &RollupDef) -> Result<Vec<usize>> {
-    let find = |name: &String| {
-        let index = raw.index_of(name).map_err(|_| {
-            Error::invalid(format!("rollup {:?}: dimension {name:?} is no column", def.name))
-        })?;
-        let data_type = raw.field(index).data_type();
-        if data_type.is_floating() || data_type.is_nested() {
-            return Err(Error::invalid(format!(
-                "rollup {:?}: column {name:?} of type {data_type} cannot be a dimension",
-                def.name
-            )));
-        }
-        Ok(index)
-    };
-    def.dimensions.iter().map(find).collect()
+fn find_dimension(
+    raw: &SchemaRef,
+    def: &RollupDef,
+    dimension: &DimensionDef,
+    compiler: &dyn ExpressionCompiler,
+) -> Result<(Dimension, Field)> {
+    let name = &dimension.name;
+    if let Some(sql) = &dimension.sql {
+        let expr = expression::dimension(raw, def, (name, sql), compiler)?;
+        let field = Field::new(name, expr.data_type().clone(), true);
+        return Ok((Dimension::Computed(expr), field));
+    }
+    let index = raw.index_of(name).map_err(|_| {
+        Error::invalid(format!("rollup {:?}: dimension {name:?} is no column", def.name))
+    })?;
+    let field = raw.field(index);
+    let data_type = field.data_type();
+    if data_type.is_floating() || data_type.is_nested() {
+        return Err(Error::invalid(format!(
+            "rollup {:?}: column {name:?} of type {data_type} cannot be a dimension",
+            def.name
+        )));
+    }
+    Ok((Dimension::Column(index), field.clone().with_nullable(true)))
 }
 
 /// The calls that the stored measures need, ascending.

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMicrosecondType};
 
 use super::{RollupPlan, compare, rollup_schema};
-use crate::catalog::RollupDef;
+use crate::catalog::{DimensionDef, RollupDef};
 use crate::expr::AggregateFunction::{self, *};
 use crate::expr::{AggregateCall, CompiledMeasure, CompiledMeasures};
 use crate::order::sort_indices;
-use crate::state::samples::{Rng, call, column, column_types, utc};
+use crate::state::samples::{Rng, SampleCompiler, call, column, column_types, utc};
 use crate::time::Granularity;
 
 fn raw_schema() -> SchemaRef {
@@ -86,7 +86,8 @@ fn def(dimensions: &[&str], measures: &[&str]) -> RollupDef {
     RollupDef {
         name: "r".into(),
         granularities: vec![Granularity::Minute, Granularity::Hour],
-        dimensions: dimensions.iter().map(ToString::to_string).collect(),
+        dimensions: dimensions.iter().map(|name| (*name).into()).collect(),
+        filter: None,
         measures: measures.iter().map(ToString::to_string).collect(),
     }
 }
@@ -108,7 +109,9 @@ fn any_split_merges_to_the_whole() {
         &["c12", "c8"],
     ];
     for dimensions in dimension_lists {
-        let plan = RollupPlan::new(&schema, "time", &def(dimensions, &[]), &measures).unwrap();
+        let plan =
+            RollupPlan::new(&schema, "time", &def(dimensions, &[]), &measures, &SampleCompiler)
+                .unwrap();
         let parts: Vec<RecordBatch> =
             (0..6).map(|i| raw(&mut rng, [0, 1, 40, 200, 7, 333][i])).collect();
         let g = Granularity::Minute;
@@ -145,7 +148,9 @@ fn states_of_all_rows_are_those_of_their_batches() {
         .into_iter()
         .filter(|c| matches!(c.function, CountAll | Count | Min | Max | First | Last))
         .collect();
-    let plan = RollupPlan::new(&schema, "time", &def(&["c8"], &[]), &measures(exact)).unwrap();
+    let plan =
+        RollupPlan::new(&schema, "time", &def(&["c8"], &[]), &measures(exact), &SampleCompiler)
+            .unwrap();
     let parts = [raw(&mut rng, 500), raw(&mut rng, 300)];
     let whole = concat_batches(&schema, &parts).unwrap();
     let g = Granularity::FifteenMinute;
@@ -182,7 +187,8 @@ fn the_schema_names_states_and_picks_calls() {
             })
             .collect()
     };
-    let all = rollup_schema(&schema, "time", &def(&["c8"], &[]), &measures).unwrap();
+    let all =
+        rollup_schema(&schema, "time", &def(&["c8"], &[]), &measures, &SampleCompiler).unwrap();
     assert_eq!(
         text(&all),
         [
@@ -199,7 +205,9 @@ fn the_schema_names_states_and_picks_calls() {
             "editors__hll BinaryView?",
         ]
     );
-    let plan = RollupPlan::new(&schema, "time", &def(&["c8"], &["m4", "m1"]), &measures).unwrap();
+    let plan =
+        RollupPlan::new(&schema, "time", &def(&["c8"], &["m4", "m1"]), &measures, &SampleCompiler)
+            .unwrap();
     assert_eq!(plan.calls(), [1, 4]);
     assert_eq!(plan.state_columns(1), 2..3);
     assert_eq!(plan.state_columns(4), 3..5);
@@ -212,7 +220,7 @@ fn wrong_definitions_say_what_is_wrong() {
     let schema = raw_schema();
     let measures = measures(vec![call(&schema, "n", CountAll, &[], None)]);
     let fails = |time: &str, def: RollupDef| {
-        RollupPlan::new(&schema, time, &def, &measures).unwrap_err().to_string()
+        RollupPlan::new(&schema, time, &def, &measures, &SampleCompiler).unwrap_err().to_string()
     };
     assert_eq!(fails("c3", def(&[], &[])), "no event-time column \"c3\" of a timestamp type");
     assert_eq!(fails("time", def(&["x"], &[])), "rollup \"r\": dimension \"x\" is no column");
@@ -228,11 +236,85 @@ fn wrong_definitions_say_what_is_wrong() {
 }
 
 #[test]
+fn a_filter_keeps_rows_out_and_an_expression_is_a_key() {
+    let mut rng = Rng(24);
+    let schema = raw_schema();
+    let measures = measures(all_calls(&schema));
+    let computed = DimensionDef::computed("unpriced", "no c6");
+    let filtered = RollupDef {
+        dimensions: vec![computed, "c8".into()],
+        filter: Some("c0".into()),
+        ..def(&[], &[])
+    };
+    let plan = RollupPlan::new(&schema, "time", &filtered, &measures, &SampleCompiler).unwrap();
+    assert_eq!(plan.sort_keys(), ["bucket", "unpriced", "c8"]);
+    assert!(plan.raw_columns().iter().any(|name| name == "c6"));
+    let parts = [raw(&mut rng, 400), raw(&mut rng, 90)];
+    // The same rows, filtered by hand, under a plan without a filter.
+    let plain = RollupDef { filter: None, ..filtered.clone() };
+    let plain = RollupPlan::new(&schema, "time", &plain, &measures, &SampleCompiler).unwrap();
+    let (mut kept, mut states) = (plain.start(Granularity::Hour).unwrap(), Vec::new());
+    for part in &parts {
+        states.push(plan.from_raw(Granularity::Minute, std::slice::from_ref(part)).unwrap());
+        let wanted = part.column_by_name("c0").unwrap().as_boolean();
+        assert!(wanted.null_count() > 0 && wanted.true_count() < part.num_rows());
+        kept.push_raw(&arrow::compute::filter_record_batch(part, wanted).unwrap()).unwrap();
+    }
+    let mut merged = plan.start(Granularity::Hour).unwrap();
+    states.iter().for_each(|state| merged.push_states(state).unwrap());
+    assert_eq!(compare(kept, merged).unwrap(), []);
+    let none = parts[0].slice(0, 0);
+    assert_eq!(plan.from_raw(Granularity::Hour, &[none]).unwrap().num_rows(), 0);
+}
+
+#[test]
+fn wrong_expressions_name_the_rollup() {
+    let schema = raw_schema();
+    let measures = measures(vec![call(&schema, "n", CountAll, &[], None)]);
+    let fails = |def: RollupDef| {
+        let e = RollupPlan::new(&schema, "time", &def, &measures, &SampleCompiler).unwrap_err();
+        format!("{} | {}", e.message(), e.hint().unwrap_or_default())
+    };
+    let computed = |name: &str, sql: &str| RollupDef {
+        dimensions: vec![DimensionDef::computed(name, sql)],
+        ..def(&[], &[])
+    };
+    let filtered = |sql: &str| RollupDef { filter: Some(sql.into()), ..def(&[], &[]) };
+    assert_eq!(
+        fails(filtered("nothing")),
+        "rollup \"r\": its filter: \"nothing\" is no expression | try no c1"
+    );
+    assert!(fails(filtered("c3")).starts_with("rollup \"r\": its filter \"c3\" gives Int64, not"));
+    assert!(fails(computed("x", "c5")).contains("dimension \"x\" gives Float64, which cannot"));
+    assert!(fails(computed("c1", "no c2")).contains("is called as a column of the table is"));
+    assert!(fails(computed("bucket", "no c2")).contains("is called as the bucket is"));
+    assert!(fails(computed("n__count", "no c2")).contains("two columns"));
+}
+
+#[test]
+fn the_log_keeps_a_plain_dimension_as_its_name() {
+    let mut plain = def(&["c8"], &[]);
+    plain.granularities = vec![Granularity::Hour];
+    let text = r#"{"name":"r","granularities":["hour"],"dimensions":["c8"],"measures":[]}"#;
+    assert_eq!(serde_json::to_string(&plain).unwrap(), text);
+    assert_eq!(serde_json::from_str::<RollupDef>(text).unwrap(), plain);
+    let computed = RollupDef {
+        dimensions: vec!["c8".into(), DimensionDef::computed("host", "f(c8)")],
+        filter: Some("c0".into()),
+        ..plain
+    };
+    let text = serde_json::to_string(&computed).unwrap();
+    assert!(text.contains(r#""dimensions":["c8",{"name":"host","sql":"f(c8)"}],"filter":"c0""#));
+    assert_eq!(serde_json::from_str::<RollupDef>(&text).unwrap(), computed);
+}
+
+#[test]
 fn comparing_finds_what_differs() {
     let mut rng = Rng(23);
     let schema = raw_schema();
     let measures = measures(all_calls(&schema));
-    let plan = RollupPlan::new(&schema, "time", &def(&["c8"], &[]), &measures).unwrap();
+    let plan =
+        RollupPlan::new(&schema, "time", &def(&["c8"], &[]), &measures, &SampleCompiler).unwrap();
     let rows = raw(&mut rng, 200);
     let g = Granularity::Hour;
     let fed = |batch: &RecordBatch| {

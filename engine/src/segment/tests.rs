@@ -19,7 +19,7 @@ use crate::catalog::RollupDef;
 use crate::expr::{AggregateFunction, CompiledMeasures};
 use crate::log::op::{FileEntry, StatValue, Target};
 use crate::rollup::{RollupPlan, compare};
-use crate::state::samples::{Rng, call, column, column_types, utc};
+use crate::state::samples::{Rng, SampleCompiler, call, column, column_types, utc};
 use crate::store::Storage;
 use crate::time::{DAY_US, Granularity};
 
@@ -392,9 +392,10 @@ async fn level0_states(
         name: "r".into(),
         granularities: vec![Granularity::Second, Granularity::Hour],
         dimensions: vec!["c1".into(), "c8".into()],
+        filter: None,
         measures: Vec::new(),
     };
-    let plan = RollupPlan::new(&schema, "time", &def, &measures).unwrap();
+    let plan = RollupPlan::new(&schema, "time", &def, &measures, &SampleCompiler).unwrap();
     let level0 =
         SegmentOptions { time_column: "bucket".into(), ..options(0, &["bucket", "c1", "c8"]) };
     let mut files = Vec::new();

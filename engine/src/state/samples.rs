@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use arrow::array::*;
-use arrow::compute::cast;
+use arrow::compute::{cast, is_null};
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 
+use crate::catalog::MeasureDef;
 use crate::error::{Error, Result};
-use crate::expr::{AggregateCall, AggregateFunction, CompiledExpr};
+use crate::expr::{
+    AggregateCall, AggregateFunction, CompiledExpr, CompiledMeasures, ExpressionCompiler,
+};
 
 /// SplitMix64, seeded: runs replay.
 #[derive(Debug, Clone)]
@@ -159,6 +162,41 @@ impl CompiledExpr for ColumnExpr {
     }
     fn evaluate(&self, batch: &RecordBatch) -> Result<ArrayRef> {
         batch.columns().get(self.index).cloned().ok_or_else(|| Error::internal("no such column"))
+    }
+}
+
+/// Whether a column is null.
+#[derive(Debug)]
+struct Lacks(Arc<dyn CompiledExpr>);
+
+impl CompiledExpr for Lacks {
+    fn data_type(&self) -> &DataType {
+        &DataType::Boolean
+    }
+    fn columns(&self) -> &[String] {
+        self.0.columns()
+    }
+    fn evaluate(&self, batch: &RecordBatch) -> Result<ArrayRef> {
+        Ok(Arc::new(is_null(&self.0.evaluate(batch)?)?))
+    }
+}
+
+/// Knows columns, and `no <column>`.
+#[derive(Debug)]
+pub(crate) struct SampleCompiler;
+
+impl ExpressionCompiler for SampleCompiler {
+    fn scalar(&self, schema: &SchemaRef, sql: &str) -> Result<Arc<dyn CompiledExpr>> {
+        let name = sql.strip_prefix("no ").unwrap_or(sql);
+        if schema.index_of(name).is_err() {
+            return Err(Error::invalid(format!("{sql:?} is no expression")).with_hint("try no c1"));
+        }
+        let column = ColumnExpr::shared(schema, name);
+        Ok(if name == sql { column } else { Arc::new(Lacks(column)) })
+    }
+
+    fn measures(&self, _: &SchemaRef, _: &str, _: &[MeasureDef]) -> Result<CompiledMeasures> {
+        Ok(CompiledMeasures::default())
     }
 }
 

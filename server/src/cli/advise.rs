@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 
+use otus_engine::catalog::DimensionDef;
 use otus_engine::time::Granularity;
 use otus_engine::{Error, Result};
 use serde::Deserialize;
@@ -39,7 +40,11 @@ struct Wish {
     table: String,
     granularity: Granularity,
     dimensions: BTreeSet<String>,
+    /// Expressions to group by.
+    computed: BTreeSet<String>,
     measures: BTreeSet<String>,
+    /// Raw rows that it read.
+    rows: u64,
 }
 
 /// A rollup that several queries wish for.
@@ -48,8 +53,10 @@ struct Proposal {
     table: String,
     granularity: Granularity,
     dimensions: BTreeSet<String>,
+    computed: BTreeSet<String>,
     measures: BTreeSet<String>,
     queries: usize,
+    rows: u64,
     spent_us: i64,
     /// The dearest of the queries.
     example: (i64, String),
@@ -81,9 +88,12 @@ pub(crate) async fn run(args: AdviseArgs) -> Result<ExitCode> {
     for row in rows(&args.remote, asked).await? {
         let [wish, spent, text] = row.as_slice() else { continue };
         let (spent, text) = (integer(spent), text.as_str());
-        let wish: Wish = serde_json::from_str(wish.as_str().unwrap_or_default())
+        let all: Vec<Wish> = serde_json::from_str(wish.as_str().unwrap_or_default())
             .map_err(|e| Error::internal("a query's wish cannot be read").with_source(e))?;
-        wishes.push((wish, spent, text.unwrap_or_default().to_string()));
+        // What a query took is shared among the aggregates that raw rows answered.
+        let each = spent / i64::try_from(all.len().max(1)).unwrap_or(1);
+        let text = text.unwrap_or_default();
+        wishes.extend(all.into_iter().map(|wish| (wish, each, text.to_string())));
     }
     let proposals = proposals(wishes);
     if proposals.is_empty() {
@@ -105,21 +115,25 @@ pub(crate) async fn run(args: AdviseArgs) -> Result<ExitCode> {
 
 /// Wishes for the same table and dimensions are one proposal; those that cost most come first.
 fn proposals(wishes: Vec<(Wish, i64, String)>) -> Vec<Proposal> {
-    let mut all: BTreeMap<(String, BTreeSet<String>), Proposal> = BTreeMap::new();
+    let mut all: BTreeMap<_, Proposal> = BTreeMap::new();
     for (wish, spent_us, text) in wishes {
-        let Wish { table, granularity, dimensions, measures } = wish;
-        let proposal = all.entry((table.clone(), dimensions.clone())).or_insert_with(|| Proposal {
+        let Wish { table, granularity, dimensions, computed, measures, rows } = wish;
+        let key = (table.clone(), dimensions.clone(), computed.clone());
+        let proposal = all.entry(key).or_insert_with(|| Proposal {
             table,
             granularity,
             dimensions,
+            computed,
             measures: BTreeSet::new(),
             queries: 0,
+            rows: 0,
             spent_us: 0,
             example: (-1, String::new()),
         });
         proposal.granularity = proposal.granularity.min(granularity);
         proposal.measures.extend(measures);
         proposal.queries += 1;
+        proposal.rows = proposal.rows.saturating_add(rows);
         proposal.spent_us = proposal.spent_us.saturating_add(spent_us);
         if spent_us > proposal.example.0 {
             proposal.example = (spent_us, text);
@@ -146,8 +160,11 @@ async fn estimate(remote: &Remote, table: &Value, proposal: &Proposal) -> Result
     let since_us = newest_since(total, from_us, to_us);
     let since = format!("{time} >= to_timestamp({since_us} / 1e6)");
     let bucket = format!("date_trunc('{}', {time})", bucket_unit(proposal.granularity));
-    let keys: Vec<String> =
-        std::iter::once(bucket).chain(proposal.dimensions.iter().map(|d| quoted(d))).collect();
+    let dimensions = proposal.dimensions.iter().map(|d| quoted(d));
+    let keys: Vec<String> = std::iter::once(bucket)
+        .chain(dimensions)
+        .chain(proposal.computed.iter().cloned())
+        .collect();
     let sample = format!(
         "SELECT (SELECT count(*) FROM {name} WHERE {since}), (SELECT count(*) FROM (SELECT DISTINCT {} \
          FROM {name} WHERE {since}) AS keys)",
@@ -188,23 +205,30 @@ fn told(proposal: &Proposal, table: &Value, estimate: Estimate) -> String {
     };
     let share = estimate.share();
     #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "for people")]
-    let (rolled, saved) = (
+    let (rolled, saved_rows, saved) = (
         (estimate.rows as f64 * share).ceil() as i64,
+        (proposal.rows as f64 * (1.0 - share).max(0.0)) as i64,
         (*spent_us as f64 * (1.0 - share).max(0.0)) as i64,
     );
     let count = |n: i64| output::count(n.unsigned_abs());
-    let (rollup, measures) = (rollup_name(proposal, name), measures(proposal, table));
+    let mut names = Names::of(table);
+    let measures = measures(proposal, table, &mut names);
+    let dimensions = dimensions(proposal, &mut names);
+    let rollup = rollup_name(&dimensions, name);
     let example: String = proposal.example.1.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut out = format!(
-        "# {}: {queries} queries read raw rows for {}\n# the dearest took {}: {}\n# the rollup would have about \
-         {} rows instead of {} (counted over the newest {}),\n# and save up to {} of that time\n",
+        "# {}: {queries} queries read raw rows for {}, about {} rows\n# the dearest took {}: {}\n# the rollup \
+         would have about {} rows instead of {} (counted over the newest {}),\n# and save up to {} of the rows \
+         read and {} of that time\n",
         proposal.table,
         seconds(*spent_us),
+        output::count(proposal.rows),
         seconds(proposal.example.0),
         example.chars().take(200).collect::<String>(),
         count(rolled),
         count(estimate.rows),
         count(estimate.sampled),
+        count(saved_rows),
         seconds(saved),
     );
     if share > 0.5 {
@@ -214,7 +238,7 @@ fn told(proposal: &Proposal, table: &Value, estimate: Estimate) -> String {
     let names: Vec<String> = measures.iter().map(|m| m.name.clone()).collect();
     let mut section = Section::default();
     section.set("granularity", Item::texts(&[granularity.name().to_string()]));
-    section.set("dimensions", Item::texts(&proposal.dimensions));
+    section.set("dimensions", Item::dimensions(&dimensions));
     section.set("measures", Item::texts(&names));
     if !new.is_empty() {
         let mut added = Section::default();
@@ -229,7 +253,7 @@ fn told(proposal: &Proposal, table: &Value, estimate: Estimate) -> String {
         let name = quoted(&measure.name);
         out.push_str(&format!("# ALTER TABLE {table} ADD MEASURE {name} AS ({});\n", measure.sql));
     }
-    let dimensions: Vec<_> = proposal.dimensions.iter().map(|d| quoted(d)).collect();
+    let dimensions: Vec<_> = dimensions.iter().map(declared).collect();
     let names: Vec<_> =
         names.iter().map(|name| format!("'{}'", name.replace('\'', "''"))).collect();
     out.push_str(&format!(
@@ -249,41 +273,71 @@ struct Measure {
     is_new: bool,
 }
 
+/// Names that are taken in a table.
+struct Names(BTreeSet<String>);
+
+impl Names {
+    fn of(table: &Value) -> Self {
+        let named = |key: &str| table[key].as_array().cloned().unwrap_or_default();
+        let entries = named("measures").into_iter().chain(named("columns"));
+        Self(entries.filter_map(|entry| Some(entry["name"].as_str()?.to_string())).collect())
+    }
+
+    /// A name made of an expression's words.
+    fn of_text(&mut self, sql: &str) -> String {
+        let words = sql.replace("(*)", " all").to_lowercase();
+        let words: Vec<_> =
+            words.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()).collect();
+        let base: String = words.join("_").chars().take(NAME_CHARS).collect();
+        let base = match base.trim_matches('_') {
+            base if base.starts_with(|c: char| c.is_alphabetic()) => base.to_string(),
+            base => format!("x_{base}"),
+        };
+        let mut name = base.clone();
+        let mut n = 2;
+        while !self.0.insert(name.clone()) {
+            name = format!("{base}_{n}");
+            n += 1;
+        }
+        name
+    }
+}
+
 /// The measures to store: those of the table that are the wished aggregates, and new ones.
-fn measures(proposal: &Proposal, table: &Value) -> Vec<Measure> {
+fn measures(proposal: &Proposal, table: &Value, names: &mut Names) -> Vec<Measure> {
     let plain = |sql: &str| -> String {
         let kept = sql.chars().filter(|c| !c.is_whitespace() && *c != '"');
         kept.collect::<String>().to_lowercase()
     };
-    let entries = |key: &str| table[key].as_array().cloned().unwrap_or_default();
-    let known = entries("measures");
-    let mut taken: BTreeSet<String> = (known.iter().chain(&entries("columns")))
-        .filter_map(|entry| Some(entry["name"].as_str()?.to_string()))
-        .collect();
+    let known = table["measures"].as_array().cloned().unwrap_or_default();
     let measure = |sql: &String| {
         let same = |m: &&Value| m["sql"].as_str().is_some_and(|known| plain(known) == plain(sql));
         if let Some(name) = known.iter().find(same).and_then(|m| m["name"].as_str()) {
             return Measure { name: name.to_string(), sql: sql.clone(), is_new: false };
         }
-        let words: String = plain(sql)
-            .replace("(*)", "_all")
-            .chars()
-            .map(|c| if c.is_alphanumeric() { c } else { '_' })
-            .collect();
-        let base = words.trim_matches('_').to_string();
-        let mut name = base.clone();
-        let mut n = 2;
-        while !taken.insert(name.clone()) {
-            name = format!("{base}_{n}");
-            n += 1;
-        }
-        Measure { name, sql: sql.clone(), is_new: true }
+        Measure { name: names.of_text(sql), sql: sql.clone(), is_new: true }
     };
     proposal.measures.iter().map(measure).collect()
 }
 
-fn rollup_name(proposal: &Proposal, table: &str) -> String {
-    let by: Vec<&str> = proposal.dimensions.iter().map(String::as_str).collect();
+/// Columns, then expressions under names of their own.
+fn dimensions(proposal: &Proposal, names: &mut Names) -> Vec<DimensionDef> {
+    let columns = proposal.dimensions.iter().map(|name| name.as_str().into());
+    let computed = proposal.computed.iter();
+    let computed = computed.map(|sql| DimensionDef::computed(names.of_text(sql), sql));
+    columns.chain(computed).collect()
+}
+
+/// A dimension as a statement declares it.
+fn declared(dimension: &DimensionDef) -> String {
+    match &dimension.sql {
+        None => quoted(&dimension.name),
+        Some(sql) => format!("{sql} AS {}", quoted(&dimension.name)),
+    }
+}
+
+fn rollup_name(dimensions: &[DimensionDef], table: &str) -> String {
+    let by: Vec<&str> = dimensions.iter().map(|d| d.name.as_str()).collect();
     let name = match by.as_slice() {
         [] => format!("{table}_totals"),
         by => format!("{table}_by_{}", by.join("_")),
@@ -337,7 +391,9 @@ mod tests {
             table: "public.edits".into(),
             granularity,
             dimensions: set(dimensions),
+            computed: BTreeSet::new(),
             measures: set(measures),
+            rows: 1_000,
         }
     }
 
@@ -369,10 +425,10 @@ mod tests {
         let estimate = Estimate { rows: 4_000, sampled: 1_000, rolled: 100 };
         assert_eq!(
             told(&proposal, &table, estimate),
-            r#"# public.edits: 1 queries read raw rows for 2.0 s
+            r#"# public.edits: 1 queries read raw rows for 2.0 s, about 1,000 rows
 # the dearest took 2.0 s: select 1
 # the rollup would have about 400 rows instead of 4,000 (counted over the newest 1,000),
-# and save up to 1.8 s of that time
+# and save up to 900 of the rows read and 1.8 s of that time
 # add to the table's measures:
 [tables.edits.measures]
 max_added_2 = "max(added)"
@@ -385,6 +441,27 @@ measures = ["rows", "max_added_2", "added"]
 # CREATE ROLLUP "edits_by_User_page" ON public.edits ("User", page) WITH (granularity = 'hour', measures = ('rows', 'max_added_2', 'added'));
 "#
         );
+    }
+
+    #[test]
+    fn expressions_have_names_of_their_own() {
+        let mut computed =
+            wish(&["page"], Granularity::Day, &["sum(price * \"Qty\")", "sum(price * qty)"]);
+        computed.computed = ["split_part(url, '/', 3)", "1 < n"].map(String::from).into();
+        let proposal = proposals(vec![(computed, 10, "a".into())]).remove(0);
+        let table = json!({ "schema": "public", "name": "edits", "time": "at",
+            "columns": [{ "name": "at" }, { "name": "split_part_url_3" }], "measures": [] });
+        let text = told(&proposal, &table, Estimate { rows: 10, sampled: 10, rolled: 1 });
+        for part in [
+            "sum_price_qty = \"sum(price * \\\"Qty\\\")\"",
+            "sum_price_qty_2 = \"sum(price * qty)\"",
+            "[tables.edits.rollups.edits_by_page_x_1_n_split_part_url_3_2]",
+            "dimensions = [\"page\", { name = \"x_1_n\", sql = \"1 < n\" }, \
+             { name = \"split_part_url_3_2\", sql = \"split_part(url, '/', 3)\" }]",
+            "ON public.edits (page, 1 < n AS x_1_n, split_part(url, '/', 3) AS split_part_url_3_2) WITH",
+        ] {
+            assert!(text.contains(part), "no {part} in\n{text}");
+        }
     }
 
     #[test]

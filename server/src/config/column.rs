@@ -1,11 +1,8 @@
-//! Columns, measures and rollups of one table section.
-
-use std::collections::BTreeSet;
+//! Columns and measures of one table section.
 
 use otus_engine::catalog::{
-    BUCKET_COLUMN, ColumnDef, ColumnSource, EpochUnit, MeasureDef, Presentation, RollupDef,
+    BUCKET_COLUMN, ColumnDef, ColumnSource, EpochUnit, MeasureDef, Presentation,
 };
-use otus_engine::time::Granularity;
 use otus_engine::types::ColumnType;
 
 use super::problem::Severity;
@@ -30,7 +27,11 @@ pub(super) fn columns<'a>(section: &Section<'a>, time: &str) -> Vec<Placed<'a, C
     entries.iter().filter_map(read).collect()
 }
 
-fn check_name(section: &Section<'_>, name: &str, refusal: Option<(String, &'static str)>) {
+pub(super) fn check_name(
+    section: &Section<'_>,
+    name: &str,
+    refusal: Option<(String, &'static str)>,
+) {
     if let Some((message, hint)) = refusal {
         section.report_key(name, Severity::Error, message, hint);
     } else if let Some((message, hint)) = names::stumbling_block(name) {
@@ -206,123 +207,6 @@ fn measure<'a>(name: &str, node: &Node<'a>) -> Option<Placed<'a, MeasureDef>> {
     };
     let def = MeasureDef { name: name.to_string(), sql: sql_node.text()?, presentation };
     Some(Placed { def, node: node.clone(), sql: sql_node })
-}
-
-/// The `rollups` table.
-pub(super) fn rollups<'a>(
-    section: &Section<'a>,
-    time: &str,
-    columns: &[ColumnDef],
-    measures: &[MeasureDef],
-) -> Vec<Placed<'a, RollupDef>> {
-    let entries = section.entries();
-    let read = |(name, node): &(String, Node<'a>)| {
-        check_name(section, name, names::refusal(name));
-        rollup(name, node, time, columns, measures)
-    };
-    entries.iter().filter_map(read).collect()
-}
-
-fn rollup<'a>(
-    name: &str,
-    node: &Node<'a>,
-    time: &str,
-    columns: &[ColumnDef],
-    measures: &[MeasureDef],
-) -> Option<Placed<'a, RollupDef>> {
-    let section = node.section()?;
-    let granularity =
-        section.require("granularity", "for example granularity = [\"minute\", \"hour\", \"day\"]");
-    let dimensions = section.take("dimensions");
-    let stored = section.take("measures");
-    section.finish();
-    let granularities = granularity.map(|node| granularities(&node)).unwrap_or_default();
-    let dimensions = dimensions.and_then(|node| node.names()).unwrap_or_default();
-    let mut seen = BTreeSet::new();
-    for (dimension, node) in &dimensions {
-        if !seen.insert(dimension) {
-            node.error(format!("dimension {dimension:?} is named twice"));
-        }
-        check_dimension(dimension, node, time, columns);
-        if measures.iter().any(|m| m.name == *dimension) {
-            node.error_hint(
-                format!("{dimension:?} is a dimension here and a measure of the table"),
-                "give the measure another name",
-            );
-        }
-    }
-    let stored = stored.and_then(|node| node.names()).unwrap_or_default();
-    for (measure, node) in &stored {
-        if !measures.iter().any(|m| m.name == *measure) {
-            let known = measures.iter().map(|m| m.name.as_str());
-            unknown(node, "measure", measure, known);
-        }
-    }
-    if measures.is_empty() {
-        node.error_hint("a rollup stores measures, and the table has none", "declare a measure");
-    }
-    let def = RollupDef {
-        name: name.to_string(),
-        granularities,
-        dimensions: dimensions.into_iter().map(|(name, _)| name).collect(),
-        measures: stored.into_iter().map(|(name, _)| name).collect(),
-    };
-    Some(Placed { def, node: node.clone(), sql: node.clone() })
-}
-
-fn granularities(node: &Node<'_>) -> Vec<Granularity> {
-    let mut found: Vec<Granularity> = Vec::new();
-    for (text, item) in node.names().unwrap_or_default() {
-        match text.parse::<Granularity>() {
-            Ok(g) if found.contains(&g) => item.error(format!("granularity {text:?} stands twice")),
-            Ok(g) => found.push(g),
-            Err(e) => item.engine_error(&e),
-        }
-    }
-    found.sort_unstable();
-    for pair in found.windows(2) {
-        if let [finer, coarser] = pair
-            && !finer.divides(*coarser)
-        {
-            node.error_hint(
-                format!("a {coarser} is not made of whole {finer}s"),
-                "declare a second rollup for one of them",
-            );
-        }
-    }
-    if found.is_empty() && node.items().is_empty() && node.as_text().is_none() {
-        node.error("a rollup has at least one granularity");
-    }
-    found
-}
-
-fn check_dimension(name: &str, node: &Node<'_>, time: &str, columns: &[ColumnDef]) {
-    if name == time {
-        node.error_hint(
-            format!("the event-time column {name:?} cannot be a dimension"),
-            "every rollup has its bucket already",
-        );
-        return;
-    }
-    if name == BUCKET_COLUMN {
-        node.error(format!("a dimension cannot be called {BUCKET_COLUMN:?}, as the bucket is"));
-        return;
-    }
-    let Some(column) = columns.iter().find(|c| c.name == name) else {
-        unknown(node, "column", name, columns.iter().map(|c| c.name.as_str()));
-        return;
-    };
-    if column.column_type.is_float() {
-        node.error_hint(
-            format!("column {name:?} is {}, and floats cannot be dimensions", column.column_type),
-            "declare it as numeric(p,s), or leave it out",
-        );
-    } else if matches!(column.column_type, ColumnType::Array(_) | ColumnType::Jsonb) {
-        node.error_hint(
-            format!("column {name:?} is {}, which cannot be a dimension", column.column_type),
-            "declare a computed column that takes a scalar out of it",
-        );
-    }
 }
 
 /// Reports a name that is not among the known ones.

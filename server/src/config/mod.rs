@@ -7,6 +7,7 @@ mod limits;
 mod names;
 mod problem;
 mod query;
+mod rollup;
 mod table;
 mod tree;
 mod units;

@@ -18,7 +18,7 @@ use otus_engine::types::ColumnType;
 use super::column::{self, Placed};
 use super::problem::Severity;
 use super::tree::{Node, Section};
-use super::{names, units};
+use super::{names, rollup, units};
 
 /// Schema of a table that names none.
 const DEFAULT_SCHEMA: &str = "public";
@@ -80,7 +80,7 @@ pub(super) fn table<'a>(
     let (column_defs, measure_defs) = (defs(&columns), defs(&measures));
     let rollups = section.take("rollups").and_then(|n| n.section());
     let rollups = rollups
-        .map(|s| column::rollups(&s, &time, &with_lost(&column_defs, &lost), &measure_defs))
+        .map(|s| rollup::rollups(&s, &time, &with_lost(&column_defs, &lost), &measure_defs))
         .unwrap_or_default();
     section.finish();
     if let (Some(node), true) = (&time_node, columns_node.is_some() && !lost.contains(&time)) {
@@ -515,7 +515,7 @@ fn plan_rollups(
     let schema = def.arrow_schema();
     let Ok(measures) = compiler.measures(&schema, &def.time, &def.measures) else { return };
     for rollup in rollups.iter().filter(|r| r.node.is_sound()) {
-        if let Err(e) = RollupPlan::new(&schema, &def.time, &rollup.def, &measures) {
+        if let Err(e) = RollupPlan::new(&schema, &def.time, &rollup.def, &measures, compiler) {
             rollup.node.engine_error(&e);
         }
     }

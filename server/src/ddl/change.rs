@@ -1,8 +1,10 @@
 //! What a statement says, as a change of a table's section. Only names are checked here; what a section may hold
 //! is for its reader to say.
 
-use otus_engine::catalog::{RollupDef, TableDef};
-use otus_sql::ddl::{ColumnClause, Commented, MeasureClause, Options, RollupAction, TableAction};
+use otus_engine::catalog::{DimensionDef, RollupDef, TableDef};
+use otus_sql::ddl::{
+    ColumnClause, Commented, DimensionClause, MeasureClause, Options, RollupAction, TableAction,
+};
 use otus_sql::error::sqlstate;
 use otus_sql::{SqlError, SqlResult};
 
@@ -41,14 +43,26 @@ pub(super) fn new_table(
 pub(super) fn add_rollup(
     section: &mut Section,
     name: &str,
-    dimensions: &[String],
+    (dimensions, filter): (&[DimensionClause], Option<&str>),
     options: &Options,
 ) -> SqlResult<()> {
     let mut rollup = Section::default();
-    set_all(&mut rollup, options, &[("dimensions", "write them as … ON table (columns)")])?;
-    rollup.set("dimensions", Item::texts(dimensions));
+    let refused = [
+        ("dimensions", "write them as … ON table (columns)"),
+        ("filter", "write it as … ON table (columns) WHERE condition"),
+    ];
+    set_all(&mut rollup, options, &refused)?;
+    let dimensions: Vec<_> = dimensions.iter().map(dimension).collect();
+    rollup.set("dimensions", Item::dimensions(&dimensions));
+    if let Some(filter) = filter {
+        rollup.set("filter", filter);
+    }
     section.below("rollups", |rollups| rollups.set(name, rollup));
     Ok(())
+}
+
+fn dimension(clause: &DimensionClause) -> DimensionDef {
+    DimensionDef { name: clause.name.clone(), sql: clause.sql.clone() }
 }
 
 /// Changes a table's section; gives what the client is told.
@@ -115,34 +129,46 @@ pub(super) fn rollup(
 ) -> SqlResult<()> {
     let all = || table.measures.iter().map(|m| m.name.clone()).collect();
     let (mut dimensions, mut measures) = (def.dimensions.clone(), def.measures.clone());
-    let mut others = Options::new();
+    let (mut others, mut gone) = (Options::new(), Vec::new());
     for action in actions {
         match action {
-            RollupAction::AddDimension(name) => add(&mut dimensions, "dimension", name, def)?,
-            RollupAction::DropDimension(name) => take(&mut dimensions, "dimension", name, def)?,
+            RollupAction::AddDimension(clause) => {
+                add(&mut dimensions, "dimension", dimension(clause), |d| &d.name, def)?;
+            }
+            RollupAction::DropDimension(name) => {
+                take(&mut dimensions, "dimension", name, |d| &d.name, def)?;
+            }
             RollupAction::AddMeasure(name) if measures.is_empty() => {
                 let name = &def.name;
                 let message = format!("rollup \"{name}\" stores every measure of its table");
                 return Err(SqlError::new(sqlstate::DUPLICATE_OBJECT, message)
                     .with_hint(format!("ALTER TABLE {} ADD MEASURE …", table.qualified_name())));
             }
-            RollupAction::AddMeasure(name) => add(&mut measures, "measure", name, def)?,
+            RollupAction::AddMeasure(name) => {
+                add(&mut measures, "measure", name.clone(), |m| m, def)?;
+            }
             RollupAction::DropMeasure(name) => {
                 if measures.is_empty() {
                     measures = all();
                 }
-                take(&mut measures, "measure", name, def)?;
+                take(&mut measures, "measure", name, |m| m, def)?;
             }
             RollupAction::Set(options) => others.extend(options.iter().cloned()),
+            RollupAction::Reset(keys) => gone.extend(keys.iter()),
         }
     }
     section.below("rollups", |rollups| {
         rollups.below(&def.name, |own| {
-            own.set("dimensions", Item::texts(&dimensions));
+            own.set("dimensions", Item::dimensions(&dimensions));
             if !measures.is_empty() {
                 own.set("measures", Item::texts(&measures));
             }
-            set_all(own, &others, &[("dimensions", "see ADD DIMENSION and DROP DIMENSION")])
+            let refused = [("dimensions", "see ADD DIMENSION and DROP DIMENSION")];
+            for key in gone {
+                check_option(key, &refused)?;
+                remove(own, key);
+            }
+            set_all(own, &others, &refused)
         })
     })
 }
@@ -262,18 +288,30 @@ fn remove(section: &mut Section, key: &[String]) {
     }
 }
 
-fn add(list: &mut Vec<String>, what: &str, name: &str, def: &RollupDef) -> SqlResult<()> {
-    if list.iter().any(|known| known == name) {
-        let message = format!("rollup \"{}\" has {what} \"{name}\" already", def.name);
+fn add<T>(
+    list: &mut Vec<T>,
+    what: &str,
+    new: T,
+    name: fn(&T) -> &String,
+    def: &RollupDef,
+) -> SqlResult<()> {
+    if list.iter().any(|known| name(known) == name(&new)) {
+        let message = format!("rollup \"{}\" has {what} \"{}\" already", def.name, name(&new));
         return Err(SqlError::new(sqlstate::DUPLICATE_OBJECT, message));
     }
-    list.push(name.to_string());
+    list.push(new);
     Ok(())
 }
 
-fn take(list: &mut Vec<String>, what: &str, name: &str, def: &RollupDef) -> SqlResult<()> {
+fn take<T>(
+    list: &mut Vec<T>,
+    what: &str,
+    name: &str,
+    name_of: fn(&T) -> &String,
+    def: &RollupDef,
+) -> SqlResult<()> {
     let before = list.len();
-    list.retain(|known| known != name);
+    list.retain(|known| name_of(known) != name);
     if list.len() == before {
         let message = format!("rollup \"{}\" has no {what} \"{name}\"", def.name);
         return Err(SqlError::new(sqlstate::UNDEFINED_OBJECT, message));

@@ -90,7 +90,7 @@ impl Definitions {
                 let section = change::new_table(&schema, columns, measures, options)?;
                 self.put(&table.name, section, author, false).await
             }
-            Ddl::CreateRollup { rollup, table, if_not_exists, dimensions, options } => {
+            Ddl::CreateRollup { rollup, table, if_not_exists, dimensions, filter, options } => {
                 let Some(target) = self.table(table, author, false)? else {
                     return Ok(Told::new());
                 };
@@ -99,7 +99,8 @@ impl Definitions {
                     return skip(*if_not_exists, sqlstate::DUPLICATE_OBJECT, what);
                 }
                 let mut section = Section::of_table(&target.def);
-                change::add_rollup(&mut section, rollup, dimensions, options)?;
+                let parts = (dimensions.as_slice(), filter.as_deref());
+                change::add_rollup(&mut section, rollup, parts, options)?;
                 self.put(&target.def.name, section, author, false).await
             }
             Ddl::AlterTable { table, if_exists, actions, apply } => {

@@ -5,8 +5,8 @@ use std::fmt::{self, Write as _};
 
 use chrono::{DateTime, SecondsFormat};
 use otus_engine::catalog::{
-    ColumnDef, ColumnSource, EpochUnit, MeasureDef, Presentation, RollupDef, Source, Start,
-    TableDef,
+    ColumnDef, ColumnSource, DimensionDef, EpochUnit, MeasureDef, Presentation, RollupDef, Source,
+    Start, TableDef,
 };
 use otus_sql::ddl::Literal;
 use serde_json::Value;
@@ -28,6 +28,20 @@ pub(crate) struct Section(Vec<(String, Item)>);
 impl Item {
     pub(crate) fn texts<'a>(texts: impl IntoIterator<Item = &'a String>) -> Self {
         Self::List(texts.into_iter().map(|text| Self::Text(text.clone())).collect())
+    }
+
+    /// Dimensions of a rollup.
+    pub(crate) fn dimensions(dimensions: &[DimensionDef]) -> Self {
+        let one = |dimension: &DimensionDef| match &dimension.sql {
+            None => Self::Text(dimension.name.clone()),
+            Some(sql) => {
+                let mut own = Section::default();
+                own.set("name", dimension.name.as_str());
+                own.set("sql", sql.as_str());
+                Self::Section(own)
+            }
+        };
+        Self::List(dimensions.iter().map(one).collect())
     }
 
     fn boolean(value: bool) -> Self {
@@ -180,7 +194,8 @@ impl Section {
         let mut own = Self::default();
         let granularities = def.granularities.iter().map(|g| Item::Text(g.to_string()));
         own.set("granularity", Item::List(granularities.collect()));
-        own.set("dimensions", Item::texts(&def.dimensions));
+        own.set("dimensions", Item::dimensions(&def.dimensions));
+        own.set_some("filter", def.filter.as_deref());
         if !def.measures.is_empty() {
             own.set("measures", Item::texts(&def.measures));
         }

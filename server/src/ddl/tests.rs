@@ -41,6 +41,8 @@ dimensions = ["n", "odd"]
 measures = ["rows", "mean"]
 [tables."Odd name".rollups."all of it"]
 granularity = "hour"
+filter = "n > 3 AND odd <> '\"'"
+dimensions = [{ name = "Odd host", sql = "split_part(odd, '${HOME}', 3)" }, "n"]
 
 [tables.jobs]
 topic = "jobs"
@@ -125,6 +127,10 @@ async fn statements_are_refused_as_the_file_is() {
         (table("a text, MEASURE m AS (sum(a))", usual), "measures.m"),
         (table("a text DEFAULT 3", usual), "default 3 is not a value of type text"),
         (
+            "CREATE ROLLUP r ON edits (lower(n)) WITH (granularity = 'hour')".into(),
+            "dimension (lower(n)) has no name | give it one: lower(n) AS name",
+        ),
+        (
             "CREATE TABLE edits (at timestamptz) WITH (topic = 'clicks', time = 'at')".into(),
             "already exists",
         ),
@@ -194,6 +200,27 @@ async fn a_table_lives_and_changes() {
         refused(&otus, "CREATE ROLLUP p2 ON clicks (page) WITH (granularity = 'dya')").await;
     assert!(shown.contains("dya"), "{shown}");
 
+    for (sql, told) in [
+        (
+            "CREATE ROLLUP p2 ON clicks (lower(page) AS n) WITH (granularity = 'day')",
+            "the computed dimension \"n\" is called as a column",
+        ),
+        (
+            "CREATE ROLLUP p2 ON clicks (price / 2.5::float AS x) WITH (granularity = 'day')",
+            "rollup \"p2\": dimension \"x\" gives Float64",
+        ),
+        (
+            "CREATE ROLLUP p2 ON clicks (page) WHERE now() > at WITH (granularity = 'day')",
+            "rollup \"p2\": its filter",
+        ),
+        (
+            "CREATE ROLLUP p2 ON clicks (page) WITH (granularity = 'day', filter = 'n > 1')",
+            "WHERE condition",
+        ),
+    ] {
+        let shown = refused(&otus, sql).await;
+        assert!(shown.contains(told), "{sql}\n  {shown}\n  {told}");
+    }
     let value = r#"{"at":"2024-08-20T09:00:00Z","page":"/","n":7,"price":1.25}"#;
     let record = otus_ingest::AppendRecord { value: Some(value.into()), ..Default::default() };
     let written = otus.append("clicks", vec![record]).await.unwrap();
@@ -229,12 +256,30 @@ async fn a_table_lives_and_changes() {
     assert_eq!(def.origin, Origin::Sql);
     assert_eq!(def.description.as_deref(), Some("each click"));
     assert_eq!(def.column("n").unwrap().presentation.description.as_deref(), Some("how many"));
-    assert_eq!(def.rollups[0].dimensions, ["page", "lang"]);
+    assert!(def.rollups[0].dimension_names().eq(["page", "lang"]));
     assert_eq!(def.measures.len(), 3);
     assert_eq!(def.retention, Default::default());
     let rows = otus.query("SELECT n, price, lang FROM clicks").await.unwrap();
     assert_eq!(rows.iter().map(arrow::array::RecordBatch::num_rows).sum::<usize>(), 1);
 
+    let large = "CREATE ROLLUP large ON clicks (page, n % 10 AS digit) WHERE price > 1 AND lang = 'en' \
+                 WITH (granularity = 'hour')";
+    otus.query(large).await.unwrap();
+    otus.query(
+        "ALTER ROLLUP large ADD DIMENSION first AS (left(page, 1)), DROP DIMENSION page APPLY",
+    )
+    .await
+    .unwrap();
+    let snapshot = otus.dataset().snapshot();
+    let def = Arc::clone(&snapshot.table("public", "clicks").unwrap().def);
+    let rollup = def.rollups.iter().find(|r| r.name == "large").unwrap();
+    assert_eq!(rollup.filter.as_deref(), Some("price > 1 AND lang = 'en'"));
+    let dimensions: Vec<_> = rollup.dimensions.iter().map(ToString::to_string).collect();
+    assert_eq!(dimensions, ["n % 10 AS digit", "left(page, 1) AS first"]);
+    let shown = refused(&otus, "ALTER TABLE clicks DROP COLUMN lang").await;
+    assert!(shown.contains("lang"), "{shown}");
+    otus.query("ALTER ROLLUP large RESET (filter) APPLY").await.unwrap();
+    otus.query("DROP ROLLUP large").await.unwrap();
     otus.query("DROP ROLLUP pages").await.unwrap();
     otus.query("DROP ROLLUP IF EXISTS pages").await.unwrap();
     otus.query("DROP TABLE clicks").await.unwrap();

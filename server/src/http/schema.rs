@@ -74,12 +74,25 @@ fn table(table: &CompiledTable) -> Value {
         .map(|r| {
             let granularities: Vec<String> =
                 r.granularities.iter().map(ToString::to_string).collect();
-            json!({
+            let dimensions: Vec<_> = r.dimension_names().collect();
+            let mut entry = json!({
                 "name": r.name,
                 "granularities": granularities,
-                "dimensions": r.dimensions,
+                "dimensions": dimensions,
                 "measures": r.measures,
-            })
+            });
+            let computed: Map<String, Value> = r
+                .dimensions
+                .iter()
+                .filter_map(|d| Some((d.name.clone(), json!(d.sql.as_ref()?))))
+                .collect();
+            if !computed.is_empty() {
+                entry["computed"] = Value::Object(computed);
+            }
+            if let Some(filter) = &r.filter {
+                entry["filter"] = json!(filter);
+            }
+            entry
         })
         .collect();
     json!({

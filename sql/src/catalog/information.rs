@@ -185,7 +185,7 @@ fn all(snapshot: &Arc<Snapshot>) -> DfResult<Vec<(String, String, bool, SchemaRe
 pub(crate) fn view_schema(table: &CompiledTable, rollup: &CompiledRollup) -> SchemaRef {
     let states = rollup.plan.schema();
     let keys =
-        std::iter::once(BUCKET_COLUMN).chain(rollup.def.dimensions.iter().map(String::as_str));
+        std::iter::once(BUCKET_COLUMN).chain(rollup.def.dimension_names().map(String::as_str));
     let mut fields: Vec<Field> =
         keys.filter_map(|k| states.field_with_name(k).ok().cloned()).collect();
     for measure in &table.measures.measures {

@@ -19,6 +19,7 @@ use otus_engine::{Error, Result};
 use crate::error::{SqlError, SqlResult};
 use crate::state;
 pub(crate) use measure::finish_expr;
+pub(crate) use scalar::row_expr;
 
 /// Compiles SQL expressions for `engine` and `ingest`.
 pub struct SqlCompiler {
@@ -45,6 +46,10 @@ impl fmt::Debug for SqlCompiler {
 impl ExpressionCompiler for SqlCompiler {
     fn scalar(&self, schema: &SchemaRef, sql: &str) -> Result<Arc<dyn CompiledExpr>> {
         scalar::compile(self.state()?, schema, sql)
+    }
+
+    fn lenient(&self, schema: &SchemaRef, sql: &str) -> Result<Arc<dyn CompiledExpr>> {
+        scalar::compile_lenient(self.state()?, schema, sql)
     }
 
     fn measures(

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
-use arrow::compute::cast;
+use arrow::array::{ArrayRef, RecordBatch, new_null_array};
+use arrow::compute::{cast, concat};
 use arrow::datatypes::{DataType, Schema, SchemaRef, TimeUnit};
 use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
@@ -18,7 +18,7 @@ use otus_engine::{Error, Result};
 
 use super::{wrong, wrong_sql};
 use crate::arithmetic::{checked, rounded};
-use crate::error::SqlError;
+use crate::error::{SqlError, SqlResult};
 use crate::statement;
 
 /// A compiled row expression.
@@ -29,6 +29,8 @@ struct Scalar {
     natural: DataType,
     data_type: DataType,
     columns: Vec<String>,
+    /// Whether a row that it fails on has null.
+    lenient: bool,
 }
 
 impl CompiledExpr for Scalar {
@@ -41,6 +43,22 @@ impl CompiledExpr for Scalar {
     }
 
     fn evaluate(&self, batch: &RecordBatch) -> Result<ArrayRef> {
+        let rows = batch.num_rows();
+        match self.values(batch) {
+            Err(_) if self.lenient && rows <= 1 => Ok(new_null_array(&self.data_type, rows)),
+            Err(_) if self.lenient => {
+                let (first, second) =
+                    (batch.slice(0, rows / 2), batch.slice(rows / 2, rows - rows / 2));
+                let (first, second) = (self.evaluate(&first)?, self.evaluate(&second)?);
+                concat(&[first.as_ref(), second.as_ref()]).map_err(Error::from)
+            }
+            done => done,
+        }
+    }
+}
+
+impl Scalar {
+    fn values(&self, batch: &RecordBatch) -> Result<ArrayRef> {
         let failed = |e: datafusion::error::DataFusionError| {
             let e = SqlError::from(e);
             wrong(&self.sql, &e)
@@ -60,10 +78,29 @@ pub(super) fn compile(
     schema: &SchemaRef,
     sql: &str,
 ) -> Result<Arc<dyn CompiledExpr>> {
-    let is_column = |name: &str| schema.index_of(name).is_ok();
-    let parsed = statement::expression(sql, &is_column).map_err(|e| wrong_sql(sql, &e))?;
+    let parsed = parsed(schema, sql).map_err(|e| wrong_sql(sql, &e))?;
     // A row whose number does not fit is rejected by itself.
-    compile_with(state, schema, &parsed, sql, checked)
+    Ok(Arc::new(compile_with(state, schema, &parsed, sql, checked)?))
+}
+
+/// Compiles the text of an expression over rows that are kept already.
+pub(super) fn compile_lenient(
+    state: &SessionState,
+    schema: &SchemaRef,
+    sql: &str,
+) -> Result<Arc<dyn CompiledExpr>> {
+    let parsed = parsed(schema, sql).map_err(|e| wrong_sql(sql, &e))?;
+    Ok(Arc::new(Scalar { lenient: true, ..compile_with(state, schema, &parsed, sql, rounded)? }))
+}
+
+/// An expression of a declaration over columns, which win over keywords and functions.
+fn parsed(schema: &Schema, sql: &str) -> SqlResult<ast::Expr> {
+    statement::expression(sql, &|name| schema.index_of(name).is_ok())
+}
+
+/// The same as a logical expression.
+pub(crate) fn row_expr(state: &SessionState, schema: &Schema, sql: &str) -> SqlResult<Expr> {
+    logical(state, schema, &parsed(schema, sql)?)
 }
 
 /// Compiles a parsed row expression that is part of `sql`, an argument of a measure. Its integers wrap: the
@@ -74,7 +111,7 @@ pub(super) fn compile_ast(
     parsed: &ast::Expr,
     sql: &str,
 ) -> Result<Arc<dyn CompiledExpr>> {
-    compile_with(state, schema, parsed, sql, rounded)
+    Ok(Arc::new(compile_with(state, schema, parsed, sql, rounded)?))
 }
 
 fn compile_with(
@@ -83,7 +120,7 @@ fn compile_with(
     parsed: &ast::Expr,
     sql: &str,
     arithmetic: fn(Expr, &DFSchema) -> datafusion::error::Result<Expr>,
-) -> Result<Arc<dyn CompiledExpr>> {
+) -> Result<Scalar> {
     let logical = logical(state, schema, parsed).map_err(|e| wrong_sql(sql, &e))?;
     refuse_unstable(&logical).map_err(|what| wrong(sql, what))?;
     let failed = |e: datafusion::error::DataFusionError| wrong_sql(sql, &SqlError::from(e));
@@ -100,7 +137,8 @@ fn compile_with(
     let expr = state.create_physical_expr(logical, &df_schema).map_err(failed)?;
     let natural = expr.data_type(schema).map_err(failed)?;
     let data_type = in_memory(&natural);
-    Ok(Arc::new(Scalar { sql: parsed.to_string(), expr, natural, data_type, columns }))
+    let sql = parsed.to_string();
+    Ok(Scalar { sql, expr, natural, data_type, columns, lenient: false })
 }
 
 /// Coerces and simplifies: some functions have no other way to run than by their simplified form.
@@ -126,7 +164,7 @@ pub(super) fn logical(
     state: &SessionState,
     schema: &Schema,
     parsed: &ast::Expr,
-) -> std::result::Result<Expr, SqlError> {
+) -> SqlResult<Expr> {
     let df_schema = DFSchema::try_from(schema.clone()).map_err(SqlError::from)?;
     let aliased = ast::ExprWithAlias { expr: parsed.clone(), alias: None };
     state.create_logical_expr_from_sql_expr(aliased, &df_schema).map_err(SqlError::from)

@@ -141,6 +141,31 @@ fn wrong_measures_say_why() {
 }
 
 #[test]
+fn an_expression_over_kept_rows_fails_on_none() {
+    let schema = Arc::new(Schema::new(vec![
+        Field::new("user", DataType::Utf8View, true),
+        Field::new("added", DataType::Int64, true),
+    ]));
+    let users = StringViewArray::from(vec![Some("1"), Some("x"), None, Some("-4"), Some("")]);
+    let added = Int64Array::from(vec![Some(1), Some(0), Some(i64::MAX), None, Some(5)]);
+    let batch =
+        RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(users), Arc::new(added)]).unwrap();
+    let compiler = SqlCompiler::new();
+    let values = |sql: &str| -> Vec<Option<i64>> {
+        let compiled = compiler.lenient(&schema, sql).unwrap();
+        let array = compiled.evaluate(&batch).unwrap();
+        array.as_primitive::<arrow::datatypes::Int64Type>().iter().collect()
+    };
+    assert_eq!(values("user::bigint"), [Some(1), None, None, Some(-4), None]);
+    assert_eq!(values("10 / added"), [Some(10), None, Some(0), None, Some(2)]);
+    assert_eq!(values("added + 1"), [Some(2), Some(1), Some(i64::MIN), None, Some(6)]);
+    assert!(compiler.scalar(&schema, "user::bigint").unwrap().evaluate(&batch).is_err());
+    for sql in ["random()", "now()", "sum(added)", "nothing"] {
+        compiler.lenient(&schema, sql).expect_err(sql);
+    }
+}
+
+#[test]
 fn a_computed_column_refuses_what_does_not_fit() {
     let added = |expr: &str, value: i64| {
         let batch = RecordBatch::try_new(

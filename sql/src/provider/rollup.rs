@@ -260,7 +260,7 @@ pub(crate) fn view(
     let states = StatesTable::new(Arc::clone(snapshot), Arc::clone(table), rollup, granularity);
     let schema = Arc::clone(&states.schema);
     let keys: Vec<String> = std::iter::once(BUCKET_COLUMN.to_string())
-        .chain(rollup.def.dimensions.iter().cloned())
+        .chain(rollup.def.dimension_names().cloned())
         .collect();
     let plain = |name: &str| Expr::Column(Column::new_unqualified(name));
     let mut fields = Vec::new();

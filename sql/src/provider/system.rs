@@ -13,7 +13,7 @@ use datafusion::datasource::MemTable;
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
-use otus_engine::catalog::Origin;
+use otus_engine::catalog::{Origin, RollupDef};
 use otus_engine::coverage::Progress;
 use otus_engine::dataset::rejected_schema;
 use otus_engine::log::manifest::{ClaimState, Manifest, PositionState, TableState};
@@ -26,7 +26,6 @@ use super::prune::{self, Files};
 use super::scan::{Scan, predicate};
 use crate::named::NamedQueries;
 use crate::queries::Entry;
-use crate::rewrite::Wish;
 
 /// The schema of system tables.
 pub(crate) const SYSTEM_SCHEMA: &str = "otus";
@@ -288,7 +287,7 @@ fn rollups(snapshot: &Snapshot) -> DfResult<RecordBatch> {
         .text("rollup", rows.iter().map(|r| Some(r.1.def.name.clone())))
         .text("granularity", rows.iter().map(|r| Some(r.2.to_string())))
         .text("view", rows.iter().map(|r| Some(r.1.def.view_name(r.2))))
-        .text("dimensions", rows.iter().map(|r| Some(r.1.def.dimensions.join(", "))))
+        .text("dimensions", rows.iter().map(|r| Some(dimensions(&r.1.def))))
         .text("measures", rows.iter().map(|r| Some(r.1.def.measures.join(", "))))
         .int("files", rows.iter().map(|r| i64::try_from(r.3).ok()))
         .int("rows", rows.iter().map(|r| count(r.4)))
@@ -301,7 +300,14 @@ fn rollups(snapshot: &Snapshot) -> DfResult<RecordBatch> {
         .double("covered", rows.iter().map(|r| r.6.fraction()))
         .time("whole_from", rows.iter().map(|r| r.1.whole_from_us))
         .time("declared_at", rows.iter().map(|r| r.1.declared_at_us))
+        .text("filter", rows.iter().map(|r| r.1.def.filter.clone()))
         .batch()
+}
+
+/// Dimensions as a statement names them.
+fn dimensions(def: &RollupDef) -> String {
+    let each: Vec<_> = def.dimensions.iter().map(ToString::to_string).collect();
+    each.join(", ")
 }
 
 fn fields(snapshot: &Snapshot) -> DfResult<RecordBatch> {
@@ -355,7 +361,7 @@ fn latest(queries: &[Entry]) -> DfResult<RecordBatch> {
         .int("bytes_read", queries.iter().map(|q| count(q.bytes_read)))
         .text("rollup", text(|q| q.rollup.clone()))
         .text("raw_reason", text(|q| q.reason.clone()))
-        .text("wanted_rollup", text(|q| q.wish.as_ref().map(Wish::json)))
+        .text("wanted_rollup", text(Entry::wanted))
         .text("sqlstate", text(|q| q.error.clone()))
         .text("lane", text(|q| Some(q.lane.name().to_string())))
         .batch()

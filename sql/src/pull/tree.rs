@@ -145,6 +145,7 @@ fn table_facts(table: &CompiledTable) -> Value {
     let names = |names: &[String]| Value::Vector(names.iter().map(Value::keyword).collect());
     let rollups = table.rollups.iter().map(|rollup| {
         let granularities = rollup.def.granularities.iter();
+        let dimensions: Vec<_> = rollup.def.dimension_names().cloned().collect();
         let stored = match rollup.def.measures.as_slice() {
             [] => table.measures.measures.iter().map(|m| m.name.clone()).collect(),
             stored => stored.to_vec(),
@@ -157,7 +158,7 @@ fn table_facts(table: &CompiledTable) -> Value {
                     granularities.map(|g| Value::keyword(g.name().replace('_', "-"))).collect(),
                 ),
             ),
-            ("dimensions", names(&rollup.def.dimensions)),
+            ("dimensions", names(&dimensions)),
             ("measures", names(&stored)),
         ])
     });

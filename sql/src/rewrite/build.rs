@@ -28,7 +28,7 @@ use otus_engine::compiled::{CompiledRollup, CompiledTable};
 use otus_engine::snapshot::Snapshot;
 use otus_engine::time::Granularity;
 
-use super::calls::{atom_name, column, state_name};
+use super::calls::{Atom, atom_name, column, state_name};
 use super::design::{Design, Range};
 use super::facts::TableFacts;
 use crate::aggregate;
@@ -49,7 +49,7 @@ pub(super) struct Build<'a> {
     pub(super) conditions: &'a [Expr],
     /// Conditions on states, besides their range.
     pub(super) rest: &'a [Expr],
-    pub(super) atoms: &'a [Expr],
+    pub(super) atoms: &'a [Atom],
     pub(super) states: &'a [usize],
 }
 
@@ -150,7 +150,7 @@ impl Build<'_> {
         };
         // From here on columns bear the names of the raw table.
         let mut columns = vec![time.alias(&self.table.def.time)];
-        let dimensions = self.rollup.def.dimensions.iter();
+        let dimensions = self.rollup.def.dimension_names();
         columns.extend(dimensions.map(|name| column(name).alias(name)));
         let states = self.state_columns();
         for (name, index) in &states {
@@ -158,11 +158,11 @@ impl Build<'_> {
         }
         let plan = filtered(plan.project(columns)?, conjunction(self.rest.iter().cloned()))?;
         let states = states.into_iter().map(|(name, _)| column(&name).alias(name));
-        plan.project(self.named_atoms().chain(states))?.build()
+        plan.project(self.named_atoms(|atom| &atom.state).chain(states))?.build()
     }
 
-    fn named_atoms(&self) -> impl Iterator<Item = Expr> {
-        self.atoms.iter().enumerate().map(|(i, atom)| atom.clone().alias(atom_name(i)))
+    fn named_atoms(&self, side: fn(&Atom) -> &Expr) -> impl Iterator<Item = Expr> {
+        self.atoms.iter().enumerate().map(move |(i, atom)| side(atom).clone().alias(atom_name(i)))
     }
 
     /// Raw rows for which no state answers: atoms, and the columns that states are computed from.
@@ -203,7 +203,7 @@ impl Build<'_> {
         let source = provider_as_source(Arc::new(raw));
         let plan = LogicalPlanBuilder::scan("raw", source, None)?;
         let plan = filtered(plan, conjunction(conditions))?;
-        plan.project(self.named_atoms().chain(columns))?.build()
+        plan.project(self.named_atoms(|atom| &atom.raw).chain(columns))?.build()
     }
 
     /// States of raw rows.
@@ -236,7 +236,7 @@ impl Build<'_> {
             }
         }
         // Without a key there is a group even of no rows; its states say nothing, but it would be a row.
-        let keyless = !self.atoms.iter().any(|atom| !atom.column_refs().is_empty());
+        let keyless = !self.atoms.iter().any(|atom| !atom.raw.column_refs().is_empty());
         if keyless {
             let count = datafusion::functions_aggregate::count::count_udaf();
             aggregates.push(count.call(vec![lit(1_i64)]).alias(ROWS));

@@ -12,9 +12,8 @@ use otus_engine::compiled::{CompiledRollup, CompiledTable};
 use otus_engine::expr::AggregateFunction as Stored;
 use otus_engine::snapshot::Snapshot;
 
-use super::branch::{Branch, branches, two_valued, zero_for_null};
-use super::facts::TableFacts;
-use super::fits::Values;
+use super::branch::{Branch, branches, zero_for_null};
+use super::facts::{RollupForms, TableFacts};
 use super::needs::{Examiner, Needs};
 use super::report::Refusal;
 use crate::aggregate;
@@ -40,12 +39,25 @@ pub(super) struct Matcher<'a> {
     pub(super) examiner: Examiner<'a>,
     pub(super) schema: &'a datafusion::common::DFSchema,
     pub(super) needs: Needs,
-    /// Expressions over raw columns; column `__a<i>` of the united rows.
-    pub(super) atoms: Vec<Expr>,
+    /// What the rollup filters and computes.
+    pub(super) forms: &'a RollupForms,
+    /// Conditions on states.
+    pub(super) rest: Vec<Expr>,
+    /// Column `__a<i>` of the united rows.
+    pub(super) atoms: Vec<Atom>,
     /// Calls whose state columns the united rows have, by index into the table's calls.
     pub(super) states: Vec<usize>,
     /// Calls above the united rows; column `__u<i>` of their aggregate.
     pub(super) calls: Vec<Expr>,
+}
+
+/// An expression on either side of the union.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Atom {
+    /// Over raw columns.
+    pub(super) raw: Expr,
+    /// Over bucket and dimensions, under the names of the raw columns.
+    pub(super) state: Expr,
 }
 
 /// Name of an atom's column.
@@ -63,26 +75,6 @@ fn call_name(i: usize) -> String {
 }
 
 impl Matcher<'_> {
-    /// The column that holds an expression over dimensions and buckets.
-    pub(super) fn atom(&mut self, expr: &Expr) -> Matched<Expr> {
-        let mut needs = self.needs.clone();
-        self.examiner.examine(expr, &mut needs)?;
-        self.needs = needs;
-        let expr = &two_valued(expr);
-        let place = self.atoms.iter().position(|known| known == expr).unwrap_or_else(|| {
-            self.atoms.push(expr.clone());
-            self.atoms.len() - 1
-        });
-        Ok(column(atom_name(place)))
-    }
-
-    /// The column of a key: each has its own, even where two keys are equal.
-    pub(super) fn key(&mut self, expr: &Expr) -> Matched<()> {
-        self.examiner.examine(expr, &mut self.needs)?;
-        self.atoms.push(two_valued(expr));
-        Ok(())
-    }
-
     fn upper(&mut self, call: Expr) -> Expr {
         let place = self.calls.iter().position(|known| *known == call).unwrap_or_else(|| {
             self.calls.push(call);
@@ -273,8 +265,7 @@ impl Matcher<'_> {
     /// Refuses a call whose arithmetic fails over raw rows, and not in states.
     fn check_fits(&self, call: usize, wanted: &AggregateFunction) -> Matched<()> {
         let form = self.facts.calls.get(call).and_then(Option::as_ref);
-        let values = Values { snapshot: self.snapshot, table: self.table };
-        if form.is_some_and(|form| values.fit(form)) {
+        if form.is_some_and(|form| self.values().fit(form)) {
             return Ok(());
         }
         let args: Vec<String> = wanted.params.args.iter().map(ToString::to_string).collect();
@@ -328,8 +319,7 @@ impl Matcher<'_> {
             Ok(found) => return Ok(found),
             Err(refusal) => refusal,
         };
-        let mut trial = Needs::default();
-        if self.examiner.examine(arg, &mut trial).is_ok() {
+        if self.is_known(arg) {
             let known = arg.clone().is_not_null();
             return self.rows(Some(&and(filter, &known)));
         }
@@ -358,8 +348,7 @@ impl Matcher<'_> {
             return Ok(found);
         }
         let output = sum_type(&self.type_of(arg)?)?;
-        let mut trial = Needs::default();
-        if self.examiner.examine(arg, &mut trial).is_ok() {
+        if self.is_known(arg) {
             return self.sum_of_dimensions(arg, filter, &output);
         }
         if let Some((value, zero)) = zero_for_null(arg) {
@@ -501,7 +490,7 @@ fn sum_of(arg: Expr) -> AggregateFunction {
     AggregateFunction::new_udf(Arc::new(aggregate::sum()), vec![arg], false, None, vec![], None)
 }
 
-fn unbuilt(e: datafusion::error::DataFusionError) -> Refusal {
+pub(super) fn unbuilt(e: datafusion::error::DataFusionError) -> Refusal {
     Refusal::new(SqlError::from(e).message)
 }
 

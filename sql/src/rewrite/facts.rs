@@ -3,24 +3,32 @@
 
 use std::sync::{Arc, OnceLock};
 
+use arrow::datatypes::DataType;
 use datafusion::common::DFSchema;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::datasource::{empty::EmptyTable, provider_as_source};
 use datafusion::error::Result as DfResult;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::simplify::SimplifyContext;
-use datafusion::logical_expr::{Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, lit};
+use datafusion::logical_expr::utils::{split_conjunction, split_conjunction_owned};
+use datafusion::logical_expr::{
+    Expr, ExprFunctionExt, ExprSchemable, LogicalPlan, LogicalPlanBuilder, cast, lit,
+};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::optimizer::{Analyzer, AnalyzerRule};
-use otus_engine::compiled::CompiledTable;
+use datafusion::scalar::ScalarValue;
+use otus_engine::catalog::{DimensionDef, RollupId};
+use otus_engine::compiled::{CompiledRollup, CompiledTable};
 use otus_engine::expr::{AggregateCall, AggregateFunction as Stored};
 use parking_lot::Mutex;
 
+use super::calls::column;
 use super::chain::resolve;
+use super::total::BY_PATTERN;
 use crate::aggregate;
 use crate::bounded::{BoundCalls, Bounds};
-use crate::compile::finish_expr;
+use crate::compile::{constant, finish_expr, row_expr};
 use crate::error::{SqlError, SqlResult};
 use crate::lossy::named_casts_removed;
 use crate::state::functions;
@@ -33,6 +41,36 @@ const KEPT: usize = 256;
 pub(crate) struct TableFacts {
     /// Per compiled call of the table, the call as a query would have it; none if it cannot be had so.
     pub(super) calls: Vec<Option<AggregateFunction>>,
+    /// What the rollups of the table filter and compute.
+    rollups: Vec<(RollupId, RollupForms)>,
+}
+
+/// Filter and dimensions of a rollup as a query would have them.
+#[derive(Debug, Default)]
+pub(super) struct RollupForms {
+    /// Names of all dimensions.
+    pub(super) names: Vec<String>,
+    /// Conditions that are true of all its rows; none if they cannot be had.
+    pub(super) conditions: Option<Vec<Expr>>,
+    /// Computed dimensions; those that cannot be had are left out.
+    pub(super) computed: Vec<Computed>,
+}
+
+/// A computed dimension.
+#[derive(Debug)]
+pub(super) struct Computed {
+    pub(super) name: String,
+    /// The expression over raw columns.
+    pub(super) form: Expr,
+    /// Its column of states, as a value of the expression's type.
+    pub(super) column: Expr,
+}
+
+impl TableFacts {
+    /// What is known of a rollup.
+    pub(super) fn rollup(&self, id: RollupId) -> Option<&RollupForms> {
+        self.rollups.iter().find(|(known, _)| *known == id).map(|(_, forms)| forms)
+    }
 }
 
 /// Facts of the tables of a catalogue, made once for each compiled definition.
@@ -53,7 +91,7 @@ impl FactsCache {
         let declaring = self.declaring.get_or_init(|| functions().ok().map(Box::new));
         let facts = match declaring {
             Some(declaring) => facts(state, declaring, table),
-            None => TableFacts { calls: Vec::new() },
+            None => TableFacts { calls: Vec::new(), rollups: Vec::new() },
         };
         let facts = Arc::new(facts);
         let mut known = self.tables.lock();
@@ -63,18 +101,169 @@ impl FactsCache {
         }
         facts
     }
+
+    /// The text of a row expression of a declaration as a query would have it.
+    pub(super) fn row(
+        &self,
+        state: &SessionState,
+        table: &CompiledTable,
+        sql: &str,
+    ) -> Option<Expr> {
+        self.states(state)?.row(table, sql)
+    }
+
+    /// The text of an aggregate call as a query would have it, if declarations mean the same by it.
+    pub(super) fn call(
+        &self,
+        state: &SessionState,
+        table: &CompiledTable,
+        sql: &str,
+    ) -> Option<AggregateFunction> {
+        let states = self.states(state)?;
+        let one = |planning: &SessionState| {
+            let expr = row_expr(planning, table.schema.as_ref(), sql).ok()?;
+            analyzed(&states.utc, table, expr).ok()
+        };
+        let (asked, stored) = (one(&states.utc)?, one(states.declaring)?);
+        (asked == stored).then_some(asked)
+    }
+
+    fn states(&self, state: &SessionState) -> Option<States<'_>> {
+        let declaring = self.declaring.get_or_init(|| functions().ok().map(Box::new));
+        Some(States { utc: in_utc(state), declaring: declaring.as_deref()? })
+    }
 }
 
 fn facts(state: &SessionState, declaring: &SessionState, table: &CompiledTable) -> TableFacts {
+    let states = States { utc: in_utc(state), declaring };
+    let calls = table.measures.calls.iter().map(|call| states.call(table, call)).collect();
+    let rollups = table.rollups.iter().map(|rollup| (rollup.id, states.forms(table, rollup)));
+    TableFacts { calls, rollups: rollups.collect() }
+}
+
+fn in_utc(state: &SessionState) -> SessionState {
     let mut utc = state.clone();
     utc.config_mut().options_mut().execution.time_zone = Some("UTC".into());
-    // A declaration has the planner's own operators, some of which mean another number than those of a query.
-    let form = |call: &AggregateCall| {
-        let asked = analyzed(&utc, table, over_raw(&utc, table, call).ok()?).ok()?;
-        let stored = analyzed(&utc, table, over_raw(declaring, table, call).ok()?).ok()?;
+    utc
+}
+
+/// A declaration has the planner's own operators, some of which mean another number than those of a query: only
+/// what is the same with either has a form.
+struct States<'a> {
+    utc: SessionState,
+    declaring: &'a SessionState,
+}
+
+impl States<'_> {
+    fn call(&self, table: &CompiledTable, call: &AggregateCall) -> Option<AggregateFunction> {
+        let asked = analyzed(&self.utc, table, over_raw(&self.utc, table, call).ok()?).ok()?;
+        let stored =
+            analyzed(&self.utc, table, over_raw(self.declaring, table, call).ok()?).ok()?;
         (asked == stored).then_some(asked)
-    };
-    TableFacts { calls: table.measures.calls.iter().map(form).collect() }
+    }
+
+    fn forms(&self, table: &CompiledTable, rollup: &CompiledRollup) -> RollupForms {
+        let def = &rollup.def;
+        let conditions = match &def.filter {
+            None => Some(Vec::new()),
+            Some(sql) => {
+                self.conditions(table, sql).filter(|all| all.iter().all(|c| self.is_sound(c)))
+            }
+        };
+        let computed = |dimension: &DimensionDef| {
+            let form =
+                self.row(table, dimension.sql.as_ref()?).filter(|form| self.is_sound(form))?;
+            let schema = DFSchema::try_from(table.schema.as_ref().clone()).ok()?;
+            let wanted = form.get_type(&schema).ok()?;
+            let stored = rollup.plan.schema().field_with_name(&dimension.name).ok()?;
+            let column = column(&dimension.name);
+            let column = match *stored.data_type() == wanted {
+                true => column,
+                false if is_same_value(stored.data_type(), &wanted) => cast(column, wanted),
+                false => return None,
+            };
+            Some(Computed { name: dimension.name.clone(), form, column })
+        };
+        RollupForms {
+            names: def.dimension_names().cloned().collect(),
+            conditions,
+            computed: def.dimensions.iter().filter_map(computed).collect(),
+        }
+    }
+
+    fn row(&self, table: &CompiledTable, sql: &str) -> Option<Expr> {
+        let one = |state: &SessionState| -> SqlResult<Option<Expr>> {
+            let expr = row_expr(state, table.schema.as_ref(), sql)?;
+            let plan = scan(table)?.aggregate([expr], Vec::<Expr>::new())?.build()?;
+            let LogicalPlan::Aggregate(aggregate) = self.planned(plan)? else { return Ok(None) };
+            let Some(key) = aggregate.group_expr.first() else { return Ok(None) };
+            let key = resolve(key.clone().unalias_nested().data, &aggregate.input)?;
+            Ok(Some(Simplifier::new(&self.utc, table)?.simplify(key)?))
+        };
+        let (asked, stored) = (one(&self.utc).ok()??, one(self.declaring).ok()??);
+        (asked == stored).then_some(asked)
+    }
+
+    /// The conjuncts of a condition.
+    fn conditions(&self, table: &CompiledTable, sql: &str) -> Option<Vec<Expr>> {
+        let all = |state: &SessionState| -> SqlResult<Option<Vec<Expr>>> {
+            let expr = row_expr(state, table.schema.as_ref(), sql)?;
+            let plan = scan(table)?.filter(expr)?.build()?;
+            let LogicalPlan::Filter(filter) = self.planned(plan)? else { return Ok(None) };
+            let simplifier = Simplifier::new(&self.utc, table)?;
+            let mut found = Vec::new();
+            for part in split_conjunction(&filter.predicate) {
+                let part = simplifier.simplify(resolve(part.clone(), &filter.input)?)?;
+                found.extend(split_conjunction_owned(part));
+            }
+            found.retain(|condition| *condition != lit(true));
+            Ok(Some(found))
+        };
+        let (asked, stored) = (all(&self.utc).ok()??, all(self.declaring).ok()??);
+        (asked == stored).then_some(asked)
+    }
+
+    fn planned(&self, plan: LogicalPlan) -> SqlResult<LogicalPlan> {
+        let state = &self.utc;
+        Ok(endless(state).execute_and_check(plan, state.config_options(), |_, _| {})?)
+    }
+
+    /// Whether constant patterns are patterns.
+    fn is_sound(&self, expr: &Expr) -> bool {
+        let mut sound = true;
+        let _visited = expr.apply(|e| {
+            if let Expr::ScalarFunction(f) = e
+                && BY_PATTERN.contains(&f.func.name())
+                && let [_, constants @ ..] = f.args.as_slice()
+                && constants.iter().all(|arg| matches!(arg, Expr::Literal(..)))
+            {
+                let mut call = f.clone();
+                if let Some(text) = call.args.first_mut() {
+                    *text = lit(ScalarValue::Utf8View(Some("a".into())));
+                }
+                sound &= constant(&self.utc, Expr::ScalarFunction(call)).is_ok();
+            }
+            Ok(TreeNodeRecursion::Continue)
+        });
+        sound
+    }
+}
+
+/// Whether all values of one type are values of the other: how values are kept and how they are computed.
+fn is_same_value(stored: &DataType, wanted: &DataType) -> bool {
+    use DataType::{Binary, BinaryView, LargeBinary, LargeUtf8, Utf8, Utf8View};
+    match (stored, wanted) {
+        (Utf8View, Utf8 | LargeUtf8) | (BinaryView, Binary | LargeBinary) => true,
+        (DataType::Int16, DataType::Int8 | DataType::UInt8)
+        | (DataType::Int32, DataType::UInt16)
+        | (DataType::Int64, DataType::UInt32) => true,
+        _ => false,
+    }
+}
+
+fn scan(table: &CompiledTable) -> DfResult<LogicalPlanBuilder> {
+    let source = provider_as_source(Arc::new(EmptyTable::new(Arc::clone(&table.schema))));
+    LogicalPlanBuilder::scan("raw", source, None)
 }
 
 fn analyzed(
@@ -82,10 +271,7 @@ fn analyzed(
     table: &CompiledTable,
     call: Expr,
 ) -> SqlResult<AggregateFunction> {
-    let source = provider_as_source(Arc::new(EmptyTable::new(Arc::clone(&table.schema))));
-    let plan = LogicalPlanBuilder::scan("raw", source, None)?
-        .aggregate(Vec::<Expr>::new(), [call])?
-        .build()?;
+    let plan = scan(table)?.aggregate(Vec::<Expr>::new(), [call])?.build()?;
     let plan = endless(state).execute_and_check(plan, state.config_options(), |_, _| {})?;
     let LogicalPlan::Aggregate(aggregate) = plan else {
         return Err(SqlError::internal("an aggregate was analyzed to something else"));

@@ -4,6 +4,7 @@
 use std::cell::Cell;
 
 use arrow::datatypes::DataType;
+use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::error::Result as DfResult;
 use datafusion::execution::SessionState;
@@ -11,12 +12,12 @@ use datafusion::functions::core::expr_fn::coalesce;
 use datafusion::functions_aggregate::average::avg_udaf;
 use datafusion::functions_aggregate::count::count_udaf;
 use datafusion::logical_expr::expr::{AggregateFunction, Alias};
-use datafusion::logical_expr::{Expr, LogicalPlan, cast, lit};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, cast, lit};
 use datafusion::scalar::ScalarValue;
 use otus_engine::compiled::{CompiledRollup, CompiledTable};
 use otus_engine::expr::AggregateFunction as Stored;
 
-use super::calls::column;
+use super::calls::{Atom, column};
 use super::design::Design;
 use super::needs::Needs;
 use crate::aggregate;
@@ -68,10 +69,14 @@ pub(crate) enum Fault {
     HavingDropped,
     /// Rows that an outer join makes up count as states.
     NullableSide,
+    /// A rollup with a filter serves whatever the query asks for.
+    FilterIgnored,
+    /// A computed dimension serves for another expression over the same columns.
+    ComputedByColumns,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 22] = [
+    pub(crate) const ALL: [Self; 24] = [
         Self::EndRoundedUp,
         Self::StartRoundedDown,
         Self::EdgeEndIncluded,
@@ -94,6 +99,8 @@ impl Fault {
         Self::CountOfStates,
         Self::HavingDropped,
         Self::NullableSide,
+        Self::FilterIgnored,
+        Self::ComputedByColumns,
     ];
 
     /// The fault that a setting names.
@@ -140,6 +147,18 @@ pub(super) fn takes_another(wanted: &AggregateFunction, stored: &AggregateFuncti
         && wanted.params.args.len() == stored.params.args.len()
 }
 
+/// Whether a computed dimension is taken for another expression.
+pub(super) fn takes_computed(known: &Expr, wanted: &Expr, schema: &DFSchema) -> bool {
+    let same_type = || match (known.get_type(schema), wanted.get_type(schema)) {
+        (Ok(known), Ok(wanted)) => known == wanted,
+        _ => false,
+    };
+    has(Fault::ComputedByColumns)
+        && !matches!(wanted, Expr::Column(_) | Expr::Literal(..))
+        && known.column_refs() == wanted.column_refs()
+        && same_type()
+}
+
 /// The last of some sources twice.
 pub(super) fn doubled(plans: &mut Vec<LogicalPlan>) {
     if has(Fault::FreshDoubled) {
@@ -151,10 +170,10 @@ pub(super) fn doubled(plans: &mut Vec<LogicalPlan>) {
 pub(super) fn sources(
     design: &Design,
     rest: &[Expr],
-    atoms: &[Expr],
+    atoms: &[Atom],
     table: &CompiledTable,
     rollup: &CompiledRollup,
-) -> (Design, Vec<Expr>, Vec<Expr>) {
+) -> (Design, Vec<Expr>, Vec<Atom>) {
     let (mut design, mut rest, mut atoms) = (design.clone(), rest.to_vec(), atoms.to_vec());
     match ARMED.get() {
         Some(Fault::EndRoundedUp) => rounded(&mut design, rollup, false),
@@ -177,11 +196,13 @@ pub(super) fn sources(
         Some(Fault::NullIsEmpty) => {
             let empty = lit(ScalarValue::Utf8View(Some(String::new())));
             for atom in &mut atoms {
-                if let Expr::Column(c) = atom
+                if let Expr::Column(c) = &atom.raw
                     && let Ok(field) = table.schema.field_with_name(&c.name)
                     && *field.data_type() == DataType::Utf8View
                 {
-                    *atom = coalesce(vec![atom.clone(), empty.clone()]);
+                    for side in [&mut atom.raw, &mut atom.state] {
+                        *side = coalesce(vec![side.clone(), empty.clone()]);
+                    }
                 }
             }
         }

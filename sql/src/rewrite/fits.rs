@@ -27,18 +27,21 @@ pub(super) struct Values<'a> {
 impl Values<'_> {
     /// Whether no row makes the arithmetic of a call fail.
     pub(super) fn fit(&self, call: &AggregateFunction) -> bool {
-        let exprs = call.params.args.iter().chain(call.params.filter.as_deref());
+        let mut exprs = call.params.args.iter().chain(call.params.filter.as_deref());
+        exprs.all(|expr| self.fits(expr))
+    }
+
+    /// The same for an expression.
+    pub(super) fn fits(&self, expr: &Expr) -> bool {
         let mut fit = true;
-        for expr in exprs {
-            let _visited = expr.apply(|e| {
-                if let Expr::ScalarFunction(f) = e
-                    && let Some(checked) = Checked::parts(&f.func)
-                {
-                    fit &= self.result(checked, &f.args).is_some();
-                }
-                Ok(if fit { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
-            });
-        }
+        let _visited = expr.apply(|e| {
+            if let Expr::ScalarFunction(f) = e
+                && let Some(checked) = Checked::parts(&f.func)
+            {
+                fit &= self.result(checked, &f.args).is_some();
+            }
+            Ok(if fit { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
+        });
         fit
     }
 

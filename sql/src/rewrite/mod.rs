@@ -19,11 +19,15 @@ mod facts;
 mod fault;
 mod fits;
 mod frame;
+mod implied;
 mod needs;
 mod offsets;
 mod range;
 mod report;
 mod shift;
+mod spelled;
+mod states;
+mod total;
 mod wish;
 
 use std::sync::Arc;
@@ -268,7 +272,9 @@ impl Work<'_> {
             Ok((plan, used, notice)) => Fate::Served(Box::new(plan), used, notice),
             Err(Failure::Refused(refusal)) => {
                 if self.mode == Mode::Auto && !refusal.idle && !case.folds() {
-                    self.report.wishes.extend(wish::wish(&case));
+                    let wish = wish::wish(&case, self.state, self.facts);
+                    let known = &mut self.report.wishes;
+                    known.extend(wish.filter(|wish| !known.contains(wish)));
                 }
                 let notice = below(&case);
                 Fate::Refused(raw.clone(), refusal, notice)
@@ -354,11 +360,7 @@ fn partial(scan: &TableScan) -> Option<String> {
 
 /// Of two reasons the one that comes later in the matching.
 fn nearer(known: Refusal, other: Refusal) -> Refusal {
-    if known.reason.contains("is no dimension") || known.reason.contains("stores no state") {
-        other
-    } else {
-        known
-    }
+    if other.stage > known.stage { other } else { known }
 }
 
 enum Failure {
@@ -485,37 +487,43 @@ impl<'a> Case<'a> {
     ) -> Matched<(Matcher<'b>, Vec<Expr>, Design)> {
         let table = self.raw.table();
         let def = &rollup.def;
-        if def.dimensions.contains(&table.def.time) {
+        if def.dimension_names().any(|name| *name == table.def.time) {
             return Err(Refusal::new(format!(
                 "rollup {} has the event time among its dimensions",
                 def.name
             )));
         }
+        let Some(forms) = self.facts.rollup(rollup.id) else {
+            return Err(Refusal::new(format!("rollup {} could not be planned", def.name)));
+        };
         let mut matcher = Matcher {
             table,
             snapshot: self.snapshot(),
             rollup,
             facts: &self.facts,
-            examiner: examiner(table, &def.dimensions, &def.name),
+            examiner: examiner(table, &forms.names, &def.name),
             schema: &self.schema,
             needs: Needs::default(),
+            forms,
+            rest: Vec::new(),
             atoms: Vec::new(),
             states: Vec::new(),
             calls: Vec::new(),
         };
         if let Some(never) = self.conditions.iter().find(|c| matches!(c, Expr::Literal(..))) {
-            return Err(Refusal::idle(format!("the condition is always {never}")));
+            let value = if *never == lit(false) { "false" } else { "null" };
+            return Err(Refusal::idle(format!("the condition is always {value}")));
         }
-        for condition in &self.split.rest {
-            matcher.examiner.examine(condition, &mut matcher.needs)?;
-        }
+        matcher.conditions(&self.conditions, &self.split.rest)?;
         for (_, key) in &self.keys {
-            matcher.key(key)?;
+            matcher.key(key).map_err(|e| e.at(2))?;
         }
         let mut values = Vec::new();
         for call in &self.calls {
             match call {
-                Expr::AggregateFunction(f) => values.push(matcher.aggregate(f)?),
+                Expr::AggregateFunction(f) => {
+                    values.push(matcher.aggregate(f).map_err(|e| e.at(3))?);
+                }
                 _ => return Err(Refusal::new("an aggregate of a kind that is not matched")),
             }
         }
@@ -529,7 +537,7 @@ impl<'a> Case<'a> {
             needs: &matcher.needs,
             range: self.raw_facts.widened((self.split.from_us, self.split.to_us)),
         };
-        let design = question.design()?;
+        let design = question.design().map_err(|e| e.at(4))?;
         Ok((matcher, values, design))
     }
 
@@ -542,17 +550,12 @@ impl<'a> Case<'a> {
         frame: Option<&Frame>,
     ) -> DfResult<LogicalPlan> {
         #[cfg(test)]
-        let (design, rest, atoms) = fault::sources(
-            design,
-            &self.split.rest,
-            &matcher.atoms,
-            self.raw.table(),
-            matcher.rollup,
-        );
+        let (design, rest, atoms) =
+            fault::sources(design, &matcher.rest, &matcher.atoms, self.raw.table(), matcher.rollup);
         #[cfg(test)]
         let (design, rest, atoms) = (&design, &rest, &atoms);
         #[cfg(not(test))]
-        let (rest, atoms) = (&self.split.rest, &matcher.atoms);
+        let (rest, atoms) = (&matcher.rest, &matcher.atoms);
         let build = Build {
             snapshot: self.snapshot(),
             table: self.raw.table(),

@@ -13,15 +13,27 @@ pub(super) struct Refusal {
     pub(super) reason: String,
     /// Whether there is nothing that a rollup could be faster at.
     pub(super) idle: bool,
+    /// How far the matching came: of two reasons the one that came further is told. 0: the rollup is for other
+    /// questions.
+    pub(super) stage: u8,
 }
 
 impl Refusal {
     pub(super) fn new(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), idle: false }
+        Self { reason: reason.into(), idle: false, stage: 1 }
+    }
+
+    pub(super) fn far(reason: impl Into<String>) -> Self {
+        Self { stage: 0, ..Self::new(reason) }
+    }
+
+    /// The same, met in a later stage of the matching.
+    pub(super) fn at(self, stage: u8) -> Self {
+        Self { stage: if self.stage == 0 { 0 } else { stage }, ..self }
     }
 
     pub(super) fn idle(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), idle: true }
+        Self { idle: true, ..Self::new(reason) }
     }
 }
 

@@ -4,10 +4,10 @@
 use super::read_only;
 use super::tokens::Tokens;
 use crate::ddl::{
-    ColumnClause, Commented, Ddl, Literal, MeasureClause, Options, RollupAction, TableAction,
-    TableName,
+    ColumnClause, Commented, Ddl, DimensionClause, Literal, MeasureClause, Options, RollupAction,
+    TableAction, TableName,
 };
-use crate::error::{SqlError, SqlResult};
+use crate::error::{SqlError, SqlResult, sqlstate};
 
 /// Words that end a column's type.
 const AFTER_TYPE: [&str; 13] = [
@@ -98,16 +98,45 @@ fn create_rollup(tokens: &mut Tokens) -> SqlResult<Ddl> {
     let mut dimensions = Vec::new();
     if tokens.take("(") && !tokens.take(")") {
         loop {
-            dimensions.push(tokens.expect_word("a column")?);
+            dimensions.push(dimension_clause(tokens)?);
             if tokens.take(")") {
                 break;
             }
             tokens.expect(",")?;
         }
     }
+    let filter = match tokens.take_word("where") {
+        true => Some(tokens.expression(|rest| is_options(rest))?),
+        false => None,
+    };
     tokens.expect("with")?;
     let options = options(tokens)?;
-    Ok(Ddl::CreateRollup { rollup, table, if_not_exists, dimensions, options })
+    Ok(Ddl::CreateRollup { rollup, table, if_not_exists, dimensions, filter, options })
+}
+
+/// Whether `WITH (` is next; `timestamp with time zone` has another one.
+fn is_options(tokens: &Tokens) -> bool {
+    let mut ahead = tokens.clone();
+    ahead.take_word("with") && ahead.peek_is("(")
+}
+
+/// A column, or `expression AS name`.
+fn dimension_clause(tokens: &mut Tokens) -> SqlResult<DimensionClause> {
+    let ends = |tokens: &Tokens| tokens.peek_is(",") || tokens.peek_is(")");
+    let mut ahead = tokens.clone();
+    if let Ok(name) = ahead.expect_word("")
+        && ends(&ahead)
+    {
+        *tokens = ahead;
+        return Ok(DimensionClause { name, sql: None });
+    }
+    let sql = tokens.expression(|rest| ends(rest) || rest.peek_word().as_deref() == Some("as"))?;
+    if !tokens.take_word("as") {
+        let message = format!("dimension ({sql}) has no name");
+        return Err(SqlError::new(sqlstate::SYNTAX, message)
+            .with_hint(format!("give it one: {sql} AS name")));
+    }
+    Ok(DimensionClause { name: tokens.expect_word("a name")?, sql: Some(sql) })
 }
 
 fn alter_table(tokens: &mut Tokens) -> SqlResult<Ddl> {
@@ -223,15 +252,21 @@ fn table_action(tokens: &mut Tokens) -> SqlResult<TableAction> {
 fn rollup_action(tokens: &mut Tokens) -> SqlResult<RollupAction> {
     let unread = tokens.clone();
     let word = tokens.next_word().unwrap_or_default();
-    let what = if word == "set" { None } else { tokens.next_word() };
+    let is_option = matches!(word.as_str(), "set" | "reset");
+    let what = if is_option { None } else { tokens.next_word() };
     let mut name = || tokens.expect_word("a name");
     Ok(match (word.as_str(), what.as_deref()) {
-        ("add", Some("dimension")) => RollupAction::AddDimension(name()?),
+        ("add", Some("dimension")) => {
+            let name = name()?;
+            let sql = if tokens.take_word("as") { Some(tokens.bracketed()?) } else { None };
+            RollupAction::AddDimension(DimensionClause { name, sql })
+        }
         ("drop", Some("dimension")) => RollupAction::DropDimension(name()?),
         ("add", Some("measure")) => RollupAction::AddMeasure(name()?),
         ("drop", Some("measure")) => RollupAction::DropMeasure(name()?),
         ("set", _) => RollupAction::Set(options(tokens)?),
-        _ => return Err(expected(&unread, "ADD or DROP, DIMENSION or MEASURE, or SET")),
+        ("reset", _) => RollupAction::Reset(keys(tokens)?),
+        _ => return Err(expected(&unread, "ADD or DROP, DIMENSION or MEASURE, SET or RESET")),
     })
 }
 

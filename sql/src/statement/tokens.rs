@@ -226,6 +226,29 @@ impl Tokens {
         Ok(text.trim().to_string())
     }
 
+    /// Reads an expression up to where `ends`, which is not asked within brackets, and gives its text.
+    pub(crate) fn expression(&mut self, ends: impl Fn(&Self) -> bool) -> SqlResult<String> {
+        let message = self.message();
+        let from = self.clone();
+        let mut depth = 0_usize;
+        while depth > 0 || !ends(self) {
+            match self.token(0) {
+                None => return Err(self.syntax_error()),
+                Some(Token::LParen | Token::LBracket) => depth += 1,
+                Some(Token::RParen | Token::RBracket) if depth == 0 => {
+                    return Err(self.syntax_error());
+                }
+                Some(Token::RParen | Token::RBracket) => depth -= 1,
+                Some(_) => {}
+            }
+            self.at += 1;
+        }
+        if self.at == from.at {
+            return Err(self.syntax_error().with_detail("expected an expression"));
+        }
+        Ok(from.text_until(&message, self).trim().to_string())
+    }
+
     pub(crate) fn is_end(&self) -> bool {
         self.at >= self.list.len()
     }

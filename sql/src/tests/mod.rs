@@ -3,6 +3,7 @@
 mod arithmetic;
 mod catalog;
 mod conditions;
+mod filtered;
 mod functions;
 mod fuzz;
 mod grouping;
@@ -13,5 +14,6 @@ mod postgres;
 mod queries;
 mod rollups;
 mod sessions;
+mod wishes;
 pub(crate) mod world;
 mod zones;

@@ -13,11 +13,11 @@ fn same(a: &str, b: &str) -> bool {
         }
 }
 
-async fn under(world: &World, mode: &str, sql: &str) -> Vec<Vec<String>> {
+pub(super) async fn under(world: &World, mode: &str, sql: &str) -> Vec<Vec<String>> {
     world.rows(&format!("SET otus.rollups = {mode}; {sql}")).await
 }
 
-fn assert_same(sql: &str, mut a: Vec<Vec<String>>, mut b: Vec<Vec<String>>) {
+pub(super) fn assert_same(sql: &str, mut a: Vec<Vec<String>>, mut b: Vec<Vec<String>>) {
     if !sql.contains("ORDER BY") {
         a.sort();
         b.sort();

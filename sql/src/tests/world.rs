@@ -63,6 +63,7 @@ pub(super) fn definition() -> TableDef {
             name: "by_kind".into(),
             granularities: vec![Granularity::Minute, Granularity::Hour, Granularity::Day],
             dimensions: vec!["kind".into()],
+            filter: None,
             measures: vec![],
         }],
         ..TableDef::events("events", "ts", columns)

@@ -5,6 +5,7 @@ mod backfill;
 mod bad_records;
 mod buckets;
 mod ddl;
+mod ddl_kafka;
 mod demo;
 mod disk_full;
 mod exactly_once;

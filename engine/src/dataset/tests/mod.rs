@@ -131,6 +131,7 @@ fn table_def() -> TableDef {
             name: "by_kind".into(),
             granularities: vec![Granularity::Minute, Granularity::Day],
             dimensions: vec!["kind".into()],
+            filter: None,
             measures: vec![],
         }],
         ..TableDef::events("events", "ts", columns.into())

@@ -66,6 +66,7 @@ pub(super) fn rollup_def(name: &str) -> RollupDef {
         name: name.into(),
         granularities: vec![Granularity::Minute, Granularity::Hour],
         dimensions: Vec::new(),
+        filter: None,
         measures: Vec::new(),
     }
 }

@@ -59,6 +59,7 @@ fn rollup() -> RollupDef {
         name: "by_region".into(),
         granularities: vec![Granularity::Minute, Granularity::Hour, Granularity::Day],
         dimensions: vec!["region".into(), "game".into()],
+        filter: None,
         measures: vec![],
     }
 }

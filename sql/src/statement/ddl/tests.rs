@@ -22,6 +22,10 @@ fn name(name: &str) -> TableName {
     TableName { schema: None, name: name.into() }
 }
 
+fn plain(name: &str) -> DimensionClause {
+    DimensionClause { name: name.into(), sql: None }
+}
+
 fn text(value: &str) -> Literal {
     Literal::Text(value.into())
 }
@@ -80,7 +84,7 @@ fn a_rollup_is_on_columns_of_a_table() {
         panic!()
     };
     assert_eq!((rollup.as_str(), table), ("pages", name("clicks")));
-    assert_eq!(dimensions, ["page", "country"]);
+    assert_eq!(dimensions, ["page", "country"].map(plain));
     assert_eq!(
         options,
         [(vec!["granularity".into()], Literal::List(vec![text("minute"), text("hour")]))]
@@ -107,7 +111,7 @@ fn changes_come_in_a_list_and_may_let_data_go() {
     );
     assert_eq!(actions[7], TableAction::Reset(vec![vec!["filter".into()]]));
     let rollup = ddl("alter rollup r on s.t add dimension d, add measure m");
-    let added = [RollupAction::AddDimension("d".into()), RollupAction::AddMeasure("m".into())];
+    let added = [RollupAction::AddDimension(plain("d")), RollupAction::AddMeasure("m".into())];
     assert!(matches!(rollup, Ddl::AlterRollup { actions, apply: false, .. } if actions == added));
 }
 
@@ -148,5 +152,54 @@ fn what_is_not_understood_is_refused_with_its_place() {
     ] {
         let shown = refused(statement);
         assert!(shown.contains(told), "{statement}: {shown}");
+    }
+}
+
+#[test]
+fn a_rollup_filters_and_computes() {
+    let Ddl::CreateRollup { dimensions, filter, options, .. } = ddl(
+        "create rollup r on t (country, split_part(url, '/', 3) as host, (n % 10) AS \"Digit\", \
+         cast(x as text) as x_text, case when a[1] > 2 then 'b, c' end as e, as_of)
+         where not is_robot and at >= timestamp with time zone '2024-01-01 00:00:00Z' and f(with_x)
+         with (granularity = 'hour')",
+    ) else {
+        panic!()
+    };
+    let computed =
+        |name: &str, sql: &str| DimensionClause { name: name.into(), sql: Some(sql.into()) };
+    let expected = [
+        plain("country"),
+        computed("host", "split_part(url, '/', 3)"),
+        computed("Digit", "(n % 10)"),
+        computed("x_text", "cast(x as text)"),
+        computed("e", "case when a[1] > 2 then 'b, c' end"),
+        plain("as_of"),
+    ];
+    assert_eq!(dimensions, expected);
+    let condition =
+        "not is_robot and at >= timestamp with time zone '2024-01-01 00:00:00Z' and f(with_x)";
+    assert_eq!(filter.as_deref(), Some(condition));
+    assert_eq!(options.len(), 1);
+    let Ddl::AlterRollup { actions, apply, .. } = ddl(
+        "alter rollup r add dimension host as (split_part(url, '/', 3)), add dimension b, reset (filter) apply",
+    ) else {
+        panic!()
+    };
+    assert!(apply);
+    let expected = [
+        RollupAction::AddDimension(computed("host", "split_part(url, '/', 3)")),
+        RollupAction::AddDimension(plain("b")),
+        RollupAction::Reset(vec![vec!["filter".into()]]),
+    ];
+    assert_eq!(actions, expected);
+    for (sql, told) in [
+        ("create rollup r on t (lower(a)) with (granularity = 'day')", "lower(a) AS name"),
+        ("create rollup r on t (lower(a) as) with (granularity = 'day')", "syntax error"),
+        ("create rollup r on t (a) where with (granularity = 'day')", "expected an expression"),
+        ("create rollup r on t (a) where b > 1", "syntax error at end"),
+        ("create rollup r on t (a) where b) with (granularity = 'day')", "near \")\""),
+        ("create rollup r on t (a where b) with (granularity = 'day')", "syntax error"),
+    ] {
+        assert!(refused(sql).contains(told), "{sql}: {}", refused(sql));
     }
 }

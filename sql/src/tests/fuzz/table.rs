@@ -1,8 +1,8 @@
 //! A random declaration: columns of every type, measures of every kind, one to three rollups.
 
 use otus_engine::catalog::{
-    Accept, ColumnDef, ColumnSource, MeasureDef, Origin, Presentation, Retention, RollupDef,
-    Source, Start, TableDef, TableKind,
+    Accept, ColumnDef, ColumnSource, DimensionDef, MeasureDef, Origin, Presentation, Retention,
+    RollupDef, Source, Start, TableDef, TableKind,
 };
 use otus_engine::time::{DAY_US, Granularity, SECOND_US};
 
@@ -115,7 +115,11 @@ impl Table {
             Granularity::Hour,
             Granularity::Day,
         ]);
-        let rollups = rollups(&mut chance, &columns, &measures, finest);
+        let mut rollups = rollups(&mut chance, &columns, &measures, finest);
+        let mut chance_of_expressions = Chance::new(seed, 6);
+        for rollup in &mut rollups {
+            expressions(&mut chance_of_expressions, &columns, rollup);
+        }
         let width = finest.fixed_us().unwrap_or(DAY_US);
         let base_us = match chance.percent(80) {
             true => instant(chance.word(&BASES)),
@@ -143,6 +147,14 @@ impl Table {
 
     pub(super) fn column(&self, name: &str) -> &Column {
         self.columns.iter().find(|c| c.name == name).unwrap()
+    }
+
+    /// A dimension as a column, with its expression in the place of a name.
+    pub(super) fn dimension(&self, def: &DimensionDef) -> Column {
+        match &def.sql {
+            None => self.column(&def.name).clone(),
+            Some(_) => computed(&self.columns).into_iter().find(|c| c.name == def.name).unwrap(),
+        }
     }
 
     /// Measures that a rollup stores.
@@ -179,9 +191,10 @@ impl Table {
         }
         for rollup in &self.def.rollups {
             let names: Vec<_> = rollup.granularities.iter().map(|g| g.name()).collect();
+            let dimensions: Vec<_> = rollup.dimensions.iter().map(ToString::to_string).collect();
             out += &format!(
-                "  rollup {} {names:?} by {:?} measures {:?}\n",
-                rollup.name, rollup.dimensions, rollup.measures
+                "  rollup {} {names:?} by {dimensions:?} where {:?} measures {:?}\n",
+                rollup.name, rollup.filter, rollup.measures
             );
         }
         out
@@ -327,11 +340,72 @@ fn rollups(
             RollupDef {
                 name: format!("by_{}", ["one", "two", "three"][i]),
                 granularities: chain(chance, start),
-                dimensions,
+                dimensions: dimensions.into_iter().map(Into::into).collect(),
+                filter: None,
                 measures: stored,
             }
         })
         .collect()
+}
+
+/// Expressions that rollups have as dimensions.
+fn computed(columns: &[Column]) -> Vec<Column> {
+    let of = |name: &str| columns.iter().find(|c| c.name.eq_ignore_ascii_case(name)).unwrap();
+    let (kind, time) = (&of("kind").sql, &columns[0].sql);
+    let one = |name: &str, sql: &str, kind: Kind, sql_type: &'static str| Column {
+        name: name.into(),
+        sql: sql.into(),
+        kind,
+        sql_type,
+        few: true,
+    };
+    vec![
+        one("x_lower", &format!("lower({kind})"), Kind::Text, "text"),
+        one("x_odd", "(n % 2)", Kind::Int, "integer"),
+        one("x_next", "(n + 1)", Kind::Int, "integer"),
+        one("x_positive", "(n > 0)", Kind::Bool, "boolean"),
+        one("x_first", "left(label, 1)", Kind::Text, "text"),
+        one("x_known", "(amount IS NOT NULL)", Kind::Bool, "boolean"),
+        one("x_rich", "(amount > 100)", Kind::Bool, "boolean"),
+        one("x_high", "(score > 10)", Kind::Bool, "boolean"),
+        one("x_or", &format!("coalesce({kind}, '?')"), Kind::Text, "text"),
+        one(
+            "x_sign",
+            "CASE WHEN amount > 0 THEN 'a' WHEN amount < 0 THEN 'b' ELSE '' END",
+            Kind::Text,
+            "text",
+        ),
+        one("x_hour", &format!("extract(hour FROM {time})"), Kind::Int, "integer"),
+    ]
+}
+
+/// Filters of rollups, and how a query says the same or more.
+pub(super) const FILTERS: [(&str, [&str; 3]); 9] = [
+    ("ok", ["ok", "ok = true", "ok IS TRUE"]),
+    ("NOT ok", ["NOT ok", "ok = false", "ok IS FALSE"]),
+    ("n > 0", ["n > 0", "0 < n", "n > 0 AND n > -2"]),
+    ("n IS NOT NULL", ["n IS NOT NULL", "NOT (n IS NULL)", "n IS NOT NULL AND n IS NOT NULL"]),
+    ("amount > 0", ["amount > 0", "NOT (amount <= 0)", "amount > 0 AND amount IS NOT NULL"]),
+    ("label IS NOT NULL", ["label IS NOT NULL", "NOT (label IS NULL)", "label IS NOT NULL"]),
+    ("score >= 0", ["score >= 0", "0 <= score", "score >= 0"]),
+    ("ok AND n < 4", ["n < 4 AND ok", "ok AND n < 4 AND n <> 5", "NOT (n >= 4) AND ok"]),
+    ("day IS NOT NULL OR ok", ["(day IS NOT NULL OR ok)", "ok", "(ok OR day IS NOT NULL)"]),
+];
+
+/// Lets some rollups filter and compute.
+fn expressions(chance: &mut Chance, columns: &[Column], rollup: &mut RollupDef) {
+    if chance.percent(25) {
+        rollup.filter = Some(chance.of(&FILTERS).0.to_string());
+    }
+    if chance.percent(35) {
+        let mut all = computed(columns);
+        chance.shuffle(&mut all);
+        for column in all.into_iter().take(1 + chance.below(2)) {
+            let at = chance.below(rollup.dimensions.len() + 1);
+            rollup.dimensions.insert(at, DimensionDef::computed(column.name, column.sql));
+            rollup.dimensions.truncate(4);
+        }
+    }
 }
 
 /// Granularities from `start` on, each dividing the next.

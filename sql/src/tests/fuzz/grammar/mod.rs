@@ -10,7 +10,7 @@ use otus_engine::time::Granularity;
 
 use super::chance::Chance;
 use super::query::{Core, Frag, Grouping, Item, Order, Query, Shape};
-use super::table::{Column, Nature, Table};
+use super::table::{Column, FILTERS, Nature, Table};
 
 /// Zones of sessions.
 const ZONES: [&str; 4] = ["UTC", "Europe/Berlin", "Asia/Kolkata", "America/St_Johns"];
@@ -29,7 +29,7 @@ pub(super) struct Grammar<'a> {
 pub(super) fn query(table: &Table, seed: u64) -> Query {
     let mut chance = Chance::new(seed, 4);
     let target = &table.def.rollups[chance.below(table.def.rollups.len())];
-    let dimensions = target.dimensions.iter().map(|d| table.column(d).clone()).collect();
+    let dimensions = target.dimensions.iter().map(|d| table.dimension(d)).collect();
     // Days of UTC are days of no other zone.
     let other = if target.finest() < Granularity::Day { [20, 6, 6] } else { [4, 1, 1] };
     let zone = ZONES[chance.weighted(&[64, other[0], other[1], other[2]])].to_string();
@@ -81,7 +81,7 @@ impl Grammar<'_> {
         let aggregates = 0..1 + self.chance.weighted(&[35, 30, 20, 15]);
         let mut aggregates: Vec<Item> = aggregates.map(|_| self.aggregate()).collect();
         aggregates.dedup();
-        let mut conditions = self.time_conditions();
+        let mut conditions = self.base_conditions();
         if !dimensions.is_empty() && self.chance.percent(45) {
             conditions.push(self.conditions_of(&dimensions));
             if self.chance.percent(25) {
@@ -102,6 +102,19 @@ impl Grammar<'_> {
             ordinals: self.chance.percent(50),
             distinct: false,
         }
+    }
+
+    /// A range of time, and what the target's filter asks for.
+    fn base_conditions(&mut self) -> Vec<Frag> {
+        let mut conditions = self.time_conditions();
+        let filter = self.target.filter.as_deref();
+        if let Some((_, said)) = FILTERS.iter().find(|(declared, _)| Some(*declared) == filter)
+            && self.chance.percent(90)
+        {
+            let said = said[self.chance.weighted(&[70, 15, 15])];
+            conditions.push(Frag::new(said));
+        }
+        conditions
     }
 
     fn grouping(&mut self, keys: usize) -> Grouping {
@@ -139,7 +152,10 @@ impl Grammar<'_> {
             .columns
             .iter()
             .skip(1)
-            .filter(|c| !self.table.def.rollups.iter().any(|r| r.dimensions.contains(&c.name)))
+            .filter(|c| {
+                let rollups = &self.table.def.rollups;
+                !rollups.iter().any(|r| r.dimension_names().any(|name| *name == c.name))
+            })
             .cloned()
             .collect();
         match self.chance.below(5) {
@@ -167,12 +183,12 @@ impl Grammar<'_> {
             3 => Shape::Twice,
             4 => {
                 let mut other = core.clone();
-                other.conditions = self.time_conditions();
+                other.conditions = self.base_conditions();
                 Shape::Union(Box::new(other))
             }
             5 => {
                 let mut other = core.clone();
-                other.conditions = self.time_conditions();
+                other.conditions = self.base_conditions();
                 other.having = None;
                 Shape::Join(Box::new(other))
             }
@@ -219,7 +235,7 @@ impl Grammar<'_> {
         }
         let column = self.chance.of(&dimensions).clone();
         let c = &column.sql;
-        let conditions = self.time_conditions();
+        let conditions = self.base_conditions();
         let filter = match conditions.is_empty() {
             true => Frag::new("true"),
             false => Frag::joined(&conditions, " AND "),
