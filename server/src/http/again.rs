@@ -10,7 +10,6 @@ use axum::response::Response;
 use otus_sql::Session;
 
 use super::error::HttpError;
-use super::guard;
 
 /// The setting that says how old an answer may be.
 const MAX_AGE: &str = "otus.cache_max_age";

@@ -159,8 +159,6 @@ fn call_reach(expr: &Expr) -> Reach {
         return Reach::Beyond;
     }
     match volatility {
-        // With one argument it is the time up to today.
-        Volatility::Immutable if name == "age" => Reach::Moment,
         Volatility::Immutable => Reach::Sources,
         Volatility::Stable => Reach::Moment,
         Volatility::Volatile => Reach::Beyond,
