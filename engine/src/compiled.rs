@@ -185,6 +185,12 @@ impl Catalog {
         Ok(catalog)
     }
 
+    /// Whether these are the same definitions: not equal ones, the very ones.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let (mine, others) = (self.tables.values(), other.tables.values());
+        mine.len() == others.len() && mine.zip(others).all(|(a, b)| Arc::ptr_eq(a, b))
+    }
+
     /// All served tables, by id.
     pub fn tables(&self) -> impl Iterator<Item = &Arc<CompiledTable>> {
         self.tables.values().filter(|table| table.def.rebuild().is_none())

@@ -16,6 +16,7 @@ use otus_engine::dataset::Dataset;
 use otus_engine::snapshot::Snapshot;
 use tokio::task::JoinHandle;
 
+use crate::cache::{Answers, CacheFigures};
 use crate::catalog::PgTables;
 use crate::ddl::Definer;
 use crate::error::{SqlError, SqlResult};
@@ -47,6 +48,8 @@ pub struct SqlConfig {
     pub threads: usize,
     /// Memory for Parquet footers, bytes.
     pub metadata_cache_bytes: usize,
+    /// Memory for answers that may be given again, bytes; 0 = none is kept.
+    pub result_cache_bytes: usize,
     /// Name of the database that clients see.
     pub database: String,
     /// Port that clients are told; 0 = that of Postgres.
@@ -68,6 +71,7 @@ impl Default for SqlConfig {
             batch_rows: 8192,
             threads: 0,
             metadata_cache_bytes: 256 << 20,
+            result_cache_bytes: 64 << 20,
             database: "otus".into(),
             port: 0,
             timezone: "UTC".into(),
@@ -88,6 +92,7 @@ pub struct SqlEngine {
     facts: FactsCache,
     named: Arc<NamedQueries>,
     queries: Arc<Queries>,
+    answers: Arc<Answers>,
     next_pid: AtomicI32,
     definer: OnceLock<Arc<dyn Definer>>,
 }
@@ -116,6 +121,7 @@ impl SqlEngine {
             facts: FactsCache::default(),
             named,
             queries: Arc::default(),
+            answers: Arc::new(Answers::new(config.result_cache_bytes)),
             config,
             next_pid: AtomicI32::new(1),
             definer: OnceLock::new(),
@@ -176,6 +182,16 @@ impl SqlEngine {
     /// The named queries.
     pub(crate) fn named(&self) -> &Arc<NamedQueries> {
         &self.named
+    }
+
+    /// The answers that are kept.
+    pub(crate) fn answers(&self) -> &Arc<Answers> {
+        &self.answers
+    }
+
+    /// What the cache of answers has done.
+    pub fn cache_figures(&self) -> CacheFigures {
+        self.answers.figures()
     }
 
     /// The latest queries.

@@ -13,6 +13,7 @@ mod aggregate;
 mod analyze;
 mod arithmetic;
 mod bounded;
+mod cache;
 pub mod calendar;
 mod catalog;
 mod compile;
@@ -39,6 +40,7 @@ mod state;
 mod statement;
 mod zone;
 
+pub use cache::CacheFigures;
 pub use compile::SqlCompiler;
 pub use engine::{SqlConfig, SqlEngine};
 pub use error::{SqlError, SqlResult};
@@ -47,7 +49,7 @@ pub use named::{
     NamedQueryDef, NamedQueryInfo, ParameterDef, QueryPlace, QueryProblem, check_queries,
 };
 pub use outcome::{CopyFormat, CopyKind, Description, Outcome, Report, RowTag, TransactionStatus};
-pub use session::{CancelHandle, PinnedState, SERVER_VERSION, Session, SessionOptions};
+pub use session::{CancelHandle, PinnedState, Provenance, SERVER_VERSION, Session, SessionOptions};
 pub use statement::Statement;
 
 #[cfg(test)]

@@ -26,8 +26,10 @@ pub(crate) struct Entry {
     pub(crate) duration_us: i64,
     pub(crate) user: String,
     pub(crate) text: String,
-    /// Where it ran.
-    pub(crate) lane: Lane,
+    /// Where it ran; none if an answer was given again.
+    pub(crate) lane: Option<Lane>,
+    /// Whether an answer was given again.
+    pub(crate) cached: bool,
     /// Rows given.
     pub(crate) rows: u64,
     /// Bytes read from files.
@@ -121,7 +123,8 @@ impl Drop for Running {
             duration_us: i64::try_from(self.begun.elapsed().as_micros()).unwrap_or(i64::MAX),
             user: self.asked.user.to_string(),
             text,
-            lane: self.lane,
+            lane: Some(self.lane),
+            cached: false,
             rows: self.rows,
             bytes_read: bytes_read(&self.plan),
             rollup: self.report.rollups(),
@@ -130,6 +133,25 @@ impl Drop for Running {
             error: self.error.take(),
         });
     }
+}
+
+/// Notes that an answer was given again.
+pub(crate) fn given_again(asked: Asked, begun: Instant, rows: usize, report: &Report) {
+    let duration_us = i64::try_from(begun.elapsed().as_micros()).unwrap_or(i64::MAX);
+    asked.queries.add(Entry {
+        started_at_us: asked.clock.now_us().saturating_sub(duration_us),
+        duration_us,
+        user: asked.user.to_string(),
+        text: redacted(&asked.text),
+        lane: None,
+        cached: true,
+        rows: u64::try_from(rows).unwrap_or(u64::MAX),
+        bytes_read: 0,
+        rollup: report.rollups(),
+        reason: report.refusals(),
+        wish: None,
+        error: None,
+    });
 }
 
 /// Bytes that the scans of a plan have read.

@@ -4,8 +4,8 @@ use otus_engine::dataset::FlushLimits;
 
 use super::tree::{Node, Section};
 
-/// Reads the section over the defaults.
-pub(super) fn limits(section: &Section<'_>, limits: &mut FlushLimits) {
+/// Reads the section over the defaults; gives the memory for answers that may be given again, if it is named.
+pub(super) fn limits(section: &Section<'_>, limits: &mut FlushLimits) -> Option<u64> {
     duration(section, "flush_age", &mut limits.age_us);
     duration(section, "flush_small_age", &mut limits.age_small_us);
     count(section, "flush_small_rows", &mut limits.small_rows);
@@ -20,6 +20,7 @@ pub(super) fn limits(section: &Section<'_>, limits: &mut FlushLimits) {
     duration(section, "collect_grace", &mut limits.collect_grace_us);
     memory(section, "keyed_memory", &mut limits.keyed_bytes);
     duration(section, "keyed_deletions", &mut limits.keyed_delete_us);
+    let result_cache = section.take("result_cache").as_ref().and_then(Node::size_bytes);
     if limits.compact_files < 2 {
         section.error_hint("compact_files is less than 2", "a file is merged with another one");
     }
@@ -35,6 +36,7 @@ pub(super) fn limits(section: &Section<'_>, limits: &mut FlushLimits) {
         section.error_hint("flush_all is less than flush_table", "give all tables more than one");
     }
     section.finish();
+    result_cache
 }
 
 fn duration(section: &Section<'_>, key: &'static str, target: &mut i64) {

@@ -107,6 +107,8 @@ pub struct QueryConfig {
     pub threads: Option<usize>,
     /// A statement that runs longer is stopped.
     pub timeout: Option<Duration>,
+    /// Memory for answers that may be given again, bytes.
+    pub result_cache_bytes: Option<u64>,
 }
 
 /// The `[ddl]` section: what statements may declare.
@@ -230,7 +232,7 @@ fn read(root: &Section<'_>, compiler: Option<&dyn ExpressionCompiler>) -> Config
         ddl(&section, &mut config.ddl);
     }
     if let Some(section) = root.take("limits").and_then(|n| n.section()) {
-        limits::limits(&section, &mut config.limits);
+        config.query.result_cache_bytes = limits::limits(&section, &mut config.limits);
     }
     if let Some(section) = root.take("tables").and_then(|n| n.section()) {
         let has_kafka = config.kafka.is_some();

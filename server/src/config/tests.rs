@@ -54,6 +54,9 @@ memory = "512MiB"
 threads = 2
 timeout = "5m"
 
+[limits]
+result_cache = "8MiB"
+
 [tables.edits]
 description = "Wikipedia edits"
 topic = "wikiticker"
@@ -103,6 +106,7 @@ fn a_full_sample_is_read() {
     assert_eq!(config.server.http, "127.0.0.1:8080");
     assert_eq!(config.server.shutdown, Duration::from_secs(90));
     assert_eq!(config.query.memory_bytes, Some(512 << 20));
+    assert_eq!(config.query.result_cache_bytes, Some(8 << 20));
     let shown = format!("{config:?}");
     assert!(!shown.contains("hunter2") && !shown.contains("s3cret"), "{shown}");
 

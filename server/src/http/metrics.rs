@@ -56,6 +56,11 @@ fn observe(otus: &Otus) {
     gauge!("otus_hot_bytes").set(float(snapshot.hot_set().bytes() as u64));
     gauge!("otus_keyed_memory_limit_bytes").set(float(dataset.flush_limits().keyed_bytes as u64));
     gauge!("otus_query_memory_bytes").set(float(otus.sql().memory_reserved() as u64));
+    let cache = otus.sql().cache_figures();
+    counter!("otus_result_cache_hits_total").absolute(cache.hits);
+    counter!("otus_result_cache_misses_total").absolute(cache.misses);
+    gauge!("otus_result_cache_bytes").set(float(cache.bytes as u64));
+    gauge!("otus_result_cache_answers").set(float(cache.answers as u64));
     if let Some(free) = snapshot.storage().free_bytes() {
         gauge!("otus_disk_free_bytes").set(float(free));
     }

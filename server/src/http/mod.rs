@@ -5,6 +5,7 @@
 //!                                      └─► RequestAnswered (log and metric)
 //! ```
 
+mod again;
 mod append;
 mod asked;
 mod error;

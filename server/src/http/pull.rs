@@ -8,7 +8,7 @@ use otus_sql::SessionOptions;
 use otus_sql::pull::{self, Encoding};
 
 use super::error::HttpError;
-use super::{QUERY_BYTES_MAX, Shared, body_bytes, guard};
+use super::{QUERY_BYTES_MAX, Shared, again, body_bytes, guard};
 
 pub(super) async fn pull(
     State(shared): State<Shared>,
@@ -26,7 +26,11 @@ pub(super) async fn pull(
     let body = body_bytes(body, QUERY_BYTES_MAX).await?;
     let options = SessionOptions { user: "otus".into(), ..SessionOptions::default() };
     let session = shared.otus.sql().session(options);
+    again::allow(&session, &headers, false)?;
     let answer = pull::run_as(&session, &body, encoding, accept.unwrap_or(encoding)).await;
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    Ok((status, [(header::CONTENT_TYPE, answer.content_type)], answer.body).into_response())
+    let content_type = [(header::CONTENT_TYPE, answer.content_type)];
+    let mut response = (status, content_type, answer.body).into_response();
+    again::tell(&mut response, None, answer.age);
+    Ok(response)
 }

@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 use super::asked::Query;
 use super::error::HttpError;
 use super::param;
-use super::{QUERY_BYTES_MAX, Shared, body_bytes, guard, render};
+use super::{QUERY_BYTES_MAX, Shared, again, body_bytes, guard, render};
 
 /// Bytes gathered before they are sent.
 const PIECE_BYTES: usize = 64 << 10;
@@ -42,6 +42,15 @@ struct SqlRequest {
 enum Format {
     Json,
     Csv,
+}
+
+impl Format {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Csv => "csv",
+        }
+    }
 }
 
 /// Query string of the request.
@@ -75,6 +84,8 @@ pub(super) async fn sql(
     for (name, value) in &request.settings {
         assign(&session, name, value)?;
     }
+    again::allow(&session, &headers, request.settings.keys().any(|name| again::is_max_age(name)))?;
+    again::ask_tags(&session, &headers, format.name());
     let params = request.params.iter().map(|p| param::scalar(p));
     let params = params.collect::<Result<Vec<_>, _>>()?;
     let statements = session.parse(&request.query)?;
@@ -84,6 +95,13 @@ pub(super) async fn sql(
     };
     match session.execute(statement, params).await? {
         Outcome::Rows { schema, stream, .. } | Outcome::CopyOut { schema, stream, .. } => {
+            let came = session.provenance();
+            let tag = came.tag.as_deref().map(|tag| (tag, format.name()));
+            if came.unchanged {
+                let mut response = StatusCode::NOT_MODIFIED.into_response();
+                again::tell(&mut response, tag, came.age);
+                return Ok(response);
+            }
             let head = match format {
                 Format::Json => render::json_head(&schema),
                 Format::Csv => render::csv_head(&schema),
@@ -99,7 +117,9 @@ pub(super) async fn sql(
             while rows.rows == 0 && !rows.is_done {
                 rows.next().await?;
             }
-            Ok(answer(format, &notices, Body::from_stream(pieces(rows))))
+            let mut response = answer(format, &notices, Body::from_stream(pieces(rows)));
+            again::tell(&mut response, tag, came.age);
+            Ok(response)
         }
         Outcome::Command { tag } => {
             let mut body = serde_json::json!({ "command": tag });

@@ -25,6 +25,7 @@ use otus_engine::compiled::CompiledTable;
 use otus_engine::keyed::{Key, KeyedTable, LiveBlock};
 use otus_engine::snapshot::Snapshot;
 
+use crate::cache::Seen;
 use crate::error::SqlError;
 
 /// Keys that one lookup takes; with more, all rows are read.
@@ -34,6 +35,8 @@ const LOOKUP_KEYS: usize = 10_000;
 pub(crate) struct KeyedRows {
     table: Arc<CompiledTable>,
     rows: Arc<KeyedTable>,
+    /// Number of the snapshot that it is of.
+    sequence: u64,
 }
 
 impl KeyedRows {
@@ -43,7 +46,8 @@ impl KeyedRows {
             let e = SqlError::internal(format!("keyed table {name:?} is not in memory"));
             return Err(DataFusionError::from(e));
         };
-        Ok(Self { table: Arc::clone(table), rows: Arc::clone(rows) })
+        let (table, rows) = (Arc::clone(table), Arc::clone(rows));
+        Ok(Self { table, rows, sequence: snapshot.sequence() })
     }
 
     /// The keys that every wanted row has one of, if the filters name them.
@@ -125,6 +129,9 @@ impl TableProvider for KeyedRows {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        if let Some(seen) = Seen::of(session) {
+            seen.moment(self.table.id, self.sequence);
+        }
         let full = &self.table.schema;
         // The stored schema begins with the one that queries see.
         let columns = projection.cloned().unwrap_or_else(|| (0..full.fields().len()).collect());

@@ -16,6 +16,7 @@ use otus_engine::snapshot::Snapshot;
 
 use super::prune::{self, Files, Ranges};
 use super::scan::{Scan, from_time, predicate};
+use crate::cache::Seen;
 
 /// A raw table at one snapshot.
 #[derive(Clone)]
@@ -98,6 +99,14 @@ impl RawTable {
         let cut = horizon > i64::MIN
             && (files.iter().any(|f| before(f.time))
                 || chunks.iter().any(|c| before(c.time_range())));
+        if let Some(seen) = Seen::of(session) {
+            seen.scan((self.table.id, self.open_only), filters);
+            seen.files(&files);
+            chunks.iter().for_each(|chunk| seen.chunk(self.table.id, chunk));
+            if cut {
+                seen.horizon(self.table.id, horizon);
+            }
+        }
         let batches = chunks.iter().flat_map(|c| c.batches().iter().cloned()).collect();
         let ranges = chunks.iter().filter_map(|c| c.time_range());
         let hot = ranges.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));

@@ -27,12 +27,13 @@ use otus_engine::time::Granularity;
 use super::prune::{self, Files, Ranges};
 use super::scan::{Scan, from_time, predicate};
 use crate::aggregate;
+use crate::cache::Seen;
 use crate::compile::finish_expr;
 use crate::error::SqlError;
 use crate::function;
 
 /// Which states of a granularity are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Stage {
     All,
     /// Those of compacted files.
@@ -215,7 +216,16 @@ impl TableProvider for StatesTable {
         if !fine.is_empty() {
             cut_down(fine_scan.parquet(&fine)?)?;
         }
-        let hot = self.hot(predicate.as_ref())?;
+        let seen = Seen::of(session);
+        if let Some(seen) = &seen {
+            seen.scan((self.rollup, self.granularity, self.stage), filters);
+            seen.files(&whole);
+            seen.files(&fine);
+            if cut {
+                seen.horizon(self.table.id, horizon);
+            }
+        }
+        let hot = self.hot(predicate.as_ref(), seen.as_deref())?;
         if !hot.is_empty() {
             cut_down(fine_scan.memory(hot)?)?;
         }
@@ -228,6 +238,7 @@ impl StatesTable {
     fn hot(
         &self,
         predicate: Option<&Arc<dyn PhysicalExpr>>,
+        seen: Option<&Seen>,
     ) -> DfResult<Vec<arrow::array::RecordBatch>> {
         let chunks = match self.stage {
             Stage::All => self.snapshot.hot(self.table.id),
@@ -243,6 +254,9 @@ impl StatesTable {
         let keep = prune::keep(predicate, &self.schema, &known)?;
         let kept = chunks.into_iter().zip(keep).filter(|(_, keep)| *keep);
         kept.map(|(chunk, _)| {
+            if let Some(seen) = seen {
+                seen.chunk(self.table.id, chunk);
+            }
             chunk.states(rollup).map_err(|e| DataFusionError::from(SqlError::from(e)))
         })
         .collect()

@@ -363,7 +363,8 @@ fn latest(queries: &[Entry]) -> DfResult<RecordBatch> {
         .text("raw_reason", text(|q| q.reason.clone()))
         .text("wanted_rollup", text(Entry::wanted))
         .text("sqlstate", text(|q| q.error.clone()))
-        .text("lane", text(|q| Some(q.lane.name().to_string())))
+        .text("lane", text(|q| q.lane.map(|lane| lane.name().to_string())))
+        .bool("cached", queries.iter().map(|q| q.cached))
         .batch()
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::join_all;
@@ -22,7 +23,7 @@ use super::tree;
 use super::value::{Map, Value};
 use crate::error::SqlError;
 use crate::named::{NamedQueries, NamedQuery};
-use crate::session::{PinnedState, Session};
+use crate::session::{PinnedState, Session, Wanted};
 
 /// The answer to a request.
 #[derive(Debug, Clone)]
@@ -33,11 +34,13 @@ pub struct PullResponse {
     pub content_type: &'static str,
     /// The body.
     pub body: Bytes,
+    /// How old it is, if it was given before.
+    pub age: Option<Duration>,
 }
 
 impl PullResponse {
     fn new(status: u16, encoding: Encoding, text: String) -> Self {
-        Self { status, content_type: encoding.content_type(), body: Bytes::from(text) }
+        Self { status, content_type: encoding.content_type(), body: Bytes::from(text), age: None }
     }
     fn refusal(status: u16, encoding: Encoding, problems: &[Problem]) -> Self {
         Self::new(status, encoding, write_refusal(problems, encoding))
@@ -56,9 +59,24 @@ pub async fn run_as(
     encoding: Encoding,
     accept: Encoding,
 ) -> PullResponse {
+    let wanted = session.wanted_pattern(face(encoding, accept), body);
+    if let Some((body, age)) = wanted.as_ref().and_then(|wanted| session.body_again(wanted)) {
+        let content_type = accept.content_type();
+        return PullResponse { status: 200, content_type, body, age: Some(age) };
+    }
     match decode(body, encoding) {
-        Ok(request) => answer(session, request, accept).await,
+        Ok(request) => answer(session, request, accept, wanted.as_ref()).await,
         Err((status, problems)) => PullResponse::refusal(status, accept, &problems),
+    }
+}
+
+/// The spellings of a question and of its answer.
+fn face(encoding: Encoding, accept: Encoding) -> &'static str {
+    match (encoding, accept) {
+        (Encoding::Edn, Encoding::Edn) => "pull edn",
+        (Encoding::Edn, Encoding::Json) => "pull edn to json",
+        (Encoding::Json, Encoding::Edn) => "pull json to edn",
+        (Encoding::Json, Encoding::Json) => "pull json",
     }
 }
 
@@ -124,9 +142,14 @@ fn decode(body: &[u8], encoding: Encoding) -> Result<Request, Refused> {
     }
 }
 
-async fn answer(session: &Session, request: Request, accept: Encoding) -> PullResponse {
+async fn answer(
+    session: &Session,
+    request: Request,
+    accept: Encoding,
+    wanted: Option<&Arc<Wanted>>,
+) -> PullResponse {
     let described = named::describe(session, &request.pattern).await;
-    let pinned = match session.pinned_state() {
+    let pinned = match session.pinned_for(wanted) {
         Ok(pinned) => pinned,
         Err(error) => return unavailable(&error, accept),
     };
@@ -152,10 +175,17 @@ async fn answer(session: &Session, request: Request, accept: Encoding) -> PullRe
     // A large answer takes a while to build: that is work for the query threads.
     let built = session.engine().spawn(async move {
         let answer = evaluate(&pattern, &data, &host);
-        write_answer(answer, Some(Value::Map(meta)), parts, accept)
+        let whole = answer.problems.is_empty();
+        (write_answer(answer, Some(Value::Map(meta)), parts, accept), whole)
     });
     match built.await {
-        Ok(text) => PullResponse::new(200, accept, text),
+        Ok((text, whole)) => {
+            let response = PullResponse::new(200, accept, text);
+            if whole {
+                pinned.keep_body(&response.body);
+            }
+            response
+        }
         Err(_) => {
             let problem = Problem::new("internal", "the answer could not be built", &[]);
             PullResponse::refusal(500, accept, &[problem])

@@ -99,7 +99,7 @@ impl Session {
             inner.transaction.is_some()
         };
         let frame = self.frame()?;
-        let Started { schema, stream, report } = frame.start(query.clone(), params).await?;
+        let Started { schema, stream, report, .. } = frame.start(query.clone(), params).await?;
         self.tell(&report);
         let cursor = Cursor {
             hold,

@@ -2,6 +2,7 @@
 //! statement goes from here to rows. Each statement takes its own snapshot when it is executed, unless a
 //! transaction or cursor holds one.
 
+mod again;
 mod cursor;
 mod define;
 mod describe;
@@ -29,6 +30,8 @@ use crate::outcome::{Outcome, Report, TransactionStatus};
 use crate::queries::Asked;
 use crate::rewrite::Mode;
 use crate::statement::{self, Action, Statement};
+pub use again::Provenance;
+pub(crate) use again::Wanted;
 use cursor::Cursor;
 pub use guard::CancelHandle;
 use guard::Guard;
@@ -79,6 +82,8 @@ struct Inner {
     reports: Vec<Report>,
     /// Text of the statement that runs; none = a plan without text.
     text: Option<Arc<str>>,
+    tags: again::Tags,
+    provenance: Provenance,
 }
 
 #[derive(Clone)]
@@ -97,6 +102,8 @@ struct Frame {
     rollups: Mode,
     asked: Asked,
     bounds: Bounds,
+    /// What the question may be answered with besides; none = nothing.
+    wanted: Option<Arc<Wanted>>,
 }
 
 impl Session {
@@ -207,7 +214,11 @@ impl Session {
 
     /// Runs a statement. Rows come as a stream; everything else is done on return.
     pub async fn execute(&self, stmt: &Statement, params: Vec<ScalarValue>) -> SqlResult<Outcome> {
-        self.inner.lock().text = Some(stmt.text().into());
+        {
+            let mut inner = self.inner.lock();
+            inner.text = Some(stmt.text().into());
+            inner.provenance = Provenance::default();
+        }
         let result = self.execute_inner(stmt, params).await;
         self.inner.lock().text = None;
         if result.is_err() {
@@ -317,14 +328,9 @@ impl Session {
         )));
         let rollups = Mode::named(&inner.settings.value("otus.rollups"));
         let engine = Arc::clone(&self.engine);
-        let asked = Asked {
-            queries: Arc::clone(engine.queries()),
-            clock: Arc::clone(engine.dataset().clock()),
-            user: self.user.as_str().into(),
-            text: inner.text.clone().unwrap_or_else(|| "pull".into()),
-        };
+        let asked = self.asked(&inner);
         let (guard, state) = (guard.telling(stop), Arc::new(state));
-        Ok(Frame { engine, snapshot, state, guard, rollups, asked, bounds })
+        Ok(Frame { engine, snapshot, state, guard, rollups, asked, bounds, wanted: None })
     }
 }
 

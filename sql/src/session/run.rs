@@ -19,17 +19,19 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::again::Given;
 use super::stop::{Stop, stoppable};
 use super::{Frame, Session};
 use crate::aggregate;
 use crate::bounded;
+use crate::cache::Tag;
 use crate::engine::SqlEngine;
 use crate::error::{SqlError, SqlResult, sqlstate};
 use crate::lanes::Lane;
 use crate::named::{self, NamedQuery};
 use crate::outcome::{Outcome, RowTag};
 use crate::plan;
-use crate::queries::Running;
+use crate::queries::{self, Running};
 use crate::rewrite::{self, Mode, Report};
 use crate::statement::{Explain, OutputNames, Plannable};
 
@@ -42,9 +44,21 @@ impl Session {
         query: &Plannable,
         params: Vec<ScalarValue>,
     ) -> SqlResult<Outcome> {
-        let frame = self.frame()?;
-        let Started { schema, stream, report } = frame.start(query.clone(), params).await?;
+        let wanted = self.wanted(query, &params);
+        if let Some(again) = wanted.as_ref().and_then(|wanted| self.given_again(wanted)) {
+            return Ok(again);
+        }
+        let mut frame = self.frame()?;
+        frame.want(wanted);
+        let started = frame.start(query.clone(), params).await?;
+        self.came(&started);
+        let Started { schema, mut stream, report, tag, given } = started;
         self.tell(&report);
+        if given == Given::Run
+            && let Some(keeping) = frame.keeping(tag)
+        {
+            stream = keeping.rows(stream, report);
+        }
         let snapshot = Some(Arc::clone(&frame.snapshot));
         let stream = frame.guard.watch(stream);
         Ok(Outcome::Rows { schema, stream, tag: RowTag::Select, snapshot })
@@ -141,7 +155,7 @@ impl Session {
 
 /// One snapshot with the planner's state over it. All plans of it see the same rows.
 #[derive(Clone)]
-pub struct PinnedState(Frame);
+pub struct PinnedState(pub(super) Frame);
 
 impl PinnedState {
     /// The snapshot.
@@ -207,11 +221,16 @@ impl Frame {
     /// Starts a plan; to be called where it is planned.
     async fn open(&self, logical: LogicalPlan, names: &OutputNames) -> SqlResult<Started> {
         let begun = Instant::now();
+        self.see(&logical)?;
         let Ready { physical, state, report, .. } = self.prepared(logical).await?;
-        let asked = self.asked.clone();
+        let (asked, tag) = (self.asked.clone(), self.tag());
+        let schema = shown_schema(&physical.schema(), names);
+        if let Some((given, rows, stream)) = tag.and_then(|tag| self.same(tag, &schema)) {
+            queries::given_again(asked, begun, rows, &report);
+            return Ok(Started { schema, stream, report, tag, given });
+        }
         let lane = Lane::of(&physical);
         let running = Running::new(asked, begun, (report.clone(), lane), Arc::clone(&physical));
-        let schema = shown_schema(&physical.schema(), names);
         let stop = Stop::default();
         let physical = stoppable(physical, &stop).map_err(SqlError::from)?;
         let threads = self.engine.lanes().handle(lane);
@@ -235,7 +254,7 @@ impl Frame {
             _stop: stop,
             running,
         };
-        Ok(Started { schema, stream: Box::pin(rows), report })
+        Ok(Started { schema, stream: Box::pin(rows), report, tag, given: Given::Run })
     }
 
     /// The plan as it will run, and what rollups do in it.
@@ -337,6 +356,9 @@ pub(super) struct Started {
     pub(super) schema: SchemaRef,
     pub(super) stream: SendableRecordBatchStream,
     pub(super) report: Report,
+    /// What names its answer, if that was asked for and there can be such.
+    pub(super) tag: Option<Tag>,
+    pub(super) given: Given,
 }
 
 /// The planned columns under the names to show.

@@ -48,6 +48,15 @@ const fn reported(
 const ISOLATION: &[&str] =
     &["read committed", "repeatable read", "serializable", "read uncommitted"];
 
+/// Settings that change the rows of an answer, as far as no function asks for them.
+const OF_ANSWERS: &[&str] = &[
+    "TimeZone",
+    "search_path",
+    "otus.rollups",
+    #[cfg(test)]
+    "fuzz.fault",
+];
+
 /// The Postgres version that clients are told.
 pub const SERVER_VERSION: &str = "16.6";
 
@@ -80,6 +89,7 @@ static KNOWN: &[Known] = &[
     known("lock_timeout", "0", Kind::Duration, "Accepted, without effect."),
     known("max_identifier_length", "63", Kind::ReadOnly, "Longest name."),
     known("max_index_keys", "32", Kind::ReadOnly, "Columns of an index."),
+    known("otus.cache_max_age", "0", Kind::Duration, "How old an answer may be that is given again; 0 = none is."),
     known("otus.rollups", "auto", Kind::OneOf(&["auto", "off", "force"]), "Whether queries use rollups by themselves."),
     reported("is_superuser", "off", Kind::ReadOnly, "Whether the user may do everything."),
     reported("search_path", "\"$user\", public", Kind::Text, "Schemas of unqualified names."),
@@ -222,6 +232,11 @@ impl Settings {
     pub(crate) fn reported(&self) -> Vec<(String, String)> {
         let of = |k: &Known| (k.name.to_string(), self.value(k.name));
         KNOWN.iter().filter(|k| k.reported).map(of).collect()
+    }
+
+    /// Values of the settings that change the rows of an answer.
+    pub(crate) fn of_answers(&self) -> Vec<String> {
+        OF_ANSWERS.iter().map(|name| self.value(name)).collect()
     }
 
     /// The longest time of a statement, if bounded.

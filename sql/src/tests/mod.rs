@@ -1,6 +1,7 @@
 //! Sessions over a dataset in memory.
 
 mod arithmetic;
+mod cache;
 mod catalog;
 mod conditions;
 mod filtered;

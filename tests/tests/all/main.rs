@@ -4,6 +4,7 @@ mod arrows;
 mod backfill;
 mod bad_records;
 mod buckets;
+mod caches;
 mod ddl;
 mod ddl_kafka;
 mod demo;

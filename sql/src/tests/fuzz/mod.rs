@@ -112,6 +112,42 @@ async fn wrong_rewriting_is_noticed() {
     assert!(left.is_empty(), "not noticed: {left:?}");
 }
 
+/// Lives of tables, and queries that are asked again after each step of one.
+const LIVES: u64 = 12;
+const QUERIES: u64 = 8;
+
+/// What is given again is the answer of the moment, whatever has happened to the rows since it was kept.
+#[tokio::test]
+async fn kept_answers_are_those_of_the_moment() {
+    let lives = seeds(LIVES);
+    let n = lives.end - lives.start;
+    let (mut asked, mut again) = (0_u64, 0_u64);
+    for seed in lives {
+        let mut world = World::newborn(seed).await;
+        let queries: Vec<_> =
+            (0..QUERIES).map(|i| grammar::query(&world.table, seed * QUERIES + i)).collect();
+        while let Some(step) = world.step().await {
+            // What was kept before is too old now.
+            world.wait(10_000);
+            for query in &queries {
+                let (differs, given) = run::kept(&world, query).await;
+                asked += 1;
+                again += u64::from(given);
+                if let Some(what) = differs {
+                    let (sql, params) = query.sql();
+                    let table = world.table.describe();
+                    let steps = &world.steps;
+                    panic!(
+                        "OTUS_SEED={seed}\n{table}{steps:?}\nafter {step:?}\n{sql}\n{params:?}\n{what}"
+                    );
+                }
+            }
+        }
+    }
+    println!("{again} of {asked} were given again since nothing had changed for them");
+    assert!(n < LIVES || again * 20 > asked, "{again} of {asked}");
+}
+
 /// Rows in files, merged files and chunks are the rows that came.
 #[tokio::test]
 async fn storage_answers_as_rows_in_memory() {

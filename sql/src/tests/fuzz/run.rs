@@ -117,6 +117,29 @@ pub(super) async fn compare(
     }
 }
 
+/// Asks a query three times: of a session that takes kept answers of this moment alone, twice, and of one that
+/// takes none. What differs, and whether the first was given again.
+pub(super) async fn kept(world: &World, query: &Query) -> (Option<String>, bool) {
+    set(&world.session, "otus.cache_max_age", "1ms").await;
+    let first = answer_with(world, "auto", query).await;
+    let given = world.session.provenance().age.is_some();
+    let second = answer_with(world, "auto", query).await;
+    let told = world.session.provenance();
+    set(&world.session, "otus.cache_max_age", "0").await;
+    let fresh = answer_with(world, "auto", query).await;
+    let (natures, ordered) = (query.natures(), query.is_ordered());
+    let differs = match (&first, &second, &fresh) {
+        (Ok(first), Ok(second), Ok(fresh)) => match told.age {
+            None => Some("what was kept this moment was not given again".to_string()),
+            Some(_) => difference(first, fresh, &natures, ordered)
+                .or_else(|| difference(second, fresh, &natures, ordered)),
+        },
+        (Err(a), Err(b), Err(c)) if a.sqlstate == c.sqlstate && b.sqlstate == c.sqlstate => None,
+        all => Some(format!("{all:?}")),
+    };
+    (differs, given)
+}
+
 /// Whether the answer of a rewriting that is wrong in one way differs from that of raw rows.
 pub(super) async fn is_noticed(world: &World, fault: Fault, query: &Query) -> bool {
     set(&world.session, "fuzz.fault", &format!("{fault:?}")).await;

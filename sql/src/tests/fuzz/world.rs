@@ -43,7 +43,9 @@ pub(super) struct World {
     pub(super) table: Table,
     pub(super) steps: Vec<Step>,
     pub(super) session: Session,
-    _dataset: Arc<Dataset>,
+    builder: Builder,
+    /// Steps that are taken.
+    taken: usize,
 }
 
 impl fmt::Debug for World {
@@ -88,6 +90,7 @@ fn life(table: &Table, seed: u64) -> Vec<Step> {
 
 struct Builder {
     dataset: Arc<Dataset>,
+    clock: Arc<ManualClock>,
     store: FaultStore,
     epochs: BTreeMap<i32, u64>,
     ends: BTreeMap<i32, i64>,
@@ -118,14 +121,38 @@ impl World {
         Self::build(seed, plain, steps.collect(), builder).await
     }
 
-    async fn build(seed: u64, table: Table, steps: Vec<Step>, mut builder: Builder) -> Self {
-        for step in &steps {
-            builder.step(&table, *step).await;
-        }
+    /// At the beginning of its life.
+    pub(super) async fn newborn(seed: u64) -> Self {
+        let table = Table::new(seed);
+        let steps = life(&table, seed);
+        let builder = Builder::new(&table, data::rows(&table, seed)).await;
+        Self::begun(seed, table, steps, builder)
+    }
+
+    async fn build(seed: u64, table: Table, steps: Vec<Step>, builder: Builder) -> Self {
+        let mut world = Self::begun(seed, table, steps, builder);
+        while world.step().await.is_some() {}
+        world
+    }
+
+    /// Takes the next step of its life.
+    pub(super) async fn step(&mut self) -> Option<Step> {
+        let step = *self.steps.get(self.taken)?;
+        self.taken += 1;
+        self.builder.step(&self.table, step).await;
+        Some(step)
+    }
+
+    /// Lets time pass.
+    pub(super) fn wait(&self, us: i64) {
+        self.builder.clock.advance(us);
+    }
+
+    fn begun(seed: u64, table: Table, steps: Vec<Step>, builder: Builder) -> Self {
         let config = SqlConfig { threads: 1, ..SqlConfig::default() };
         let engine = SqlEngine::new(Arc::clone(&builder.dataset), config).unwrap();
         let session = engine.session(SessionOptions { user: "ann".into(), ..Default::default() });
-        Self { seed, table, steps, session, _dataset: builder.dataset }
+        Self { seed, table, steps, session, builder, taken: 0 }
     }
 }
 
@@ -135,9 +162,10 @@ impl Builder {
         let memory = Storage::open(&config, Access::ReadWrite, "test").await.unwrap();
         let faults = FaultPlan { faults: vec![Fault::Refuse], ..FaultPlan::none() };
         let store = FaultStore::new(Arc::clone(memory.store()), faults);
+        let clock = Arc::new(ManualClock::new(1_800_000_000_000_000));
         let options = DatasetOptions {
             member: "one".into(),
-            clock: Arc::new(ManualClock::new(1_800_000_000_000_000)),
+            clock: Arc::<ManualClock>::clone(&clock),
             compiler: SqlCompiler::new(),
             flush: FlushLimits { compact_files: 3, backfill_rows: 50, ..FlushLimits::default() },
         };
@@ -156,6 +184,7 @@ impl Builder {
         dataset.start_positions(starts.collect()).await.unwrap();
         Self {
             dataset,
+            clock,
             store,
             epochs: claims.iter().map(|c| (c.tp.partition, c.epoch)).collect(),
             ends: BTreeMap::new(),
