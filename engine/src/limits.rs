@@ -55,7 +55,8 @@ pub const REJECTED_BYTES: u64 = 1 << 30;
 /// Age of rejected records kept, microseconds.
 pub const REJECTED_AGE_US: i64 = 30 * 86_400 * 1_000_000;
 
-/// Bytes of memory that all keyed tables may take; past it they take no more records.
+/// Bytes of memory that all keyed tables may take; past it rows go to disk, and where not even keys have room
+/// tables take no more records.
 pub const KEYED_BYTES: usize = 2 << 30;
 /// Age at which the mark of a deletion in a keyed table goes, microseconds: Kafka's own default of
 /// `delete.retention.ms`, after which the topic may have forgotten it too.

@@ -30,6 +30,9 @@ use crate::function::{self, Bytea};
 use crate::gapfill::{GapFillPlanner, GapFillRule};
 use crate::late::FailLate;
 
+/// Bytes of the keys of a join's smaller side that are looked up in the larger one.
+const LOOKUP_BYTES: usize = 1 << 20;
+
 /// The state of a new session, without a catalogue.
 pub(crate) fn template(config: &SqlConfig, runtime: Arc<RuntimeEnv>) -> SqlResult<SessionState> {
     let mut state = build(options(config)?, runtime, &config.database)?;
@@ -61,6 +64,9 @@ fn options(config: &SqlConfig) -> SqlResult<SessionConfig> {
     // One batch in each file: where two tasks append to a shared one, its reader may wait for the wrong one
     // of two for ever.
     options.execution.max_spill_file_size_bytes = ConfigNonZeroUsize::try_new(1)?;
+    // Up to this many keys of a join's smaller side are looked up in the larger one if it is a keyed table.
+    options.optimizer.hash_join_inlist_pushdown_max_distinct_values = crate::provider::LOOKUP_KEYS;
+    options.optimizer.hash_join_inlist_pushdown_max_size = LOOKUP_BYTES;
     options.explain.logical_plan_only = false;
     Ok(session)
 }

@@ -14,7 +14,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicRe
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::{DeliveryResult, OwnedHeaders};
+use rdkafka::message::{BorrowedMessage, DeliveryResult, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientContext, Message, Offset};
@@ -279,6 +279,20 @@ impl Broker {
 
     /// Offsets of all records a committed reader sees in a partition now.
     pub fn offsets(&self, name: &str, partition: i32) -> Result<Vec<i64>> {
+        self.read(name, partition, |message| message.offset())
+    }
+
+    /// Keys of all records a committed reader sees in a partition now, in the order of the log.
+    pub fn keys(&self, name: &str, partition: i32) -> Result<Vec<Vec<u8>>> {
+        self.read(name, partition, |message| message.key().unwrap_or_default().to_vec())
+    }
+
+    fn read<T>(
+        &self,
+        name: &str,
+        partition: i32,
+        wanted: impl Fn(&BorrowedMessage<'_>) -> T,
+    ) -> Result<Vec<T>> {
         let client: BaseConsumer = self
             .client()
             .set("group.id", "otus-test-reader")
@@ -289,11 +303,11 @@ impl Broker {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(name, partition, Offset::Beginning)?;
         client.assign(&list)?;
-        let mut offsets = Vec::new();
+        let mut found = Vec::new();
         loop {
             match client.poll(Duration::from_secs(20)).context("no answer from the broker")? {
-                Ok(message) => offsets.push(message.offset()),
-                Err(rdkafka::error::KafkaError::PartitionEOF(_)) => return Ok(offsets),
+                Ok(message) => found.push(wanted(&message)),
+                Err(rdkafka::error::KafkaError::PartitionEOF(_)) => return Ok(found),
                 Err(error) => return Err(error.into()),
             }
         }

@@ -85,6 +85,7 @@ impl Dataset {
                 chunk.states(rollup)?;
             }
         }
+        self.make_room();
         if self.flush_due() {
             self.flush_wanted.notify_one();
         }

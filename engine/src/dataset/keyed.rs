@@ -5,22 +5,70 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use futures::TryStreamExt;
+use parking_lot::Mutex;
 
-use super::{Append, Dataset};
+use super::{Append, Dataset, FlushLimits};
 use crate::catalog::{Rebuild, TableDef, TableId, TableKind};
 use crate::compiled::{Catalog, CompiledTable};
 use crate::error::{Error, Result};
-use crate::keyed::{KeyedSet, KeyedTable};
+use crate::keyed::{self, Done, Folder, KeyedSet, KeyedTable, LoadedRows, Shape, Work};
 use crate::log::manifest::Manifest;
 use crate::log::op::{FileEntry, Op, RemoveReason};
 use crate::position::TopicPartition;
-use crate::segment::read_segment;
+use crate::segment::stream_segment;
 use crate::snapshot::Version;
-use crate::store::Access;
+use crate::store::durable::TMP_FOLDER;
+use crate::store::{Access, Storage};
+
+/// Rounds of making room after which somebody else may have a turn.
+const ROUNDS_MAX: usize = 1_000;
 
 /// Rows of committed files that a map does not hold yet.
 #[derive(Debug, Default)]
-pub(super) struct Loaded(Vec<(TableId, Vec<RecordBatch>)>);
+pub(super) struct Loaded(Vec<(TableId, LoadedRows)>);
+
+/// What keeps keyed tables within their memory.
+#[derive(Debug)]
+pub(super) struct Room {
+    folder: Arc<Folder>,
+    /// One at a time makes room; why it could not be made, if so.
+    trouble: Mutex<Option<String>>,
+    making: Mutex<()>,
+}
+
+impl Room {
+    pub(super) fn new(storage: &Storage, limits: &FlushLimits) -> Self {
+        let beside = || storage.local_dir().map(|dir| dir.join(TMP_FOLDER));
+        let parent = limits.keyed_folder.clone().or_else(beside);
+        let parent = parent.unwrap_or_else(std::env::temp_dir);
+        let folder = Arc::new(Folder::new(parent, limits.disk_reserve_bytes));
+        Self { folder, trouble: Mutex::default(), making: Mutex::default() }
+    }
+
+    /// Does some work, or as much of it as goes well.
+    fn carry_out(&self, work: Vec<Work>) -> (Vec<Done>, bool) {
+        let mut done = Vec::with_capacity(work.len());
+        for work in work {
+            match work.carry_out(&self.folder) {
+                Ok(one) => done.push(one),
+                Err(error) => {
+                    self.failed(&error);
+                    return (done, false);
+                }
+            }
+        }
+        *self.trouble.lock() = None;
+        (done, true)
+    }
+
+    fn failed(&self, error: &Error) {
+        let before = self.trouble.lock().replace(error.to_string());
+        if before.is_none() {
+            tracing::warn!(%error, "rows of keyed tables cannot be moved to disk");
+        }
+    }
+}
 
 impl Dataset {
     /// Applies an append to the map of its table. Conditional writes that came too late leave the append and
@@ -39,9 +87,12 @@ impl Dataset {
         };
         if bytes > limit && append.batch.num_rows() > 0 {
             let name = table.def.qualified_name();
+            let trouble = self.room.trouble.lock().clone();
+            let why =
+                trouble.unwrap_or_else(|| "rows are on disk, but keys have to be in memory".into());
             return Err(Error::full(format!(
                 "keyed table {name:?} takes no more records: keyed tables hold {bytes} bytes of memory, {limit} \
-                 are allowed"
+                 are allowed; {why}"
             ))
             .with_hint("raise keyed_memory in [limits], or remove what is not needed from the topic"));
         }
@@ -62,23 +113,94 @@ impl Dataset {
         }
     }
 
+    /// Brings keyed tables back within their memory, as far as that can be done: rows go to disk. Also
+    /// rewrites files of which little is used. Reads and writes files on the caller's thread.
+    pub(crate) fn make_room(&self) {
+        let limit = self.options.flush.keyed_bytes;
+        if self.version.load().keyed.work(limit).is_empty() {
+            return;
+        }
+        let _making = self.room.making.lock();
+        for _ in 0..ROUNDS_MAX {
+            let work = self.version.load().keyed.work(limit);
+            if work.is_empty() {
+                return;
+            }
+            let (done, all) = self.room.carry_out(work);
+            let installed = {
+                let _guard = self.swap.lock();
+                let old = self.version.load_full();
+                let mut keyed = KeyedSet::clone(&old.keyed);
+                let installed = keyed.install(done);
+                if installed.is_ok() {
+                    self.replace(Version { keyed: Arc::new(keyed), ..Version::clone(&old) });
+                }
+                installed
+            };
+            if let Err(error) = &installed {
+                self.room.failed(error);
+            }
+            if !all || installed.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// As [`make_room`](Self::make_room), for tables that nobody sees yet.
+    fn make_room_in(&self, keyed: &mut KeyedSet) -> Result<()> {
+        for _ in 0..ROUNDS_MAX {
+            let work = keyed.work(self.options.flush.keyed_bytes);
+            if work.is_empty() {
+                return Ok(());
+            }
+            let (done, all) = self.room.carry_out(work);
+            keyed.install(done)?;
+            if !all {
+                // Loading goes on: it is better to need too much memory than not to start.
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
     /// Reads the committed files of keyed tables whose rows no map holds.
     pub(super) async fn load_keyed(&self, manifest: &Manifest) -> Result<Loaded> {
         let mut loaded = Loaded::default();
         let version = self.version.load_full();
-        for state in manifest.tables.values().filter(|t| t.attached && t.def.keyed().is_some()) {
+        let mut bytes = None;
+        for state in manifest.tables.values().filter(|t| t.attached) {
+            let Some(def) = state.def.keyed() else { continue };
             let known = version.keyed.get(state.id);
             let is_known = |file: &FileEntry| {
                 known.is_some_and(|table| table.files().contains(&file.path))
                     || self.own_files.lock().contains(&file.path)
             };
-            let schema = state.def.stored_schema();
+            let shape = Arc::new(Shape::new(&state.def, def)?);
             for file in state.files.iter().filter(|file| !is_known(file)) {
-                let batches = read_segment(&self.storage, file, &schema, None).await?;
-                loaded.0.push((state.id, batches));
+                let mut batches = stream_segment(&self.storage, file, &shape.schema, None).await?;
+                while let Some(batch) = batches.try_next().await? {
+                    let bytes = bytes.get_or_insert_with(|| version.keyed.bytes());
+                    let rows = self.fitting(LoadedRows::new(&shape, &batch)?, *bytes);
+                    *bytes += rows.bytes();
+                    loaded.0.push((state.id, rows));
+                }
             }
         }
         Ok(loaded)
+    }
+
+    /// Rows that are read, on disk if memory has no room for them.
+    fn fitting(&self, rows: LoadedRows, bytes: usize) -> LoadedRows {
+        if bytes + rows.bytes() <= keyed::high(self.options.flush.keyed_bytes) {
+            return rows;
+        }
+        match rows.spilled(&self.room.folder) {
+            Ok(spilled) => spilled,
+            Err(error) => {
+                self.room.failed(&error);
+                rows
+            }
+        }
     }
 
     /// The maps under a newer manifest.
@@ -97,14 +219,14 @@ impl Dataset {
             let Some(shape) = &table.shape else { continue };
             let known = old.get(table.id).cloned();
             let mut map = known.unwrap_or_else(|| Arc::new(KeyedTable::new(shape.clone())));
-            if map.map().shape() != shape {
+            if **map.map().shape() != *shape {
                 Arc::make_mut(&mut map).reshape(shape)?;
             }
             next.tables.insert(table.id, map);
         }
-        for (id, batches) in loaded.0 {
+        for (id, rows) in loaded.0 {
             if let Some(map) = next.tables.get_mut(&id) {
-                Arc::make_mut(map).load(batches)?;
+                Arc::make_mut(map).take(rows)?;
             }
         }
         let mut own = self.own_files.lock();
@@ -124,10 +246,28 @@ impl Dataset {
         if self.storage.access() == Access::ReadOnly {
             return Ok(());
         }
+        self.room.folder.sweep();
         let version = self.version.load_full();
-        let loaded = self.load_keyed(&version.manifest).await?;
-        let catalog = &version.catalog;
-        let keyed = self.follow_keyed(&version.keyed, &version.manifest, catalog, loaded)?;
+        let (manifest, none) = (&version.manifest, Loaded::default());
+        let mut keyed = self.follow_keyed(&version.keyed, manifest, &version.catalog, none)?;
+        for state in manifest.tables.values() {
+            if keyed.get(state.id).is_none() {
+                continue;
+            }
+            let schema = state.def.stored_schema();
+            let mut files = state.files.clone();
+            // The rows of the large old files give way to younger ones one by one.
+            files.sort_by_key(|file| std::cmp::Reverse(file.level));
+            for file in &files {
+                let mut batches = stream_segment(&self.storage, file, &schema, None).await?;
+                while let Some(batch) = batches.try_next().await? {
+                    if let Some(map) = keyed.tables.get_mut(&state.id) {
+                        Arc::make_mut(map).load(&batch)?;
+                    }
+                    self.make_room_in(&mut keyed)?;
+                }
+            }
+        }
         let _guard = self.swap.lock();
         self.replace(Version { keyed: Arc::new(keyed), ..Version::clone(&version) });
         Ok(())

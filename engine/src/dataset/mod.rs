@@ -14,6 +14,7 @@ mod tests;
 
 use std::collections::HashSet;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -72,6 +73,9 @@ pub struct FlushLimits {
     pub collect_grace_us: i64,
     /// Bytes of memory of all keyed tables.
     pub keyed_bytes: usize,
+    /// Where rows of keyed tables go that memory has no room for; beside the data if those lie in a local
+    /// folder, else the system's folder for temporary files.
+    pub keyed_folder: Option<PathBuf>,
     /// Age at which the mark of a deletion in a keyed table goes, microseconds.
     pub keyed_delete_us: i64,
 }
@@ -92,6 +96,7 @@ impl Default for FlushLimits {
             rejected_age_us: limits::REJECTED_AGE_US,
             collect_grace_us: limits::COLLECT_GRACE_US,
             keyed_bytes: limits::KEYED_BYTES,
+            keyed_folder: None,
             keyed_delete_us: limits::KEYED_DELETE_US,
         }
     }
@@ -129,6 +134,7 @@ pub struct Dataset {
     reading: Mutex<Option<Arc<dyn Reading>>>,
     /// Files of keyed tables that this process wrote: their rows are in its maps already.
     own_files: Mutex<HashSet<String>>,
+    room: keyed::Room,
     pub(crate) counters: Counters,
 }
 
@@ -207,6 +213,7 @@ impl Dataset {
             keyed: Arc::default(),
             catalog: Arc::new(catalog),
         };
+        let room = keyed::Room::new(&storage, &options.flush);
         let dataset = Self {
             storage,
             options,
@@ -220,6 +227,7 @@ impl Dataset {
             trouble: Mutex::new(None),
             reading: Mutex::new(None),
             own_files: Mutex::default(),
+            room,
             counters: Counters::default(),
         };
         dataset.open_keyed().await?;

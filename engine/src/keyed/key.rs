@@ -3,7 +3,7 @@
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use arrow::array::{Array, AsArray, Int64Array, RecordBatch, StringViewArray};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringViewArray};
 use arrow::datatypes::Int64Type;
 
 use crate::error::{Error, Result};
@@ -62,8 +62,7 @@ pub(super) enum KeyColumn {
 }
 
 impl KeyColumn {
-    pub(super) fn of(batch: &RecordBatch, index: usize) -> Result<Self> {
-        let column = batch.column(index);
+    pub(super) fn of(column: &ArrayRef) -> Result<Self> {
         if column.null_count() > 0 {
             return Err(Error::internal("a row of a keyed table has no key"));
         }

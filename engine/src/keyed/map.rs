@@ -3,20 +3,20 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, new_null_array};
-use arrow::compute::{cast, concat_batches, filter_record_batch};
-use arrow::datatypes::{DataType, Int64Type};
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
+use arrow::compute::{concat_batches, filter_record_batch};
+use arrow::datatypes::Int64Type;
 
-use super::block::{Block, Rows};
+use super::block::Block;
+use super::found::{KeyedRow, LiveBlock};
 use super::index::{Index, Place};
 use super::key::Key;
+use super::rows::Rows;
 use super::{ABSENT, Shape};
 use crate::catalog::EXPECTED_COLUMN;
 use crate::error::{Error, Result};
 use crate::position::TopicPartition;
 
-/// Rows from which a block is left alone.
-const BLOCK_ROWS: usize = 16 * 1024;
 /// Half-empty blocks that one change rewrites, so that no change takes long.
 const REWRITES_MAX: usize = 4;
 
@@ -31,54 +31,6 @@ pub(crate) struct KeyedMap {
     rows: usize,
 }
 
-/// One live row, found by its key.
-#[derive(Debug, Clone)]
-pub struct KeyedRow {
-    rows: Arc<Rows>,
-    row: usize,
-}
-
-/// Live rows of one block.
-#[derive(Debug, Clone)]
-pub struct LiveBlock {
-    slot: usize,
-    block: Arc<Block>,
-}
-
-impl KeyedRow {
-    /// The row alone, under the stored schema.
-    pub fn batch(&self) -> RecordBatch {
-        self.rows.batch.slice(self.row, 1)
-    }
-    /// Partition of its record.
-    pub fn partition(&self) -> i32 {
-        self.rows.partition(self.row)
-    }
-    /// Offset of its record.
-    pub fn offset(&self) -> i64 {
-        self.rows.offset(self.row)
-    }
-    /// Topic of its record, in a table that reads several.
-    pub fn topic(&self) -> &str {
-        self.rows.topic(self.row)
-    }
-}
-
-impl LiveBlock {
-    /// Number of the block in its snapshot; rises from block to block.
-    pub fn number(&self) -> usize {
-        self.slot
-    }
-    /// Number of live rows.
-    pub fn rows(&self) -> usize {
-        self.block.live.count()
-    }
-    /// The live rows, of these columns of the stored schema, in an order that never changes.
-    pub fn read(&self, columns: Option<&[usize]>) -> Result<RecordBatch> {
-        self.block.read(columns)
-    }
-}
-
 impl KeyedMap {
     pub(crate) fn new(shape: Shape) -> Self {
         Self {
@@ -90,7 +42,7 @@ impl KeyedMap {
         }
     }
 
-    pub(crate) fn shape(&self) -> &Shape {
+    pub(crate) fn shape(&self) -> &Arc<Shape> {
         &self.shape
     }
     pub(super) fn rows(&self) -> usize {
@@ -102,7 +54,11 @@ impl KeyedMap {
     }
     pub(super) fn bytes(&self) -> usize {
         let blocks = self.blocks.iter().flatten();
-        blocks.map(|b| b.rows.bytes + b.len() / 4).sum::<usize>() + self.index.bytes()
+        blocks.map(|b| b.bytes()).sum::<usize>() + self.index.bytes()
+    }
+    pub(super) fn spilled_bytes(&self) -> u64 {
+        let files = self.blocks.iter().flatten().filter_map(|b| b.rows.file());
+        files.map(|file| file.bytes()).sum()
     }
 
     pub(super) fn get(&self, key: &Key) -> Option<KeyedRow> {
@@ -110,7 +66,7 @@ impl KeyedMap {
             let block = self.block(place.block)?;
             let row = place.row as usize;
             (block.rows.key.holds(row, key) && block.live.get(row))
-                .then(|| KeyedRow { rows: Arc::clone(&block.rows), row })
+                .then(|| KeyedRow::new(place.block as usize, &block.rows, row))
         })
     }
 
@@ -130,8 +86,14 @@ impl KeyedMap {
         blocks
             .filter_map(|(slot, block)| Some((slot, block.as_ref()?)))
             .filter(|(_, block)| block.live.count() > 0)
-            .map(|(slot, block)| LiveBlock { slot, block: Arc::clone(block) })
+            .map(|(slot, block)| LiveBlock::new(slot, block))
             .collect()
+    }
+
+    /// All blocks with their numbers.
+    pub(super) fn slots(&self) -> impl Iterator<Item = (u32, &Arc<Block>)> {
+        let blocks = self.blocks.iter().enumerate();
+        blocks.filter_map(|(slot, block)| Some((u32::try_from(slot).ok()?, block.as_ref()?)))
     }
 
     fn block(&self, slot: u32) -> Option<&Arc<Block>> {
@@ -151,10 +113,10 @@ impl KeyedMap {
             batch.columns().iter().take(batch.num_columns() - 1).cloned().collect(),
         )?;
         if conditions.null_count() == conditions.len() {
-            self.apply(stored.clone())?;
+            self.apply(Rows::new(&self.shape, &stored)?)?;
             return Ok((stored, Vec::new()));
         }
-        let slot = self.add(stored.clone())?;
+        let slot = self.add(Rows::new(&self.shape, &stored)?)?;
         let mut voided = Vec::new();
         let mut keep = Vec::with_capacity(stored.num_rows());
         for row in 0..stored.num_rows() {
@@ -169,22 +131,22 @@ impl KeyedMap {
         Ok((filter_record_batch(&stored, &BooleanArray::from(keep))?, voided))
     }
 
-    /// Applies rows of the stored schema.
-    pub(crate) fn apply(&mut self, batch: RecordBatch) -> Result<()> {
-        if batch.num_rows() == 0 {
+    /// Applies rows of the map's shape.
+    pub(super) fn apply(&mut self, rows: Rows) -> Result<()> {
+        let len = rows.len();
+        if len == 0 {
             return Ok(());
         }
-        let rows = batch.num_rows();
-        let slot = self.add(batch)?;
-        for row in 0..rows {
+        let slot = self.add(rows)?;
+        for row in 0..len {
             self.take(slot, row, None)?;
         }
         self.tidy(slot)
     }
 
     /// A place for a new block of rows, none of which counts yet.
-    fn add(&mut self, batch: RecordBatch) -> Result<u32> {
-        let block = Some(Arc::new(Block::new(&self.shape, batch)?));
+    fn add(&mut self, rows: Rows) -> Result<u32> {
+        let block = Some(Arc::new(Block::new(Arc::new(rows))));
         let slot = match self.blocks.iter().position(Option::is_none) {
             Some(free) => {
                 self.blocks[free] = block;
@@ -314,7 +276,7 @@ impl KeyedMap {
 
     /// Merges small blocks, the newest first, and rewrites those that are half empty.
     fn tidy(&mut self, newest: u32) -> Result<()> {
-        if self.block(newest).is_some_and(|b| b.len() < BLOCK_ROWS) {
+        if self.block(newest).is_some_and(|b| b.is_small()) {
             self.small.push(newest);
         }
         for slot in 0..self.blocks.len() {
@@ -328,7 +290,8 @@ impl KeyedMap {
         let mut sparse = Vec::new();
         for (slot, block) in self.blocks.iter().enumerate() {
             let slot = u32::try_from(slot).unwrap_or(u32::MAX);
-            if block.as_ref().is_some_and(|b| b.used.count() * 2 < b.len()) {
+            // Those on disk are rewritten elsewhere: not in the moment in which the pointer moves.
+            if block.as_ref().is_some_and(|b| b.is_sparse() && !b.rows.is_on_disk()) {
                 sparse.push(slot);
             }
         }
@@ -353,26 +316,55 @@ impl KeyedMap {
             slots.iter().filter_map(|slot| Some((*slot, Arc::clone(self.block(*slot)?)))).collect();
         let kept = old.iter().map(|(_, block)| block.kept()).collect::<Result<Vec<_>>>()?;
         let merged = concat_batches(&self.shape.schema, &kept)?;
-        let slot = self.add(crate::hot::compact_views(&merged)?)?;
+        let rows = Rows::new(&self.shape, &crate::hot::compact_views(&merged)?)?;
+        self.replace(&old, rows)
+    }
+
+    /// Puts rows in the place of blocks of which they are the used ones. Blocks that have changed since are
+    /// left as they are, but for the bits.
+    pub(super) fn replace(&mut self, old: &[(u32, Arc<Block>)], rows: Rows) -> Result<()> {
+        if rows.shape() != &self.shape {
+            return Ok(());
+        }
+        let slot = self.add(rows)?;
         let mut to = 0_u32;
-        for (from, block) in &old {
+        for (from, block) in old {
+            let now = self.block(*from).filter(|now| Arc::ptr_eq(&now.rows, &block.rows)).cloned();
             for row in block.used.rows() {
-                let at = u32::try_from(row).map_err(|_| Error::internal("a block is too large"))?;
-                let (before, after) =
-                    (Place { block: *from, row: at }, Place { block: slot, row: to });
-                self.index.replace(block.rows.hash(row), before, after);
-                let bits = self.bits(slot)?;
-                bits.used.set(to as usize, true);
-                bits.live.set(to as usize, block.live.get(row));
+                // A row that is used no more has left its bits unset in the new block.
+                if let Some(now) = now.as_ref().filter(|now| now.used.get(row)) {
+                    let at =
+                        u32::try_from(row).map_err(|_| Error::internal("a block is too large"))?;
+                    let (before, after) =
+                        (Place { block: *from, row: at }, Place { block: slot, row: to });
+                    self.index.replace(block.rows.hash(row), before, after);
+                    let is_live = now.live.get(row);
+                    let bits = self.bits(slot)?;
+                    bits.used.set(to as usize, true);
+                    bits.live.set(to as usize, is_live);
+                }
                 to += 1;
             }
-            self.blocks[*from as usize] = None;
+            if now.is_some() {
+                self.blocks[*from as usize] = None;
+                self.small.retain(|known| known != from);
+            }
         }
-        self.small.retain(|known| !slots.contains(known));
-        if (to as usize) < BLOCK_ROWS {
-            self.small.push(slot);
+        match self.block(slot) {
+            Some(block) if block.used.count() == 0 => self.blocks[slot as usize] = None,
+            Some(block) if block.is_small() => self.small.push(slot),
+            _ => {}
         }
         Ok(())
+    }
+
+    /// Puts the same rows, now in a file, in the place of those in memory, if they are still there.
+    pub(super) fn move_out(&mut self, slot: u32, old: &Arc<Rows>, new: &Arc<Rows>) {
+        let block = self.blocks.get_mut(slot as usize).and_then(Option::as_mut);
+        if let Some(block) = block.filter(|block| Arc::ptr_eq(&block.rows, old)) {
+            Arc::make_mut(block).rows = Arc::clone(new);
+            self.small.retain(|known| *known != slot);
+        }
     }
 
     /// Forgets deletions with an older timestamp, unless a row of the key is still there in another partition.
@@ -413,26 +405,13 @@ impl KeyedMap {
         if *self.shape == *shape {
             return Ok(());
         }
-        for slot in &mut self.blocks {
-            let Some(block) = slot else { continue };
-            let batch = adapt(&block.rows.batch, shape)?;
-            let rows = Arc::new(Rows::new(shape, batch)?);
+        let shape = Arc::new(shape.clone());
+        for block in self.blocks.iter_mut().flatten() {
+            let rows = Arc::new(block.rows.reshaped(&shape)?);
             let (used, live) = (block.used.clone(), block.live.clone());
-            *slot = Some(Arc::new(Block { rows, used, live }));
+            *block = Arc::new(Block { rows, used, live });
         }
-        self.shape = Arc::new(shape.clone());
+        self.shape = shape;
         Ok(())
     }
-}
-
-fn adapt(batch: &RecordBatch, shape: &Shape) -> Result<RecordBatch> {
-    let column = |field: &arrow::datatypes::Field| -> Result<ArrayRef> {
-        let data_type: &DataType = field.data_type();
-        Ok(match batch.column_by_name(field.name()) {
-            Some(column) => cast(column, data_type)?,
-            None => new_null_array(data_type, batch.num_rows()),
-        })
-    };
-    let columns = shape.schema.fields().iter().map(|f| column(f)).collect::<Result<Vec<_>>>()?;
-    Ok(RecordBatch::try_new(Arc::clone(&shape.schema), columns)?)
 }

@@ -3,6 +3,7 @@
 //! ```text
 //!  append ─► block (columns, used and live bits) ◄── index: key ─► place of its row
 //!               │ small or half empty: merged           (shards shared between versions)
+//!               └► memory is scarce: other columns than keys, places and times go to a file
 //! ```
 //!
 //! A [`KeyedTable`] is immutable and cheap to derive the next from: it is part of the one Version, so a
@@ -11,10 +12,15 @@
 //! the one with the greatest timestamp holds, then by place. Deletions stay as rows that no query sees until
 //! the log itself may have forgotten them.
 
+mod bits;
 mod block;
+mod found;
 mod index;
 mod key;
 mod map;
+mod room;
+mod rows;
+mod spill;
 #[cfg(test)]
 mod tests;
 
@@ -28,9 +34,12 @@ use crate::catalog::{KeyedDef, TableDef, TableId};
 use crate::error::{Error, Result};
 use crate::position::TopicPartition;
 
+pub use found::{KeyedRow, LiveBlock, LivePiece};
 pub use key::Key;
 pub(crate) use map::KeyedMap;
-pub use map::{KeyedRow, LiveBlock};
+pub(crate) use room::{Done, Work, high};
+use rows::Rows;
+pub(crate) use spill::Folder;
 
 /// Condition of a write: the key has no row. Any other number is the offset of the record, in the same
 /// partition, after which the key must not have been written; -1 if not at all.
@@ -112,6 +121,11 @@ impl KeyedTable {
         self.map.bytes()
     }
 
+    /// Bytes on disk of rows that memory had no room for.
+    pub fn spilled_bytes(&self) -> u64 {
+        self.map.spilled_bytes()
+    }
+
     /// Whether the record at this place was a conditional write that came too late, as far as remembered.
     pub fn is_voided(&self, tp: &TopicPartition, offset: i64) -> bool {
         self.voided.iter().any(|known| known.tp == *tp && known.offset == offset)
@@ -129,6 +143,10 @@ impl KeyedTable {
 
     pub(crate) fn map(&self) -> &KeyedMap {
         &self.map
+    }
+
+    fn map_mut(&mut self) -> &mut KeyedMap {
+        &mut self.map
     }
 
     pub(crate) fn files(&self) -> &BTreeSet<String> {
@@ -153,9 +171,17 @@ impl KeyedTable {
         Ok(kept)
     }
 
-    /// With the rows of a committed file.
-    pub(crate) fn load(&mut self, batches: Vec<RecordBatch>) -> Result<()> {
-        batches.into_iter().try_for_each(|batch| self.map.apply(batch))
+    /// With rows of a committed file.
+    pub(crate) fn load(&mut self, batch: &RecordBatch) -> Result<()> {
+        self.map.apply(Rows::new(self.map.shape(), batch)?)
+    }
+
+    /// With rows that were read before they were due.
+    pub(crate) fn take(&mut self, loaded: LoadedRows) -> Result<()> {
+        if loaded.0.shape() == self.map.shape() {
+            return self.map.apply(loaded.0);
+        }
+        self.map.apply(loaded.0.reshaped(self.map.shape())?)
     }
 
     pub(crate) fn set_files(&mut self, files: BTreeSet<String>) {
@@ -171,6 +197,26 @@ impl KeyedTable {
     /// Forgets deletions older than this, microseconds; how many.
     pub(crate) fn purge(&mut self, before_us: i64) -> Result<usize> {
         self.map.purge(before_us)
+    }
+}
+
+/// Rows of a committed file that are in no table yet, in memory or on disk.
+#[derive(Debug)]
+pub(crate) struct LoadedRows(Rows);
+
+impl LoadedRows {
+    pub(crate) fn new(shape: &Arc<Shape>, batch: &RecordBatch) -> Result<Self> {
+        Ok(Self(Rows::new(shape, batch)?))
+    }
+
+    /// Bytes of memory, about.
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.bytes()
+    }
+
+    /// The same rows on disk.
+    pub(crate) fn spilled(&self, folder: &Arc<Folder>) -> Result<Self> {
+        Ok(Self(self.0.spilled(folder)?))
     }
 }
 

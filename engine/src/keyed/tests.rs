@@ -1,5 +1,7 @@
 //! The map against a plain model: whatever the order and the cuts, the same rows.
 
+mod spill;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -87,6 +87,7 @@ impl Dataset {
     async fn maintain_step(&self, collect: bool) -> Result<()> {
         let mut removed = self.maintaining.lock().await;
         self.refresh().await?;
+        self.make_room();
         self.expire().await?;
         if !self.compact_once(false).await? {
             self.backfill_once(&mut MaintenanceReport::default()).await?;

@@ -1,5 +1,7 @@
 //! The `[limits]` section: when hot rows are written, when reading waits, and how long what nobody needs is kept.
 
+use std::path::PathBuf;
+
 use otus_engine::dataset::FlushLimits;
 
 use super::tree::{Node, Section};
@@ -19,6 +21,7 @@ pub(super) fn limits(section: &Section<'_>, limits: &mut FlushLimits) -> Option<
     duration(section, "rejected_age", &mut limits.rejected_age_us);
     duration(section, "collect_grace", &mut limits.collect_grace_us);
     memory(section, "keyed_memory", &mut limits.keyed_bytes);
+    limits.keyed_folder = section.take("keyed_folder").and_then(|n| n.text()).map(PathBuf::from);
     duration(section, "keyed_deletions", &mut limits.keyed_delete_us);
     let result_cache = section.take("result_cache").as_ref().and_then(Node::size_bytes);
     if limits.compact_files < 2 {

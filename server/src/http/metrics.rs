@@ -75,6 +75,8 @@ fn observe(otus: &Otus) {
             gauge!("otus_keyed_deletions", "table" => name.clone()).set(tombstones);
             let bytes = float(keyed.bytes() as u64);
             gauge!("otus_keyed_memory_bytes", "table" => name.clone()).set(bytes);
+            let spilled = float(keyed.spilled_bytes());
+            gauge!("otus_keyed_spilled_bytes", "table" => name.clone()).set(spilled);
         }
         observe_rollups(snapshot.manifest(), table);
         let bytes: u64 = files.iter().map(|f| f.bytes).sum();

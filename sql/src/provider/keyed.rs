@@ -1,35 +1,27 @@
-//! The rows of a keyed table: a lookup where the query names keys, else all live rows block by block. Both read
-//! memory only.
+//! A keyed table as the planner sees it: a lookup where the query names keys, else all live rows.
 
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::memory::DataSourceExec;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::Statistics;
-use datafusion::common::stats::Precision;
-use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::datasource::source::DataSource;
 use datafusion::error::{DataFusionError, Result as DfResult};
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, Operator, TableProviderFilterPushDown, TableType};
-use datafusion::physical_expr::projection::ProjectionExprs;
-use datafusion::physical_expr::{EquivalenceProperties, Partitioning};
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{DisplayFormatType, ExecutionPlan, PhysicalExpr};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion::scalar::ScalarValue;
 use otus_engine::compiled::CompiledTable;
-use otus_engine::keyed::{Key, KeyedTable, LiveBlock};
+use otus_engine::keyed::{Key, KeyedTable};
 use otus_engine::snapshot::Snapshot;
 
+use super::keyed_source::{KeyedSource, Part, look_up, spread};
 use crate::cache::Seen;
 use crate::error::SqlError;
 
 /// Keys that one lookup takes; with more, all rows are read.
-const LOOKUP_KEYS: usize = 10_000;
+pub(crate) const LOOKUP_KEYS: usize = 10_000;
 
 /// A keyed table at one snapshot.
 pub(crate) struct KeyedRows {
@@ -83,9 +75,13 @@ fn keys_of(filter: &Expr, name: &str, data_type: &DataType) -> Option<Vec<Key>> 
     }
 }
 
-/// The key of a literal; no key if it is null, which equals nothing.
 fn key(literal: &Expr, data_type: &DataType) -> Option<Vec<Key>> {
     let Expr::Literal(value, _) = literal else { return None };
+    key_of(value, data_type)
+}
+
+/// The key that a value is; no key if it is null, which equals nothing.
+pub(super) fn key_of(value: &ScalarValue, data_type: &DataType) -> Option<Vec<Key>> {
     if value.is_null() {
         return Some(Vec::new());
     }
@@ -140,153 +136,32 @@ impl TableProvider for KeyedRows {
         let name = self.table.def.keyed().map(|k| k.key.clone()).unwrap_or_default();
         let (what, parts) = match self.keys(filters) {
             Some(keys) => {
-                let found = keys.iter().filter_map(|key| self.rows.get(key));
-                let found = found.map(|row| row.batch().project(&columns));
-                let found = found.collect::<Result<Vec<RecordBatch>, _>>()?;
-                let rows = arrow::compute::concat_batches(&schema, &found)?;
+                let found = keys.iter().filter_map(|key| self.rows.get(key)).collect();
+                let rows = look_up(found, &columns, &schema).await?;
                 let what = format!("keyed lookup: {table}, {name} in {} keys", keys.len());
                 (what, vec![Part::Found(rows)])
             }
             None => {
                 let parts = spread(self.rows.blocks(), session.config().target_partitions());
-                (format!("keyed rows: {table}"), parts)
+                let spilled = match self.rows.spilled_bytes() {
+                    0 => String::new(),
+                    bytes => format!(", {bytes} bytes on disk"),
+                };
+                (format!("keyed rows: {table}{spilled}"), parts)
             }
         };
         let source = KeyedSource {
             what,
+            rows: Arc::clone(&self.rows),
             parts,
             columns,
+            key: self.table.key_index(),
             schema,
             batch_rows: session.config().batch_size(),
             limit,
+            wanted: Vec::new(),
+            metrics: ExecutionPlanMetricsSet::new(),
         };
         Ok(DataSourceExec::from_data_source(source))
-    }
-}
-
-/// Blocks shared out so that partitions have about the same number of rows.
-fn spread(blocks: Vec<LiveBlock>, partitions: usize) -> Vec<Part> {
-    let total: usize = blocks.iter().map(LiveBlock::rows).sum();
-    let share = total.div_ceil(partitions.max(1)).max(1);
-    let mut parts = vec![Vec::new()];
-    let mut rows = 0;
-    for block in blocks {
-        if rows >= share {
-            parts.push(Vec::new());
-            rows = 0;
-        }
-        rows += block.rows();
-        if let Some(part) = parts.last_mut() {
-            part.push(block);
-        }
-    }
-    parts.into_iter().map(Part::Blocks).collect()
-}
-
-/// What one partition of a source gives.
-#[derive(Debug, Clone)]
-enum Part {
-    Found(RecordBatch),
-    Blocks(Vec<LiveBlock>),
-}
-
-/// Rows in memory, read when they are asked for.
-#[derive(Debug, Clone)]
-struct KeyedSource {
-    what: String,
-    parts: Vec<Part>,
-    columns: Vec<usize>,
-    schema: SchemaRef,
-    batch_rows: usize,
-    limit: Option<usize>,
-}
-
-impl KeyedSource {
-    fn rows(&self) -> usize {
-        let rows = self.parts.iter().map(|part| match part {
-            Part::Found(batch) => batch.num_rows(),
-            Part::Blocks(blocks) => blocks.iter().map(LiveBlock::rows).sum(),
-        });
-        let rows = rows.sum();
-        self.limit.map_or(rows, |limit| rows.min(limit))
-    }
-}
-
-impl DataSource for KeyedSource {
-    fn open(
-        &self,
-        partition: usize,
-        _context: Arc<TaskContext>,
-    ) -> DfResult<SendableRecordBatchStream> {
-        let (schema, columns) = (Arc::clone(&self.schema), self.columns.clone());
-        let step = self.batch_rows.max(1);
-        let blocks = match self.parts.get(partition) {
-            Some(Part::Blocks(blocks)) => blocks.clone(),
-            Some(Part::Found(batch)) => {
-                let rows = futures::stream::iter([Ok(batch.clone())]);
-                return Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)));
-            }
-            None => Vec::new(),
-        };
-        let mut left = self.limit.unwrap_or(usize::MAX);
-        let batches = blocks.into_iter().flat_map(move |block| {
-            let read = if left == 0 { None } else { Some(block.read(Some(&columns))) };
-            let pieces: Vec<DfResult<RecordBatch>> = match read {
-                None => Vec::new(),
-                Some(Err(e)) => vec![Err(DataFusionError::External(Box::new(e)))],
-                Some(Ok(batch)) => {
-                    let batch = batch.slice(0, batch.num_rows().min(left));
-                    left -= batch.num_rows();
-                    let starts = (0..batch.num_rows()).step_by(step);
-                    let piece = |from| Ok(batch.slice(from, step.min(batch.num_rows() - from)));
-                    starts.map(piece).collect()
-                }
-            };
-            pieces
-        });
-        let stream = futures::stream::iter(batches);
-        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, stream)))
-    }
-
-    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, rows={}", self.what, self.rows())
-    }
-
-    fn output_partitioning(&self) -> Partitioning {
-        Partitioning::UnknownPartitioning(self.parts.len())
-    }
-
-    fn eq_properties(&self) -> EquivalenceProperties {
-        EquivalenceProperties::new(Arc::clone(&self.schema))
-    }
-
-    fn partition_statistics(&self, partition: Option<usize>) -> DfResult<Arc<Statistics>> {
-        let mut known = Statistics::new_unknown(&self.schema);
-        if partition.is_none() {
-            known.num_rows = Precision::Exact(self.rows());
-        }
-        Ok(Arc::new(known))
-    }
-
-    fn with_fetch(&self, limit: Option<usize>) -> Option<Arc<dyn DataSource>> {
-        Some(Arc::new(Self { limit, ..self.clone() }))
-    }
-
-    fn fetch(&self) -> Option<usize> {
-        self.limit
-    }
-
-    fn try_swapping_with_projection(
-        &self,
-        _projection: &ProjectionExprs,
-    ) -> DfResult<Option<Arc<dyn DataSource>>> {
-        Ok(None)
-    }
-
-    fn apply_expressions(
-        &self,
-        _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> DfResult<TreeNodeRecursion>,
-    ) -> DfResult<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
     }
 }

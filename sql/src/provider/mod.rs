@@ -4,13 +4,14 @@
 mod bounds;
 mod hot;
 mod keyed;
+mod keyed_source;
 mod prune;
 mod raw;
 mod rollup;
 mod scan;
 mod system;
 
-pub(crate) use keyed::KeyedRows;
+pub(crate) use keyed::{KeyedRows, LOOKUP_KEYS};
 pub(crate) use raw::RawTable;
 pub(crate) use rollup::{StatesTable, view};
 pub(crate) use system::{SYSTEM_SCHEMA, SYSTEM_TABLES, memory, system_table};

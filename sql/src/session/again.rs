@@ -136,7 +136,7 @@ impl Session {
         queries::given_again(self.asked(&inner), begun, rows, report);
         let tag = kept.tag.map(|tag| tag.to_string());
         inner.provenance = Provenance { age: Some(age), tag, unchanged };
-        let guard = Guard::new(self.cancel.arm(), inner.settings.statement_timeout());
+        let guard = Guard::new(self.cancel.arm(), self.time_limit(&inner.settings));
         let stream = guard.watch(cache::stream_of(schema, batches));
         let schema = Arc::clone(schema);
         Some(Outcome::Rows { schema, stream, tag: RowTag::Select, snapshot: None })

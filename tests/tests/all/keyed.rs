@@ -1,7 +1,7 @@
 //! Keyed tables over topics that Kafka really compacts: the rows are those of a plain model, through the cleaner,
 //! restarts, kills and rebuilds, and conditional writes are decided by the order of the log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -123,15 +123,37 @@ fn cleaned(broker: &Broker, topic: &str) -> Result<()> {
     let ends =
         || -> Result<i64> { (0..PARTITIONS).map(|p| Ok(broker.watermarks(topic, p)?.1)).sum() };
     until("the cleaner has run", PATIENCE, || {
-        for partition in 0..PARTITIONS {
-            let key = format!("filler-{partition}");
-            let (key, partition) = (Some(key.as_bytes()), Some(partition));
-            records.send(topic, &Record { partition, key, ..Record::default() })?;
-        }
-        records.flush()?;
-        wait_between(Duration::from_millis(1_100));
+        roll(&records, topic)?;
         let (left, ends) = (i64::try_from(left()?)?, ends()?);
         anyhow::ensure!(left * 10 < ends * 8, "{left} of {ends} records are left");
+        Ok(())
+    })
+}
+
+/// Writes what makes segments roll: only those that are not written to any more are cleaned.
+fn roll(records: &Records, topic: &str) -> Result<()> {
+    for partition in 0..PARTITIONS {
+        let key = format!("filler-{partition}");
+        let (key, partition) = (Some(key.as_bytes()), Some(partition));
+        records.send(topic, &Record { partition, key, ..Record::default() })?;
+    }
+    records.flush()?;
+    wait_between(Duration::from_millis(1_100));
+    Ok(())
+}
+
+/// Waits until the topic knows nothing of some of the jobs that were closed, not even that they were.
+fn forgotten(broker: &Broker, topic: &str, board: &Board) -> Result<()> {
+    let records = broker.producer(&[])?;
+    until("deletions are forgotten", PATIENCE, || {
+        roll(&records, topic)?;
+        let mut known = BTreeSet::new();
+        for partition in 0..PARTITIONS {
+            known.extend(broker.keys(topic, partition)?);
+        }
+        let closed = (0..JOBS).filter(|id| !board.jobs.contains_key(id));
+        let gone = closed.filter(|id| !known.contains(job(*id).as_bytes())).count();
+        anyhow::ensure!(gone > 0, "all {} keys are still there", known.len());
         Ok(())
     })
 }
@@ -163,6 +185,17 @@ fn a_job_board_keeps_its_rows() -> Result<()> {
     otus.launch()?;
     jobs.check(&otus)?;
 
+    // Built anew while it is served.
+    let wanted = jobs.totals();
+    otus.run(&["reset", "jobs", "--topic", &topic, "--to", "earliest"])?;
+    until("the rebuild", PATIENCE, || {
+        let found = totals(&otus)?;
+        assert_eq!(found, wanted, "rows are missing while the table is rebuilt");
+        anyhow::ensure!(otus.output().contains("a rebuilt table takes its place"), "not yet");
+        Ok(())
+    })?;
+    jobs.check(&otus)?;
+
     // Killed while changes flow.
     for round in 3..6 {
         jobs.produce(&records, &topic, round)?;
@@ -172,6 +205,132 @@ fn a_job_board_keeps_its_rows() -> Result<()> {
     jobs.check(&otus)?;
     otus.maintain()?;
     jobs.check(&otus)?;
+    otus.stop()?;
+    otus.run(&["inspect", "--verify"])?;
+    Ok(())
+}
+
+/// Memory of the table below, bytes; its rows have several times as many.
+const LETTERS_MEMORY: f64 = 8.0 * 1024.0 * 1024.0;
+
+/// What a table of long texts should be: text by key.
+#[derive(Debug, Default)]
+struct Letters(BTreeMap<String, String>);
+
+impl Letters {
+    const COUNT: u32 = 30_000;
+
+    /// Writes all of them, or in later rounds some, and takes some back.
+    fn produce(&mut self, records: &Records, topic: &str, round: u32) -> Result<()> {
+        for id in (0..Self::COUNT).filter(|id| round == 0 || (id + round).is_multiple_of(3)) {
+            let key = job(id);
+            let words = format!("{} ", id * 31 + round).repeat(180);
+            let text = format!("letter {round} of {id}: {words}");
+            let is_gone = round > 0 && id.is_multiple_of(11);
+            let value = (!is_gone).then(|| json!({"body": text}).to_string());
+            let value = value.as_deref().map(str::as_bytes);
+            let (partition, bytes) = (Some(partition(id)), Some(key.as_bytes()));
+            records.send(topic, &Record { partition, key: bytes, value, ..Record::default() })?;
+            match is_gone {
+                true => self.0.remove(&key),
+                false => self.0.insert(key, text),
+            };
+        }
+        records.flush()
+    }
+
+    /// Waits until the table has them all, then compares every one, and looks some up.
+    fn check(&self, otus: &Otus) -> Result<()> {
+        let bytes: usize = self.0.values().map(String::len).sum();
+        let wanted = format!("{}|{bytes}", self.0.len());
+        until("the letters are there", PATIENCE, || {
+            let rows = otus.rows("select count(*), sum(length(body)) from letters")?;
+            let row = rows.first().context("no row")?;
+            let found: Vec<&str> = row.iter().map(|f| f.as_deref().unwrap_or("0")).collect();
+            anyhow::ensure!(found.join("|") == wanted, "{found:?} instead of {wanted}");
+            Ok(())
+        })?;
+        let rows = otus.rows("select id, body from letters")?;
+        let field = |field: &Option<String>| field.clone().unwrap_or_default();
+        let found: BTreeMap<String, String> =
+            rows.iter().map(|row| (field(&row[0]), field(&row[1]))).collect();
+        anyhow::ensure!(rows.len() == found.len() && found == self.0, "the rows differ");
+        for (key, text) in self.0.iter().step_by(997) {
+            let by_sql = otus.value(&format!("select body from letters where id = '{key}'"))?;
+            let (status, _, by_http) = ask(otus, "GET", &format!("letters/{key}"), None, None)?;
+            anyhow::ensure!(by_sql == *text && status == 200 && by_http["body"] == *text, "{key}");
+        }
+        let memory = figure(otus, "otus_keyed_memory_bytes{table=\"public.letters\"}")?;
+        let spilled = figure(otus, "otus_keyed_spilled_bytes{table=\"public.letters\"}")?;
+        anyhow::ensure!(memory <= LETTERS_MEMORY, "{memory} bytes of memory");
+        anyhow::ensure!(spilled > 3.0 * LETTERS_MEMORY, "{spilled} bytes on disk, not in {memory}");
+        Ok(())
+    }
+
+    /// Takes the first page; the rest of the pages are of the same moment, whatever is written before they are.
+    fn page(&self, otus: &Otus, write: impl FnOnce() -> Result<()>) -> Result<()> {
+        let moment = self.0.clone();
+        let mut found = BTreeMap::new();
+        let (_, _, mut page) = ask(otus, "GET", "letters?limit=2000", None, None)?;
+        write()?;
+        loop {
+            for row in page["rows"].as_array().context("no rows")? {
+                let text = |name: &str| row[name].as_str().unwrap_or_default().to_owned();
+                found.insert(text("id"), text("body"));
+            }
+            let Some(cursor) = page["next"].as_str().map(str::to_owned) else { break };
+            page = ask(otus, "GET", &format!("letters?limit=2000&cursor={cursor}"), None, None)?.2;
+        }
+        anyhow::ensure!(found == moment, "the pages differ from what was there");
+        Ok(())
+    }
+}
+
+/// A figure of `/metrics`.
+fn figure(otus: &Otus, name: &str) -> Result<f64> {
+    let (_, metrics) = get(&otus.url("/metrics"))?;
+    let line = metrics.lines().find(|line| line.starts_with(name)).context("no such figure")?;
+    Ok(line.rsplit_once(' ').context("no value")?.1.parse()?)
+}
+
+/// A table several times as large as its memory, through reading, pages, restarts, a kill and a rebuild.
+#[test]
+fn a_table_that_does_not_fit_its_memory_is_served_whole() -> Result<()> {
+    let broker = need!(Broker::shared());
+    let topic = broker.topic("letters", PARTITIONS, &COMPACTED)?;
+    let records = broker.producer(&[("compression.type", "lz4")])?;
+    let mut letters = Letters::default();
+    let mut otus = Setup::tables(format!(
+        "[tables.letters]\nkind = \"keyed\"\ntopic = \"{topic}\"\nkey = \"id\"\n\
+         [tables.letters.columns]\nid = {{ type = \"text\", from = \"key\" }}\nbody = \"text\"\n"
+    ))
+    .kafka(broker)
+    .limit("keyed_memory", "\"8MiB\"")
+    .limit("flush_small_age", "\"2s\"")
+    .start()?;
+    letters.produce(&records, &topic, 0)?;
+    letters.check(&otus)?;
+    letters.produce(&records, &topic, 1)?;
+    letters.produce(&records, &topic, 2)?;
+    letters.check(&otus)?;
+    let mut later = Letters(letters.0.clone());
+    letters.page(&otus, || later.produce(&records, &topic, 3))?;
+    let letters = later;
+    letters.check(&otus)?;
+
+    otus.maintain()?;
+    otus.stop()?;
+    otus.launch()?;
+    letters.check(&otus)?;
+    otus.kill()?;
+    otus.launch()?;
+    letters.check(&otus)?;
+    otus.run(&["reset", "letters", "--topic", &topic, "--to", "earliest"])?;
+    until("the rebuild", PATIENCE, || {
+        anyhow::ensure!(otus.output().contains("a rebuilt table takes its place"), "not yet");
+        Ok(())
+    })?;
+    letters.check(&otus)?;
     otus.stop()?;
     otus.run(&["inspect", "--verify"])?;
     Ok(())
@@ -194,7 +353,9 @@ fn a_reader_that_was_away_for_too_long_rebuilds_and_serves() -> Result<()> {
     jobs.produce(&records, &topic, 1)?;
     jobs.produce(&records, &topic, 2)?;
     cleaned(broker, &topic)?;
+    // Without a rebuild these jobs would stay on the board for ever.
     let after = jobs.totals();
+    forgotten(broker, &topic, &jobs)?;
     otus.launch()?;
     until("the rebuild is level", PATIENCE, || {
         let found = totals(&otus)?;
@@ -204,7 +365,9 @@ fn a_reader_that_was_away_for_too_long_rebuilds_and_serves() -> Result<()> {
         Ok(())
     })?;
     jobs.check(&otus)?;
-    anyhow::ensure!(otus.output().contains("a keyed table is rebuilt"), "not by a rebuild");
+    let output = otus.output();
+    anyhow::ensure!(output.contains("a keyed table is rebuilt"), "not by a rebuild");
+    anyhow::ensure!(output.contains("the topic keeps deletions for"), "for another reason");
     jobs.produce(&records, &topic, 3)?;
     jobs.check(&otus)?;
     otus.kill()?;

@@ -6,11 +6,17 @@ use super::*;
 use crate::catalog::{ColumnSource, KeyedDef, TableKind};
 use crate::clock::Clock;
 use crate::keyed::{ABSENT, Key};
+use crate::types::ColumnType;
 
 fn keyed_def() -> TableDef {
     let events = table_def();
     let mut columns = events.columns.clone();
     columns[1].source = ColumnSource::RecordKey;
+    columns.push(ColumnDef {
+        name: "note".into(),
+        column_type: ColumnType::Text,
+        ..columns[2].clone()
+    });
     TableDef {
         name: "players".into(),
         kind: TableKind::Keyed(KeyedDef { key: "kind".into(), rebuild: None }),
@@ -101,6 +107,9 @@ impl World {
         let columns: Vec<ArrayRef> = vec![
             Arc::new(StringViewArray::from_iter_values(changes.iter().map(|c| c.0))),
             Arc::new(changes.iter().map(|c| c.1).collect::<Int64Array>()),
+            Arc::new(StringViewArray::from_iter(
+                changes.iter().map(|c| Some("note ".repeat(40) + c.0)),
+            )),
             Arc::new(Int32Array::from(vec![0; changes.len()])),
             Arc::new((from..to).collect::<Int64Array>()),
             times(),
@@ -254,6 +263,69 @@ async fn a_changed_declaration_gives_a_rebuild_up() {
     assert_eq!(world.dataset.snapshot().manifest().tables.len(), 1);
 }
 
+/// Keys and values of some rows whose payload is worth a file.
+fn many(n: i64) -> Vec<(&'static str, Option<i64>, Option<i64>)> {
+    (0..4_000).map(|i| (key(i), (i % 7 > 0).then_some(i * n), None)).collect()
+}
+
+/// A name that lasts as long as the tests.
+fn key(i: i64) -> &'static str {
+    static KEYS: std::sync::OnceLock<Vec<String>> = std::sync::OnceLock::new();
+    let keys = KEYS.get_or_init(|| (0..4_000).map(|i| format!("player {i}")).collect());
+    &keys[usize::try_from(i).unwrap()]
+}
+
+#[tokio::test]
+async fn what_memory_has_no_room_for_is_served_from_disk() {
+    let model = |n: i64| -> BTreeMap<String, i64> {
+        let live =
+            many(n).into_iter().filter_map(|(key, value, _)| Some((key.to_string(), value?)));
+        live.collect()
+    };
+    let (storage, clock) = (memory(), Arc::new(ManualClock::new(1_000_000_000)));
+    let spilled = |dataset: &Dataset| {
+        let snapshot = dataset.snapshot();
+        let tables = snapshot.read_tables().filter_map(|t| snapshot.keyed(t.id));
+        tables.map(|t| t.spilled_bytes()).sum::<u64>()
+    };
+    // Keys have room, other columns do not.
+    let limit = 600_000;
+    let open = async |member: &str| {
+        let dataset = World::opened(&storage, &clock, member, limit).await;
+        let epoch = dataset.claim(&[tp()]).await.unwrap()[0].epoch;
+        let clock = Arc::clone(&clock);
+        let world = World { storage: storage.clone(), clock, dataset, epoch };
+        world.start(world.id()).await;
+        world
+    };
+    let one = open("one").await;
+    for n in 1..4 {
+        for some in many(n).chunks(500) {
+            one.write(some).unwrap();
+            assert!(one.dataset.keyed_bytes() <= limit);
+        }
+        assert_eq!(one.rows(), model(n));
+        one.dataset.flush().await.unwrap();
+    }
+    assert!(spilled(&one.dataset) > 0);
+    let before = one.dataset.snapshot();
+    let two = open("two").await;
+    assert!(spilled(&two.dataset) > 0, "a start stays within its memory too");
+    assert_eq!(two.rows(), model(3));
+    // What another process commits goes to disk while it is read.
+    for some in many(5).chunks(500) {
+        two.write(some).unwrap();
+    }
+    two.dataset.flush().await.unwrap();
+    two.dataset.maintain(true).await.unwrap();
+    one.dataset.refresh().await.unwrap();
+    one.dataset.make_room();
+    assert_eq!(one.rows(), model(5));
+    assert!(one.dataset.keyed_bytes() <= limit);
+    let table = before.table("public", "players").unwrap().id;
+    assert_eq!(before.keyed(table).unwrap().rows(), model(3).len(), "a snapshot never changes");
+}
+
 #[tokio::test]
 async fn a_full_memory_refuses_with_the_reason() {
     let (storage, clock) = (memory(), Arc::new(ManualClock::new(1_000_000_000)));
@@ -264,5 +336,6 @@ async fn a_full_memory_refuses_with_the_reason() {
     let full = world.write(&[("a", Some(1), None)]).unwrap_err();
     assert_eq!(full.kind(), ErrorKind::Full);
     assert!(full.message().contains("public.players"), "{full}");
+    assert!(full.message().contains("keys have to be in memory"), "{full}");
     assert_eq!(world.end(world.id()), 0, "nothing was taken");
 }

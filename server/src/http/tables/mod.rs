@@ -63,6 +63,14 @@ fn shown(table: &CompiledTable) -> Vec<usize> {
     (0..table.schema.fields().len()).collect()
 }
 
+/// Runs what may wait for a disk where no other request waits for it.
+async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> otus_engine::Result<T> + Send + 'static,
+) -> otus_engine::Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|e| otus_engine::Error::internal("reading rows ended with a bug").with_source(e))?
+}
+
 /// `GET /api/tables/<table>/<key>`.
 pub(super) async fn row(
     State(shared): State<Shared>,
@@ -81,7 +89,11 @@ pub(super) async fn row(
     if known.is_some_and(|known| known.split(',').any(|k| k.trim().as_bytes() == tag.as_bytes())) {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response());
     }
-    let batch = row.batch().project(&shown(&table)).map_err(otus_engine::Error::from)?;
+    let columns = shown(&table);
+    let batch = match row.needs_disk(&columns) {
+        true => aside(move || row.batch(&columns)).await?,
+        false => row.batch(&columns)?,
+    };
     let body = render::json_objects(&batch)?.pop().unwrap_or_default();
     let json = HeaderValue::from_static("application/json");
     Ok(([(header::CONTENT_TYPE, json), (header::ETAG, tag)], body).into_response())

@@ -1,8 +1,9 @@
-//! `GET /api/tables/<table>`: all rows, page by page, of one moment. A cursor keeps the rows of its moment in
-//! memory, so few are open at a time and none for long.
+//! `GET /api/tables/<table>`: all rows, page by page, of one moment. A cursor keeps the rows of its moment, in
+//! memory or on disk, so few are open at a time and none for long.
 
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -10,7 +11,7 @@ use otus_engine::keyed::KeyedTable;
 use parking_lot::Mutex;
 use serde::Deserialize;
 
-use super::{find, invalid, shown};
+use super::{aside, find, invalid, shown};
 use crate::http::asked::{Path, Query};
 use crate::http::error::HttpError;
 use crate::http::{Shared, render};
@@ -114,7 +115,12 @@ pub(in crate::http) async fn list(
             (Moment { table: name, rows, columns: shown(&table) }, None, 0, 0)
         }
     };
-    let (rows, next) = page(&moment, limit, block, row)?;
+    let own = moment.clone();
+    let (batches, next) = aside(move || page(&own, limit, block, row)).await?;
+    let mut rows = Vec::new();
+    for batch in &batches {
+        rows.extend(render::json_objects(batch)?);
+    }
     let next = match next {
         Some((block, row)) => {
             let number = number.unwrap_or_else(|| shared.pages.open(moment, now_us));
@@ -138,25 +144,25 @@ fn page(
     limit: usize,
     from_block: usize,
     from_row: usize,
-) -> Result<(Vec<String>, Option<Place>), HttpError> {
-    let mut rows = Vec::new();
+) -> otus_engine::Result<(Vec<RecordBatch>, Option<Place>)> {
+    let (mut batches, mut left) = (Vec::new(), limit);
     let mut from_row = from_row;
     for block in moment.rows.blocks().into_iter().filter(|b| b.number() >= from_block) {
         let number = block.number();
         if number > from_block {
             from_row = 0;
         }
-        if rows.len() == limit {
-            return Ok((rows, Some((number, 0))));
+        if left == 0 {
+            return Ok((batches, Some((number, 0))));
         }
-        let batch = block.read(Some(&moment.columns))?;
-        let start = from_row.min(batch.num_rows());
-        let count = (limit - rows.len()).min(batch.num_rows() - start);
-        rows.extend(render::json_objects(&batch.slice(start, count))?);
-        if start + count < batch.num_rows() {
-            return Ok((rows, Some((number, start + count))));
+        let start = from_row.min(block.rows());
+        let count = left.min(block.rows() - start);
+        batches.push(block.slice(&moment.columns, start, count)?);
+        left -= count;
+        if start + count < block.rows() {
+            return Ok((batches, Some((number, start + count))));
         }
         from_row = 0;
     }
-    Ok((rows, None))
+    Ok((batches, None))
 }

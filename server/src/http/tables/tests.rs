@@ -301,3 +301,51 @@ async fn sql_sees_the_same_rows() {
     assert!(described.contains("_timestamp") && !described.contains("_deleted"), "{described}");
     served.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn joins_look_up_the_few_keys_of_their_other_side() {
+    const JOBS: usize = 3_000;
+    let served = served().await;
+    let patience = Duration::from_secs(20);
+    let record = |n: usize| AppendRecord {
+        key: Some(format!("job {n}").into()),
+        ..AppendRecord::value(json!({"title": format!("title {n}")}).to_string())
+    };
+    let places = served.otus.append("jobs", (0..JOBS).map(record).collect()).await.unwrap();
+    let (partition, offset) = *places.last().unwrap();
+    served.otus.wait_visible("jobs", partition, offset, patience).await.unwrap();
+    let lines = ["job 7", "job 7", "job 2999", "none"].map(|job| {
+        AppendRecord::value(json!({"at": "2024-01-01T00:00:00Z", "job": job}).to_string())
+    });
+    let places = served.otus.append("clicks", lines.to_vec()).await.unwrap();
+    let (partition, offset) = *places.last().unwrap();
+    served.otus.wait_visible("clicks", partition, offset, patience).await.unwrap();
+    let ask = async |sql: &str| {
+        let batches = served.otus.query(sql).await.unwrap();
+        arrow::util::pretty::pretty_format_batches(&batches).unwrap().to_string()
+    };
+    let joins = [
+        ("clicks join jobs on job = jobs.id", 3, true),
+        ("jobs join clicks on jobs.id = job", 3, true),
+        ("clicks left join jobs on job = jobs.id", 4, true),
+        ("(select job, count(*) from clicks group by job) c join jobs on job = jobs.id", 2, true),
+        ("clicks join jobs on job = jobs.id and title > 'title 3'", 2, true),
+        ("clicks where exists (select 1 from jobs where jobs.id = job)", 3, true),
+        ("clicks where not exists (select 1 from jobs where jobs.id = job)", 1, true),
+        // These want rows that nobody names.
+        ("clicks right join jobs on job = jobs.id", JOBS + 1, false),
+        ("clicks full join jobs on job = jobs.id", JOBS + 2, false),
+        ("jobs where not exists (select 1 from clicks where jobs.id = job)", JOBS - 2, false),
+        ("clicks join jobs on length(job) = length(jobs.id)", 2 * 10 + 2_000, false),
+    ];
+    for (from, rows, is_lookup) in joins {
+        let count = ask(&format!("select count(*) as n from (select 1 from {from})")).await;
+        assert!(count.contains(&format!("| {rows} ")), "{from}: {count}");
+        let plan = ask(&format!("explain analyze select 1 from {from}")).await;
+        let read = plan.lines().filter(|line| line.contains("keyed rows: public.jobs"));
+        let read = read.last().unwrap_or_else(|| panic!("{plan}"));
+        let has_looked_up = read.contains("output_rows=2,") || read.contains("output_rows=2]");
+        assert_eq!(has_looked_up, is_lookup, "{from}: {plan}");
+    }
+    served.end().await;
+}
