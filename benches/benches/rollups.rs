@@ -21,6 +21,7 @@ use otus_engine::catalog::{
     Source, Start, TableDef, TableKind,
 };
 use otus_engine::clock::SystemClock;
+use otus_engine::compiled::CompiledTable;
 use otus_engine::dataset::{
     Append, Dataset, DatasetOptions, FlushLimits, StartPosition, rejected_schema,
 };

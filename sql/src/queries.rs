@@ -149,7 +149,7 @@ pub(crate) fn given_again(asked: Asked, begun: Instant, rows: usize, report: &Re
         bytes_read: 0,
         rollup: report.rollups(),
         reason: report.refusals(),
-        wish: None,
+        wishes: Vec::new(),
         error: None,
     });
 }

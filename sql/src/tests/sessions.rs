@@ -7,7 +7,7 @@ use datafusion::scalar::ScalarValue;
 use futures::StreamExt;
 
 use super::world::{World, rows_of, text};
-use crate::{Outcome, Report, SessionOptions, SqlError, TransactionStatus};
+use crate::{Outcome, Report, SessionOptions, SqlConfig, SqlError, TransactionStatus};
 
 /// Long enough that it cannot end by itself during a test.
 const LONG: &str = "SELECT count(*) FROM generate_series(1, 2000000) a(x), generate_series(1, 2000000) b(y) WHERE x * y = 7";
