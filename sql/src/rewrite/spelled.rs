@@ -147,7 +147,9 @@ fn literal(value: &ScalarValue) -> Option<String> {
             let digits = format!("{:0>width$}", unscaled.unsigned_abs(), width = scale + 1);
             let (whole, part) = digits.split_at(digits.len() - scale);
             let sign = if *unscaled < 0 { "-" } else { "" };
-            let point = if scale > 0 { "." } else { "" };
+            // As it was before it was made a number of the other side's digits.
+            let part = part.trim_end_matches('0');
+            let point = if part.is_empty() { "" } else { "." };
             format!("{sign}{whole}{point}{part}")
         }
         value if value.data_type().is_integer() => value.to_string(),

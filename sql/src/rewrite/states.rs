@@ -43,7 +43,7 @@ impl Matcher<'_> {
         }
         let said = |condition: &&Expr| filtered.iter().any(|filter| implies(filter, condition));
         for condition in rest.iter().filter(|condition| !said(condition)) {
-            let condition = self.examined(condition)?;
+            let condition = self.examined(condition, false)?;
             self.rest.push(condition);
         }
         Ok(())
@@ -54,8 +54,8 @@ impl Matcher<'_> {
     }
 
     /// An expression where states are read: computed dimensions stand for their expressions, and what the filter
-    /// says is true.
-    fn over_states(&self, expr: &Expr) -> Matched<Expr> {
+    /// says is true; not so in a key, where it might be null by its type and no longer would.
+    fn over_states(&self, expr: &Expr, is_key: bool) -> Matched<Expr> {
         let RollupForms { conditions, computed, .. } = self.forms;
         let filtered = conditions.as_deref().unwrap_or_default();
         if filtered.is_empty() && computed.is_empty() {
@@ -63,7 +63,7 @@ impl Matcher<'_> {
         }
         let mut failing = None;
         let changed = expr.clone().transform_down(|e| {
-            if filtered.contains(&e) {
+            if !is_key && filtered.contains(&e) {
                 return Ok(Transformed::new(lit(true), true, TreeNodeRecursion::Jump));
             }
             let stands = |known: &&Computed| known.form == e;
@@ -87,8 +87,8 @@ impl Matcher<'_> {
     }
 
     /// An expression over states of which the rollup has all that it needs.
-    fn examined(&mut self, expr: &Expr) -> Matched<Expr> {
-        let expr = self.over_states(expr)?;
+    fn examined(&mut self, expr: &Expr, is_key: bool) -> Matched<Expr> {
+        let expr = self.over_states(expr, is_key)?;
         let mut needs = self.needs.clone();
         self.examiner.examine(&expr, &mut needs)?;
         self.needs = needs;
@@ -98,12 +98,12 @@ impl Matcher<'_> {
     /// Whether an expression can be had from states.
     pub(super) fn is_known(&self, expr: &Expr) -> bool {
         let mut trial = Needs::default();
-        self.over_states(expr).is_ok_and(|e| self.examiner.examine(&e, &mut trial).is_ok())
+        self.over_states(expr, false).is_ok_and(|e| self.examiner.examine(&e, &mut trial).is_ok())
     }
 
     /// The column that holds an expression over dimensions and buckets.
     pub(super) fn atom(&mut self, expr: &Expr) -> Matched<Expr> {
-        let state = self.examined(expr)?;
+        let state = self.examined(expr, false)?;
         let raw = two_valued(expr);
         let place = self.atoms.iter().position(|known| known.raw == raw).unwrap_or_else(|| {
             self.atoms.push(Atom { raw, state: two_valued(&state) });
@@ -114,7 +114,7 @@ impl Matcher<'_> {
 
     /// The column of a key: each has its own, even where two keys are equal.
     pub(super) fn key(&mut self, expr: &Expr) -> Matched<()> {
-        let state = self.examined(expr)?;
+        let state = self.examined(expr, true)?;
         self.atoms.push(Atom { raw: two_valued(expr), state: two_valued(&state) });
         Ok(())
     }

@@ -57,7 +57,7 @@ const SERVED: &[&str] = &[
     "SELECT CASE WHEN amount > 5 THEN 'large' WHEN amount > 2 THEN 'small' END, count(*) FROM events WHERE NOT ok GROUP BY 1",
     "SELECT \"mixedCase\", count(*) FILTER (WHERE NOT ok), bool_or(score > 100) FROM events WHERE NOT ok GROUP BY 1",
     "SELECT c, n FROM (SELECT right(k, 1) AS c, count(*) AS n FROM (SELECT kind AS k, ok AS o FROM events) x WHERE NOT o GROUP BY 1) y WHERE n > 3",
-    "SELECT right(kind, 1), score > 100, count(*) FROM events WHERE NOT ok GROUP BY GROUPING SETS ((1), (2), ())",
+    "SELECT right(kind, 1), score > 100, count(*) FROM events WHERE NOT ok GROUP BY GROUPING SETS ((right(kind, 1)), (score > 100), ())",
     "SELECT count(*) FROM events WHERE NOT ok AND (NOT ok OR kind = 'x')",
 ];
 
@@ -102,9 +102,8 @@ async fn filters_and_expressions_serve_those_who_ask_for_them() {
     assert!(shown[0][0].starts_with("right(kind, 1) AS class, user_id % 2 AS odd"), "{shown:?}");
     assert_eq!(shown[0][1], "NOT ok");
     world.rows("SET otus.rollups = off").await;
-    let view = "SELECT class, sum(events) FROM by_class_hour GROUP BY 1 ORDER BY 1";
-    let raw =
-        "SELECT right(kind, 1), count(*)::numeric FROM events WHERE NOT ok GROUP BY 1 ORDER BY 1";
+    let view = "SELECT class, sum(events)::bigint FROM by_class_hour GROUP BY 1 ORDER BY 1";
+    let raw = "SELECT right(kind, 1), count(*) FROM events WHERE NOT ok GROUP BY 1 ORDER BY 1";
     assert_eq!(world.rows(view).await, world.rows(raw).await);
     // Under another time zone the same words may mean something else.
     world.rows("SET TimeZone = 'Europe/Berlin'").await;
@@ -177,13 +176,13 @@ async fn an_expression_that_fails_on_a_row_stops_nothing_and_answers_nothing() {
     });
     let world = world.await.fill().await;
     world.dataset.flush().await.unwrap();
-    for sql in [
-        "SELECT 10 / user_id, count(*) FROM events GROUP BY 1",
-        "SELECT max(kind::bigint) FROM events",
+    for (sql, reason) in [
+        ("SELECT 10 / user_id, count(*) FROM events GROUP BY 1", "may fail on some row"),
+        ("SELECT kind::bigint, count(*) FROM events GROUP BY 1", "rollup by_class"),
     ] {
         world.rows("SET otus.rollups = force").await;
         let e = world.error(sql).await;
-        assert!(e.message.contains("may fail on some row"), "{sql}: {}", e.message);
+        assert!(e.message.contains(reason), "{sql}: {}", e.message);
         world.rows("SET otus.rollups = auto").await;
         let (with, without) =
             (world.error(sql).await, world.error(&format!("SET otus.rollups = off; {sql}")).await);
@@ -206,7 +205,7 @@ async fn wrong_expressions_are_refused_with_their_rollup() {
         (None, vec![("x", "score * 2")], "which cannot be a dimension"),
         (None, vec![("x", "count(*)")], "not allowed here"),
         (None, vec![("kind", "lower(kind)")], "is called as a column of the table is"),
-        (None, vec![("x", "kind || (SELECT 'a')")], "subqueries are not allowed"),
+        (None, vec![("x", "kind || (SELECT 'a')")], "dimension \"x\""),
     ] {
         let world = World::new().await;
         let mut def = super::world::definition();

@@ -235,12 +235,19 @@ fn advise_proposes_what_then_answers() -> Result<()> {
     let asked = "select date_trunc('hour', at), country, count(*), max(n) from clicks where country <> 'x' \
                  group by 1, 2 order by 1, 2";
     same_answers(&otus, asked)?;
+    // Two aggregates of one query, over expressions.
+    let computed = "select a.h, a.s, b.n from (select split_part(page, '/', 1) as h, sum(n * 2) as s from clicks \
+                    group by 1) a, (select count(*) filter (where n > 2) as n from clicks) b order by 1";
+    same_answers(&otus, computed)?;
     let advice = otus.run(&["advise"])?;
     for told in [
         "# public.clicks: ",
         "[tables.clicks.rollups.clicks_by_country]",
         "granularity = [\"hour\"]",
         "max_n = \"max(n)\"",
+        "{ name = \"split_part_page_1\", sql = \"split_part(page, '/', 1)\" }",
+        "sum_n_2 = \"sum(n * 2)\"",
+        "count_all_filter_where_n_2 = \"count(*) FILTER (WHERE n > 2)\"",
         "rows instead of 3,000",
     ] {
         anyhow::ensure!(advice.contains(told), "no {told} in\n{advice}");
@@ -251,18 +258,22 @@ fn advise_proposes_what_then_answers() -> Result<()> {
         .filter_map(|line| line.strip_prefix("# "))
         .filter(|line| line.starts_with("ALTER TABLE") || line.starts_with("CREATE ROLLUP"));
     let mut done = 0;
-    for statement in statements.filter(|s| s.contains("country") || s.contains("max_n")) {
-        psql.query(statement).with_context(|| advice.clone())?;
+    for statement in statements {
+        psql.query(statement).with_context(|| format!("{statement} of\n{advice}"))?;
         done += 1;
     }
-    anyhow::ensure!(done == 2, "{done} statements in\n{advice}");
+    anyhow::ensure!(done == 6, "{done} statements in\n{advice}");
     append(&otus, "clicks", 3_000, 6_000)?;
     otus.wait_number("select count(*) from clicks", 6_000)?;
     until("the rollup answers for what is new", PATIENCE, || {
         let plan = psql.query(&format!("EXPLAIN {asked}"))?;
         anyhow::ensure!(plan.contains("rollup clicks_by_country"), "{plan}");
+        let plan = psql.query(&format!("EXPLAIN {computed}"))?;
+        let both = ["rollup clicks_by_split_part_page_1", "rollup clicks_totals"];
+        anyhow::ensure!(both.iter().all(|rollup| plan.contains(rollup)), "{plan}");
         Ok(())
     })?;
     same_answers(&otus, asked)?;
+    same_answers(&otus, computed)?;
     otus.stop()
 }

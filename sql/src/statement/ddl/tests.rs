@@ -198,7 +198,7 @@ fn a_rollup_filters_and_computes() {
         ("create rollup r on t (a) where with (granularity = 'day')", "expected an expression"),
         ("create rollup r on t (a) where b > 1", "syntax error at end"),
         ("create rollup r on t (a) where b) with (granularity = 'day')", "near \")\""),
-        ("create rollup r on t (a where b) with (granularity = 'day')", "syntax error"),
+        ("create rollup r on t (a where b) with (granularity = 'day')", "has no name"),
     ] {
         assert!(refused(sql).contains(told), "{sql}: {}", refused(sql));
     }
