@@ -26,7 +26,11 @@ const ROUNDS_MAX: usize = 1_000;
 
 /// Rows of committed files that a map does not hold yet.
 #[derive(Debug, Default)]
-pub(super) struct Loaded(Vec<(TableId, LoadedRows)>);
+pub(super) struct Loaded {
+    rows: Vec<(TableId, LoadedRows)>,
+    /// Tables that are read anew: a column came back of which their maps do not have the values.
+    anew: BTreeSet<TableId>,
+}
 
 /// What keeps keyed tables within their memory.
 #[derive(Debug)]
@@ -176,13 +180,20 @@ impl Dataset {
                     || self.own_files.lock().contains(&file.path)
             };
             let shape = Arc::new(Shape::new(&state.def, def)?);
-            for file in state.files.iter().filter(|file| !is_known(file)) {
+            let anew = known.is_some_and(|known| {
+                let before = &known.map().shape().schema;
+                shape.schema.fields().iter().any(|field| before.index_of(field.name()).is_err())
+            }) && version.hot.table(state.id).is_none_or(|hot| hot.rows() == 0);
+            if anew {
+                loaded.anew.insert(state.id);
+            }
+            for file in state.files.iter().filter(|file| anew || !is_known(file)) {
                 let mut batches = stream_segment(&self.storage, file, &shape.schema, None).await?;
                 while let Some(batch) = batches.try_next().await? {
                     let bytes = bytes.get_or_insert_with(|| version.keyed.bytes());
                     let rows = self.fitting(LoadedRows::new(&shape, &batch)?, *bytes);
                     *bytes += rows.bytes();
-                    loaded.0.push((state.id, rows));
+                    loaded.rows.push((state.id, rows));
                 }
             }
         }
@@ -217,14 +228,14 @@ impl Dataset {
         }
         for table in catalog.read_tables() {
             let Some(shape) = &table.shape else { continue };
-            let known = old.get(table.id).cloned();
+            let known = old.get(table.id).filter(|_| !loaded.anew.contains(&table.id)).cloned();
             let mut map = known.unwrap_or_else(|| Arc::new(KeyedTable::new(shape.clone())));
             if **map.map().shape() != *shape {
                 Arc::make_mut(&mut map).reshape(shape)?;
             }
             next.tables.insert(table.id, map);
         }
-        for (id, rows) in loaded.0 {
+        for (id, rows) in loaded.rows {
             if let Some(map) = next.tables.get_mut(&id) {
                 Arc::make_mut(map).take(rows)?;
             }

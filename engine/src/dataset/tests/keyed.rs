@@ -254,6 +254,32 @@ async fn a_rebuild_takes_its_place_when_it_is_level() {
 }
 
 #[tokio::test]
+async fn a_column_that_comes_back_has_its_values() {
+    let world = World::new().await;
+    world.write(&[("a", Some(1), None), ("b", Some(2), None)]).unwrap();
+    world.dataset.flush().await.unwrap();
+    let whole = keyed_def();
+    let mut hidden = keyed_def();
+    hidden.columns.retain(|column| column.name != "note");
+    assert_eq!(hidden.columns.len() + 1, whole.columns.len());
+    for def in [hidden, whole] {
+        world.dataset.apply_tables(&[def], true).await.unwrap();
+        assert_eq!(world.rows(), expected(&[("a", 1), ("b", 2)]));
+    }
+    let snapshot = world.dataset.snapshot();
+    let keyed = snapshot.keyed(world.id()).unwrap();
+    let notes = keyed.blocks().into_iter().map(|block| {
+        let batch = block.read(None).unwrap();
+        batch["note"].null_count()
+    });
+    assert_eq!(notes.sum::<usize>(), 0, "values of a column that was hidden");
+    world.write(&[("b", Some(3), None)]).unwrap();
+    world.dataset.flush().await.unwrap();
+    let next = world.reopened("two").await;
+    assert_eq!(next.rows(), expected(&[("a", 1), ("b", 3)]));
+}
+
+#[tokio::test]
 async fn a_changed_declaration_gives_a_rebuild_up() {
     let world = World::new().await;
     world.dataset.start_rebuild(world.id(), "a test").await.unwrap();
