@@ -287,7 +287,9 @@ impl DataSource for KeyedSource {
     fn partition_statistics(&self, partition: Option<usize>) -> DfResult<Arc<Statistics>> {
         let mut known = Statistics::new_unknown(&self.schema);
         if partition.is_none() {
-            known.num_rows = Precision::Exact(self.rows());
+            let rows = Precision::Exact(self.rows());
+            // Fewer, if those that are wanted turn out to be few.
+            known.num_rows = if self.wanted.is_empty() { rows } else { rows.to_inexact() };
         }
         Ok(Arc::new(known))
     }
