@@ -260,13 +260,14 @@ impl States<'_> {
 /// Whether all values of one type are values of the other: how values are kept and how they are computed.
 fn is_same_value(stored: &DataType, wanted: &DataType) -> bool {
     use DataType::{Binary, BinaryView, LargeBinary, LargeUtf8, Utf8, Utf8View};
-    match (stored, wanted) {
-        (Utf8View, Utf8 | LargeUtf8) | (BinaryView, Binary | LargeBinary) => true,
-        (DataType::Int16, DataType::Int8 | DataType::UInt8)
-        | (DataType::Int32, DataType::UInt16)
-        | (DataType::Int64, DataType::UInt32) => true,
-        _ => false,
-    }
+    matches!(
+        (stored, wanted),
+        (Utf8View, Utf8 | LargeUtf8)
+            | (BinaryView, Binary | LargeBinary)
+            | (DataType::Int16, DataType::Int8 | DataType::UInt8)
+            | (DataType::Int32, DataType::UInt16)
+            | (DataType::Int64, DataType::UInt32)
+    )
 }
 
 fn scan(table: &CompiledTable) -> DfResult<LogicalPlanBuilder> {

@@ -106,7 +106,7 @@ fn create_rollup(tokens: &mut Tokens) -> SqlResult<Ddl> {
         }
     }
     let filter = match tokens.take_word("where") {
-        true => Some(tokens.expression(|rest| is_options(rest))?),
+        true => Some(tokens.expression(is_options)?),
         false => None,
     };
     tokens.expect("with")?;
