@@ -200,27 +200,6 @@ async fn a_table_lives_and_changes() {
         refused(&otus, "CREATE ROLLUP p2 ON clicks (page) WITH (granularity = 'dya')").await;
     assert!(shown.contains("dya"), "{shown}");
 
-    for (sql, told) in [
-        (
-            "CREATE ROLLUP p2 ON clicks (lower(page) AS n) WITH (granularity = 'day')",
-            "the computed dimension \"n\" is called as a column",
-        ),
-        (
-            "CREATE ROLLUP p2 ON clicks (price / 2.5::float AS x) WITH (granularity = 'day')",
-            "rollup \"p2\": dimension \"x\" gives Float64",
-        ),
-        (
-            "CREATE ROLLUP p2 ON clicks (page) WHERE now() > at WITH (granularity = 'day')",
-            "rollup \"p2\": its filter",
-        ),
-        (
-            "CREATE ROLLUP p2 ON clicks (page) WITH (granularity = 'day', filter = 'n > 1')",
-            "WHERE condition",
-        ),
-    ] {
-        let shown = refused(&otus, sql).await;
-        assert!(shown.contains(told), "{sql}\n  {shown}\n  {told}");
-    }
     let value = r#"{"at":"2024-08-20T09:00:00Z","page":"/","n":7,"price":1.25}"#;
     let record = otus_ingest::AppendRecord { value: Some(value.into()), ..Default::default() };
     let written = otus.append("clicks", vec![record]).await.unwrap();
@@ -262,6 +241,44 @@ async fn a_table_lives_and_changes() {
     let rows = otus.query("SELECT n, price, lang FROM clicks").await.unwrap();
     assert_eq!(rows.iter().map(arrow::array::RecordBatch::num_rows).sum::<usize>(), 1);
 
+    otus.query("DROP ROLLUP pages").await.unwrap();
+    otus.query("DROP ROLLUP IF EXISTS pages").await.unwrap();
+    otus.query("DROP TABLE clicks").await.unwrap();
+    otus.query("DROP TABLE IF EXISTS clicks").await.unwrap();
+    assert!(refused(&otus, "SELECT * FROM clicks").await.contains("does not exist"));
+    // A table made again shares nothing with the old one but its topic, which is read again.
+    otus.query(CLICKS).await.unwrap();
+    otus.wait_visible("clicks", written[0].0, written[0].1, wait).await.unwrap();
+    let rows = otus.query("SELECT * FROM clicks").await.unwrap();
+    assert_eq!(rows.iter().map(arrow::array::RecordBatch::num_rows).sum::<usize>(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollup_filters_and_computes() {
+    let otus = server().await;
+    otus.query(CLICKS).await.unwrap();
+    otus.query("ALTER TABLE clicks ADD COLUMN lang text DEFAULT 'en'").await.unwrap();
+    for (sql, told) in [
+        (
+            "CREATE ROLLUP p2 ON clicks (lower(page) AS n) WITH (granularity = 'day')",
+            "the computed dimension \"n\" is called as a column",
+        ),
+        (
+            "CREATE ROLLUP p2 ON clicks (price / 2.5::float AS x) WITH (granularity = 'day')",
+            "rollup \"p2\": dimension \"x\" gives Float64",
+        ),
+        (
+            "CREATE ROLLUP p2 ON clicks (page) WHERE now() > at WITH (granularity = 'day')",
+            "rollup \"p2\": its filter",
+        ),
+        (
+            "CREATE ROLLUP p2 ON clicks (page) WITH (granularity = 'day', filter = 'n > 1')",
+            "WHERE condition",
+        ),
+    ] {
+        let shown = refused(&otus, sql).await;
+        assert!(shown.contains(told), "{sql}\n  {shown}\n  {told}");
+    }
     let large = "CREATE ROLLUP large ON clicks (page, n % 10 AS digit) WHERE price > 1 AND lang = 'en' \
                  WITH (granularity = 'hour')";
     otus.query(large).await.unwrap();
@@ -280,16 +297,6 @@ async fn a_table_lives_and_changes() {
     assert!(shown.contains("lang"), "{shown}");
     otus.query("ALTER ROLLUP large RESET (filter) APPLY").await.unwrap();
     otus.query("DROP ROLLUP large").await.unwrap();
-    otus.query("DROP ROLLUP pages").await.unwrap();
-    otus.query("DROP ROLLUP IF EXISTS pages").await.unwrap();
-    otus.query("DROP TABLE clicks").await.unwrap();
-    otus.query("DROP TABLE IF EXISTS clicks").await.unwrap();
-    assert!(refused(&otus, "SELECT * FROM clicks").await.contains("does not exist"));
-    // A table made again shares nothing with the old one but its topic, which is read again.
-    otus.query(CLICKS).await.unwrap();
-    otus.wait_visible("clicks", written[0].0, written[0].1, wait).await.unwrap();
-    let rows = otus.query("SELECT * FROM clicks").await.unwrap();
-    assert_eq!(rows.iter().map(arrow::array::RecordBatch::num_rows).sum::<usize>(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
