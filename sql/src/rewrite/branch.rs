@@ -22,7 +22,7 @@ pub(super) fn branches(expr: &Expr, schema: &DFSchema) -> Option<Vec<Branch>> {
     let mut flat = Vec::new();
     for Branch { condition, value } in direct(expr, schema)? {
         match value {
-            Some(inner) if is_case(&inner) => {
+            Some(inner) if is_case(&inner) && zero_for_null(&inner).is_none() => {
                 flat.extend(branches(&inner, schema)?.into_iter().map(|branch| Branch {
                     condition: condition.clone().and(branch.condition),
                     value: branch.value,

@@ -523,6 +523,7 @@ fn narrowed(expr: &Expr) -> Option<Expr> {
 pub(super) fn widens(from: &DataType, to: &DataType) -> bool {
     use DataType::{Decimal128, Int16, Int32, Int64};
     match (from, to) {
+        (from, to) if from == to => true,
         (Int16, Int32 | Int64) | (Int32, Int64) => true,
         (Decimal128(p, s), Decimal128(wider, same)) => s == same && wider >= p,
         _ => false,

@@ -22,6 +22,8 @@ const RANGES_MAX: usize = 64;
 const LEVELS_MAX: usize = 6;
 /// What one more scan costs, in rows of states.
 const SCAN_ROWS: u64 = 2_000;
+/// What weighs more than any rows: rows that nobody has.
+const LOST_ROWS: u64 = 1 << 60;
 /// Files up to which rows are estimated file by file.
 const FILES_MAX: usize = 256;
 
@@ -315,7 +317,9 @@ impl Question<'_> {
                 .filter(|(i, _)| choice & (1 << i) != 0)
                 .map(|(_, level)| level)
                 .collect();
-            let Some((weight, design)) = self.covered(&chosen, fresh, &pieces) else { continue };
+            let Some((weight, design)) = self.covered(&chosen, levels, fresh, &pieces) else {
+                continue;
+            };
             if best.as_ref().is_none_or(|(known, _)| weight < *known) {
                 best = Some((weight, design));
             }
@@ -328,7 +332,13 @@ impl Question<'_> {
         })
     }
 
-    fn covered(&self, levels: &[&Level], fresh: &Rows, pieces: &[Range]) -> Option<(u64, Design)> {
+    fn covered(
+        &self,
+        levels: &[&Level],
+        all: &[Level],
+        fresh: &Rows,
+        pieces: &[Range],
+    ) -> Option<(u64, Design)> {
         let (mut parts, mut gaps) = (Vec::new(), Vec::new());
         for piece in pieces {
             cover(levels, *piece, &mut parts, &mut gaps);
@@ -346,7 +356,13 @@ impl Question<'_> {
                 compacted.push((level.granularity, *range));
             }
         }
-        let edges = joined(gaps.into_iter().filter(|gap| self.raw.overlaps(*gap)));
+        // Below the horizon states have rows that raw files no longer tell of.
+        let lost = |gap: &Range| {
+            let gone = (gap.0, gap.1.min(self.raw.horizon));
+            gone.0 < gone.1
+                && (fresh.overlaps(gone) || all.iter().any(|level| level.rows.overlaps(gone)))
+        };
+        let edges = joined(gaps.into_iter().filter(|gap| self.raw.overlaps(*gap) || lost(gap)));
         let any = |rows: &Rows| aligned.iter().any(|range| rows.overlaps(*range));
         let (has_fresh, has_open) = (any(fresh), any(&self.raw.open));
         if compacted.is_empty() && !has_fresh && !has_open && !edges.is_empty() {
@@ -358,8 +374,10 @@ impl Question<'_> {
         for edge in &edges {
             cost = cost.saturating_add(self.raw.rows(*edge));
         }
+        let lost = if edges.iter().any(lost) { LOST_ROWS } else { 0 };
         let scans = compacted.len() + usize::from(!edges.is_empty());
-        let weight = cost.saturating_add(SCAN_ROWS * u64::try_from(scans).unwrap_or(0));
+        let weight =
+            cost.saturating_add(SCAN_ROWS * u64::try_from(scans).unwrap_or(0)).saturating_add(lost);
         let coarsest = parts.iter().map(|(level, _)| level.granularity).max()?;
         let design = Design {
             compacted,

@@ -1,9 +1,9 @@
-//! Spellings that the planner does not read: intervals with a clock, `'1 day 03:04:05'`, and the patterns of
-//! `SIMILAR TO`.
+//! Spellings that the planner does not read, or reads otherwise: intervals with a clock, `'1 day 03:04:05'`, the patterns
+//! of `SIMILAR TO`, and `float`.
 
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{self, DataType, Expr, Value};
+use datafusion::sql::sqlparser::ast::{self, DataType, ExactNumberInfo, Expr, Value};
 
 /// Spells intervals with words, and `SIMILAR TO` as a regular expression.
 pub(crate) fn spell_out(node: &mut impl ast::VisitMut) {
@@ -18,6 +18,9 @@ pub(crate) fn spell_out(node: &mut impl ast::VisitMut) {
                 Expr::Cast { expr, data_type: DataType::Interval { .. }, .. } => {
                     respell(expr, interval_in_words);
                 }
+                Expr::Cast { data_type: data_type @ DataType::Float(_), .. } => {
+                    *data_type = float(data_type);
+                }
                 Expr::SimilarTo { pattern, escape_char: None, .. } => {
                     respell(pattern, |text| Some(similar_as_regex(text)));
                 }
@@ -27,6 +30,14 @@ pub(crate) fn spell_out(node: &mut impl ast::VisitMut) {
         }
     }
     let _flow = node.visit(&mut Spelling);
+}
+
+/// `float` is double precision; with up to 24 binary digits it is real.
+fn float(named: &DataType) -> DataType {
+    match named {
+        DataType::Float(ExactNumberInfo::Precision(digits)) if *digits <= 24 => DataType::Real,
+        _ => DataType::DoublePrecision,
+    }
 }
 
 fn respell(expr: &mut Expr, spelled: impl Fn(&str) -> Option<String>) {

@@ -40,7 +40,7 @@ impl Grammar<'_> {
     fn query(mut self) -> Query {
         let mut core = self.core();
         let mut refused = false;
-        if self.chance.percent(5) {
+        if self.chance.percent(3) {
             refused = true;
             self.spoil(&mut core);
         }
@@ -254,7 +254,7 @@ impl Grammar<'_> {
 
     /// Joins rows by a dimension to what has it several times, with a key of the other side at times.
     fn join(&mut self, core: &mut Core, column: &str, filter: &Frag) {
-        let kind = match self.chance.weighted(&[45, 25, 30]) {
+        let kind = match self.chance.weighted(&[50, 28, 22]) {
             0 => "JOIN",
             1 => "LEFT JOIN",
             _ => "RIGHT JOIN",

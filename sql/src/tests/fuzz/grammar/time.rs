@@ -109,7 +109,7 @@ impl Grammar<'_> {
 
     /// Conjuncts over the event time; often none, rarely ones that nothing fulfils.
     pub(super) fn time_conditions(&mut self) -> Vec<Frag> {
-        if self.chance.percent(8) {
+        if self.chance.percent(6) {
             return vec![self.odd_condition()];
         }
         let (mut from, mut to) = (self.moment(), self.moment());
@@ -118,7 +118,7 @@ impl Grammar<'_> {
             // Ranges that hold whole buckets are the ones of interest.
             to = self.table.base_us + self.table.span_us - (to - self.table.base_us);
         }
-        match self.chance.weighted(&[10, 72, 8, 8, 1, 2]) {
+        match self.chance.weighted(&[10, 73, 8, 8, 1, 1]) {
             0 => return Vec::new(),
             1 => (from, to) = (from.min(to), from.max(to)),
             2 => return vec![self.lower(from)],
@@ -299,7 +299,7 @@ impl Grammar<'_> {
         let t = self.table.time().sql.clone();
         let exact = |sql: String| Item::new(sql, Nature::Exact);
         let width = self.width();
-        match self.chance.weighted(&[60, 8, 8, 8, 6, 8, 6, 5, 5, 8, 4, 3, 4]) {
+        match self.chance.weighted(&[70, 8, 7, 8, 6, 8, 6, 5, 5, 4, 3, 3, 2]) {
             0 => exact(format!("date_trunc('{}', {t})", self.unit())),
             1 => exact(format!("date_bin(INTERVAL '{} minutes', {t})", width.max(60) / 60)),
             2 => {
