@@ -95,9 +95,9 @@ const SERVED: &[&str] = &[
     "SELECT count(*) FROM events WHERE time_bucket('2 hours', ts) >= '2026-03-01T02:00:00Z'",
     "SELECT to_char(ts, 'YYYY-MM-DD HH24:00'), count(*) FROM events GROUP BY 1",
     "SELECT to_char(ts, 'IYYY-IW Month'), count(*) FROM events WHERE to_char(ts, 'YYYY-MM') = '2026-03' GROUP BY 1",
-    "SELECT kind, count(*) FROM events WHERE kind IN (SELECT kind FROM events GROUP BY kind ORDER BY count(*) DESC, kind LIMIT 2) GROUP BY 1",
+    "SELECT kind, count(*) FROM events WHERE kind IN (SELECT kind FROM events GROUP BY kind ORDER BY count(*) DESC, kind LIMIT 2) GROUP BY 1 ORDER BY 1",
     "SELECT date_trunc('hour', ts), kind, count(*) FROM events JOIN (SELECT kind AS k, sum(amount) AS most FROM events \
-     WHERE ts >= '2026-03-01T01:00:00Z' GROUP BY kind ORDER BY most DESC, 1 LIMIT 3) s ON kind = k GROUP BY 1, 2",
+     WHERE ts >= '2026-03-01T01:00:00Z' GROUP BY kind ORDER BY most DESC, 1 LIMIT 3) s ON kind = k GROUP BY 1, 2 ORDER BY 1, 2",
     "SELECT d.name, count(*), sum(amount), avg(user_id) FROM events e JOIN (VALUES ('kind number 1', 'one'), \
      ('kind number 2', 'two'), ('kind number 2', 'zwei')) AS d (k, name) ON e.kind = d.k WHERE e.ts >= '2026-03-01T02:00:30Z' GROUP BY 1",
     "SELECT coalesce(d.name, 'none'), count(*) FROM (VALUES ('kind number 1', 'one')) AS d (k, name) RIGHT JOIN events e \

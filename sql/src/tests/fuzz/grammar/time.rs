@@ -299,6 +299,10 @@ impl Grammar<'_> {
         let t = self.table.time().sql.clone();
         let exact = |sql: String| Item::new(sql, Nature::Exact);
         let width = self.width();
+        if self.target.granularities.contains(&Granularity::Week) && self.chance.percent(40) {
+            // Weeks make up no months.
+            return exact(format!("date_trunc('month', {t})"));
+        }
         match self.chance.weighted(&[70, 8, 7, 8, 6, 8, 6, 5, 5, 4, 3, 3, 2]) {
             0 => exact(format!("date_trunc('{}', {t})", self.unit())),
             1 => exact(format!("date_bin(INTERVAL '{} minutes', {t})", width.max(60) / 60)),
