@@ -102,7 +102,7 @@ const SERVED: &[&str] = &[
      ('kind number 2', 'two'), ('kind number 2', 'zwei')) AS d (k, name) ON e.kind = d.k WHERE e.ts >= '2026-03-01T02:00:30Z' GROUP BY 1",
     "SELECT coalesce(d.name, 'none'), count(*) FROM (VALUES ('kind number 1', 'one')) AS d (k, name) RIGHT JOIN events e \
      ON e.kind = d.k GROUP BY 1",
-    "SELECT upper(d.name) || e.kind, max(amount) FROM events e LEFT JOIN (VALUES ('1', 'one'), ('2', 'two')) AS d (k, name) \
+    "SELECT upper(d.name) || e.kind, min(amount) FROM events e LEFT JOIN (VALUES ('1', 'one'), ('2', 'two')) AS d (k, name) \
      ON right(e.kind, 1) = d.k AND d.name <> 'two' WHERE d.name IS NOT NULL OR e.kind LIKE '%3' GROUP BY 1",
     "SELECT count(*) FROM events, (VALUES (1), (2)) AS v (n) WHERE kind <> 'kind number 1'",
     "SELECT count(*) FROM events e, (VALUES ('kind number 1'), ('kind number 2')) AS v (k), (VALUES (3), (4)) AS w (n) WHERE e.kind = v.k",

@@ -394,7 +394,7 @@ pub(super) const FILTERS: [(&str, [&str; 3]); 9] = [
 
 /// Lets some rollups filter and compute.
 fn expressions(chance: &mut Chance, columns: &[Column], rollup: &mut RollupDef) {
-    if chance.percent(18) {
+    if chance.percent(15) {
         rollup.filter = Some(chance.of(&FILTERS).0.to_string());
     }
     if chance.percent(35) {

@@ -299,7 +299,7 @@ impl Grammar<'_> {
         let t = self.table.time().sql.clone();
         let exact = |sql: String| Item::new(sql, Nature::Exact);
         let width = self.width();
-        if self.target.granularities.contains(&Granularity::Week) && self.chance.percent(40) {
+        if self.target.granularities.contains(&Granularity::Week) && self.chance.percent(25) {
             // Weeks make up no months.
             return exact(format!("date_trunc('month', {t})"));
         }
