@@ -148,6 +148,13 @@ fn is_null(expr: &Expr) -> bool {
     }
 }
 
+fn uncast(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Cast(cast) => uncast(&cast.expr),
+        other => other,
+    }
+}
+
 /// The value and the zero of `coalesce(x, 0)`, which the simplifier may have made a CASE.
 pub(super) fn zero_for_null(expr: &Expr) -> Option<(&Expr, &ScalarValue)> {
     let (value, other) = match expr {
@@ -157,7 +164,8 @@ pub(super) fn zero_for_null(expr: &Expr) -> Option<(&Expr, &ScalarValue)> {
         },
         Expr::Case(case) => match (case.when_then_expr.as_slice(), case.else_expr.as_deref()) {
             ([(when, then)], Some(other)) if case.expr.is_none() => match when.as_ref() {
-                Expr::IsNotNull(known) if known == then => (then.as_ref(), other),
+                // A value is null where its cast is.
+                Expr::IsNotNull(known) if uncast(known) == uncast(then) => (then.as_ref(), other),
                 _ => return None,
             },
             _ => return None,
