@@ -6,7 +6,6 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, TimeUnit};
-use chrono_tz::Tz;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator, Volatility};
@@ -14,7 +13,7 @@ use datafusion::scalar::ScalarValue;
 use otus_engine::limits::EVENT_TIME_MAX_US;
 use otus_engine::time::{DAY_US, Granularity, SECOND_US};
 
-use super::offsets;
+use super::offsets::{self, Zone};
 use super::range;
 use super::report::Refusal;
 use super::shift;
@@ -24,35 +23,6 @@ use crate::pull::BucketIndex;
 
 /// Seconds above which a quotient of an epoch may round over a boundary: the year 2096.
 pub(super) const EPOCH_S_MAX: i64 = 4_000_000_000;
-
-/// Whose calendar a value follows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Zone {
-    Utc,
-    Named(Tz),
-    /// Seconds east of Greenwich.
-    Fixed(i64),
-}
-
-impl Zone {
-    pub(super) fn parse(name: &str) -> Option<Self> {
-        if matches!(name, "UTC" | "+00:00" | "Etc/UTC" | "Z") {
-            return Some(Self::Utc);
-        }
-        if let Ok(zone) = Tz::from_str(name) {
-            return Some(Self::Named(zone));
-        }
-        let sign = match name.chars().next()? {
-            '+' => 1,
-            '-' => -1,
-            _ => return None,
-        };
-        let digits: String = name.chars().filter(char::is_ascii_digit).collect();
-        let (hours, minutes) = (digits.get(..2)?.parse::<i64>().ok()?, digits.get(2..)?);
-        let minutes = if minutes.is_empty() { 0 } else { minutes.parse::<i64>().ok()? };
-        (digits.len() <= 4).then_some(Self::Fixed(sign * (hours * 3_600 + minutes * 60)))
-    }
-}
 
 /// A condition on the buckets from which an expression is computed.
 #[derive(Debug, Clone, PartialEq)]

@@ -2,6 +2,7 @@
 //! where every offset is a multiple of their width and every change falls between two of them.
 
 use std::collections::HashMap;
+use std::str::FromStr;
 use std::sync::{LazyLock, OnceLock};
 
 use chrono::{DateTime, Datelike, Offset, TimeZone, Utc};
@@ -9,6 +10,35 @@ use chrono_tz::Tz;
 use otus_engine::limits::{EVENT_TIME_MAX_US, EVENT_TIME_MIN_US};
 use otus_engine::time::{Granularity, SECOND_US};
 use parking_lot::Mutex;
+
+/// Whose calendar a value follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Zone {
+    Utc,
+    Named(Tz),
+    /// Seconds east of Greenwich.
+    Fixed(i64),
+}
+
+impl Zone {
+    pub(super) fn parse(name: &str) -> Option<Self> {
+        if matches!(name, "UTC" | "+00:00" | "Etc/UTC" | "Z") {
+            return Some(Self::Utc);
+        }
+        if let Ok(zone) = Tz::from_str(name) {
+            return Some(Self::Named(zone));
+        }
+        let sign = match name.chars().next()? {
+            '+' => 1,
+            '-' => -1,
+            _ => return None,
+        };
+        let digits: String = name.chars().filter(char::is_ascii_digit).collect();
+        let (hours, minutes) = (digits.get(..2)?.parse::<i64>().ok()?, digits.get(2..)?);
+        let minutes = if minutes.is_empty() { 0 } else { minutes.parse::<i64>().ok()? };
+        (digits.len() <= 4).then_some(Self::Fixed(sign * (hours * 3_600 + minutes * 60)))
+    }
+}
 
 /// Seconds between two looks at a zone's offset. No zone has changed there and back within so short a time.
 const STEP_S: i64 = 6 * 3_600;

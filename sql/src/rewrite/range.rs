@@ -9,7 +9,8 @@ use otus_engine::limits::{EVENT_TIME_MAX_US, EVENT_TIME_MIN_US};
 use otus_engine::time::{DAY_US, Granularity, SECOND_US};
 use std::str::FromStr;
 
-use super::needs::{Bounds, EPOCH_S_MAX, Examiner, Zone, clamped, instant_of, text};
+use super::needs::{Bounds, EPOCH_S_MAX, Examiner, clamped, instant_of, text};
+use super::offsets::Zone;
 use crate::calendar::Step;
 
 /// The times that conditions let through.

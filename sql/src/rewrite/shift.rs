@@ -5,7 +5,8 @@ use datafusion::logical_expr::{Expr, Operator};
 use datafusion::scalar::ScalarValue;
 use otus_engine::time::{DAY_US, Granularity};
 
-use super::needs::{Examiner, Need, Zone, operands, text};
+use super::needs::{Examiner, Need, operands, text};
+use super::offsets::Zone;
 
 /// The event time, later by days of a zone's calendar and then by microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
