@@ -1,11 +1,13 @@
 //! CASE and its kin inside an aggregate: as branches that exclude one another, each with a condition.
 
 use super::calls::widens;
+use crate::analyze::map_expressions;
 use arrow::datatypes::DataType;
 use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::expr::Case;
-use datafusion::logical_expr::{Expr, ExprSchemable, cast, lit, not};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, cast, lit, not};
 use datafusion::scalar::ScalarValue;
 
 /// A row of a CASE: the condition under which it is the one, and its value; none = null.
@@ -195,4 +197,9 @@ pub(super) fn two_valued(expr: &Expr) -> Expr {
         })
     });
     changed.data().unwrap_or_else(|_| expr.clone())
+}
+
+/// The same plan without `IS TRUE` and its kin.
+pub(crate) fn without_truth_tests(plan: LogicalPlan) -> DfResult<LogicalPlan> {
+    map_expressions(plan, &|expr, _| Ok(Transformed::yes(two_valued(&expr))))
 }

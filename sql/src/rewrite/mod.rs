@@ -44,6 +44,7 @@ use otus_engine::snapshot::Snapshot;
 
 use crate::error::{SqlError, SqlResult, sqlstate};
 use crate::provider::{RawTable, StatesTable};
+pub(crate) use branch::without_truth_tests;
 use build::Build;
 use calls::{Matched, Matcher};
 use chain::{Chain, chain, raw_table, resolve, tables_below};

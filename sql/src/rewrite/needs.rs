@@ -316,17 +316,7 @@ impl Examiner<'_> {
                 let (epoch, width) = quotient_of(quotient)?;
                 (self.is_epoch(epoch)).then(|| epoch_stride(width)).flatten()
             }
-            (TIME_BUCKET, [width, time, rest @ ..]) => {
-                (self.zone_of(time)? == Zone::Utc).then_some(())?;
-                let rest = rest.iter().map(literal).collect::<Option<Vec<_>>>()?;
-                let step = buckets(TIME_BUCKET, &literal(width)?, &rest).ok()??.step;
-                Some(match step.strides() {
-                    Some((width_us, origin_us)) => {
-                        Need::Stride { width_us, origin_us, inexact: false }
-                    }
-                    None => Need::Steps(step),
-                })
-            }
+            (TIME_BUCKET, [width, time, rest @ ..]) => self.time_bucket(width, time, rest),
             ("to_char", [time, pattern]) => {
                 let unit = pattern_unit(text(pattern)?)?;
                 Some(Need::Calendar(unit, self.calendar_of(time)?))
@@ -338,6 +328,17 @@ impl Examiner<'_> {
             }
             _ => None,
         }
+    }
+
+    /// Buckets of any length, zone and origin.
+    fn time_bucket(&self, width: &Expr, time: &Expr, rest: &[Expr]) -> Option<Need> {
+        (self.zone_of(time)? == Zone::Utc).then_some(())?;
+        let rest = rest.iter().map(literal).collect::<Option<Vec<_>>>()?;
+        let step = buckets(TIME_BUCKET, &literal(width)?, &rest).ok()??.step;
+        Some(match step.strides() {
+            Some((width_us, origin_us)) => Need::Stride { width_us, origin_us, inexact: false },
+            None => Need::Steps(step),
+        })
     }
 
     /// Whether `expr` is `extract(epoch from time)`, as a double.

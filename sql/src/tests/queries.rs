@@ -8,6 +8,16 @@ use otus_engine::reading::{PartitionReport, Reading};
 use super::world::World;
 
 #[tokio::test]
+async fn conditions_that_are_tested_for_truth_are_planned() {
+    let world = World::filled().await;
+    world.rows("SET otus.rollups = off").await;
+    let twice = "sum(CASE WHEN ok IS NOT FALSE THEN 1 WHEN ok IS NOT FALSE THEN 2 END)";
+    let sql = format!("SELECT {twice} FROM events WHERE user_id > 0");
+    let plain = "SELECT count(*) FROM events WHERE user_id > 0 AND (ok OR ok IS NULL)";
+    assert_eq!(world.value(&sql).await, world.value(plain).await);
+}
+
+#[tokio::test]
 async fn raw_rows_and_views_agree_at_every_stage() {
     let world = World::filled().await;
     for stage in ["level 0 and hot", "compacted"] {
