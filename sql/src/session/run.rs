@@ -222,10 +222,9 @@ impl Frame {
     async fn open(&self, logical: LogicalPlan, names: &OutputNames) -> SqlResult<Started> {
         let begun = Instant::now();
         self.see(&logical)?;
-        let Ready { physical, state, report, nullable, .. } = self.prepared(logical).await?;
+        let Ready { physical, state, report, .. } = self.prepared(logical).await?;
         let (asked, tag) = (self.asked.clone(), self.tag());
-        let found = shown_schema(&physical.schema(), names);
-        let schema = promised(found, &nullable, report.rollups().is_some());
+        let schema = shown_schema(&physical.schema(), names);
         if let Some((given, rows, stream)) = tag.and_then(|tag| self.same(tag, &schema)) {
             queries::given_again(asked, begun, rows, &report);
             return Ok(Started { schema, stream, report, tag, given });
@@ -265,10 +264,8 @@ impl Frame {
         let options = state.config_options();
         let analyzed = state.analyzer().execute_and_check(logical, options, |_, _| {})?;
         let facts = self.engine.facts();
-        let fields = analyzed.schema().fields().iter();
-        let nullable: Vec<bool> = fields.map(|field| field.is_nullable()).collect();
         let (plan, report) = rewrite::apply(analyzed.clone(), state, self.rollups, facts)?;
-        let ready = match self.physical(plan, report).await {
+        match self.physical(plan, report).await {
             // Raw rows always answer: a rewriting that the planner does not take must not cost the answer.
             Err((e, report)) if report.rollups().is_some() && self.rollups != Mode::Force => {
                 tracing::warn!(error = %e, "a plan over a rollup was not accepted");
@@ -282,8 +279,7 @@ impl Frame {
                 self.physical(plan, report).await.map_err(|(e, _)| e)
             }
             done => done.map_err(|(e, _)| e),
-        };
-        ready.map(|ready| Ready { nullable, ..ready })
+        }
     }
 
     async fn physical(
@@ -301,9 +297,7 @@ impl Frame {
             Ok((logical, state, physical))
         };
         match planned.await {
-            Ok((logical, state, physical)) => {
-                Ok(Ready { logical, state, physical, report, nullable: Vec::new() })
-            }
+            Ok((logical, state, physical)) => Ok(Ready { logical, state, physical, report }),
             Err(e) => Err((e, report)),
         }
     }
@@ -359,8 +353,6 @@ pub(crate) struct Ready {
     pub(crate) logical: LogicalPlan,
     pub(crate) physical: Arc<dyn ExecutionPlan>,
     pub(crate) report: Report,
-    /// Whether each column may be null, by the statement.
-    nullable: Vec<bool>,
     /// The state to run it with.
     state: Arc<SessionState>,
 }
@@ -379,19 +371,6 @@ pub(super) struct Started {
 pub(super) fn shown_schema(schema: &Schema, names: &OutputNames) -> SchemaRef {
     let fields =
         schema.fields().iter().map(|f| f.as_ref().clone().with_name(names.shown(f.name())));
-    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
-}
-
-/// The same columns, nullable as the statement has them, whoever answers. What raw rows answer may be nullable
-/// besides.
-fn promised(found: SchemaRef, nullable: &[bool], by_rollup: bool) -> SchemaRef {
-    if nullable.len() != found.fields().len() {
-        return found;
-    }
-    let fields = found.fields().iter().zip(nullable).map(|(field, nullable)| {
-        let nullable = *nullable || !by_rollup && field.is_nullable();
-        field.as_ref().clone().with_nullable(nullable)
-    });
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
