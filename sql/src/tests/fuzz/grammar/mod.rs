@@ -40,7 +40,7 @@ impl Grammar<'_> {
     fn query(mut self) -> Query {
         let mut core = self.core();
         let mut refused = false;
-        if self.chance.percent(3) {
+        if self.chance.percent(1) {
             refused = true;
             self.spoil(&mut core);
         }
