@@ -47,7 +47,7 @@ const DASHBOARD: [&str; 4] = [
     "select country, sum(amount) a from events where kind = 'k1' group by country order by a desc, country limit 10",
 ];
 
-const LARGE: &str = "select kind, count(distinct id), sum(amount * amount), avg(length(country)) \
+const LARGE: &str = "select kind, count(distinct id % 100000), sum(amount * amount), avg(length(country)) \
                      from events where amount >= 0 group by kind order by kind";
 
 fn write_lines(to: &Path, rows: u64) -> Result<()> {
