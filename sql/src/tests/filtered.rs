@@ -3,7 +3,7 @@
 use otus_engine::catalog::{ColumnDef, DimensionDef, MeasureDef, RollupDef, TableDef};
 use otus_engine::time::Granularity;
 
-use super::rollups::{assert_same, under};
+use super::rollups::{assert_same, refused, under};
 use super::world::World;
 
 fn rollup(filter: Option<&str>, dimensions: &[(&str, &str)]) -> RollupDef {
@@ -36,14 +36,6 @@ async fn served(world: &World, sql: &str) {
     let plan = world.explain(sql).await;
     assert!(plan.contains("rollup by_class"), "{sql}\n{plan}");
     assert_same(sql, by_rollup, under(world, "off", sql).await);
-}
-
-async fn refused(world: &World, sql: &str, reason: &str) {
-    let automatic = under(world, "auto", sql).await;
-    assert_same(sql, automatic, under(world, "off", sql).await);
-    world.rows("SET otus.rollups = force").await;
-    let e = world.error(sql).await;
-    assert!(e.message.contains(reason), "{sql}: {}", e.message);
 }
 
 const SERVED: &[&str] = &[

@@ -43,7 +43,7 @@ async fn served(world: &World, sql: &str, parts: &[&str]) {
     assert_same(sql, by_rollup, raw);
 }
 
-async fn refused(world: &World, sql: &str, reason: &str) {
+pub(super) async fn refused(world: &World, sql: &str, reason: &str) {
     let automatic = under(world, "auto", sql).await;
     assert_same(sql, automatic, under(world, "off", sql).await);
     world.rows("SET otus.rollups = force").await;
