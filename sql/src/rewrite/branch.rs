@@ -103,24 +103,32 @@ fn case_branches(case: &Case, schema: &DFSchema) -> Option<Vec<Branch>> {
     Some(branches)
 }
 
+/// Whether an expression of this kind has a value wherever its operands have one.
+pub(super) fn keeps_values(expr: &Expr) -> bool {
+    matches!(
+        expr,
+        Expr::Literal(..)
+            | Expr::Column(_)
+            | Expr::Like(_)
+            | Expr::Not(_)
+            | Expr::IsNull(_)
+            | Expr::IsNotNull(_)
+            | Expr::IsTrue(_)
+            | Expr::IsFalse(_)
+            | Expr::IsUnknown(_)
+            | Expr::IsNotTrue(_)
+            | Expr::IsNotFalse(_)
+            | Expr::IsNotUnknown(_)
+            | Expr::Between(_)
+            | Expr::InList(_)
+            | Expr::Case(_)
+    )
+}
+
 /// Whether an expression has a value for every row: no division, no cast of texts, no function.
 fn cannot_fail(expr: &Expr, schema: &DFSchema) -> bool {
     let here = match expr {
-        Expr::Literal(..)
-        | Expr::Column(_)
-        | Expr::Like(_)
-        | Expr::Not(_)
-        | Expr::IsNull(_)
-        | Expr::IsNotNull(_)
-        | Expr::IsTrue(_)
-        | Expr::IsFalse(_)
-        | Expr::IsUnknown(_)
-        | Expr::IsNotTrue(_)
-        | Expr::IsNotFalse(_)
-        | Expr::IsNotUnknown(_)
-        | Expr::Between(_)
-        | Expr::InList(_)
-        | Expr::Case(_) => true,
+        plain if keeps_values(plain) => true,
         Expr::ScalarFunction(f) => f.func.name() == "coalesce",
         Expr::BinaryExpr(b) => b.op.is_logic_operator() || b.op.supports_propagation(),
         // Types are coerced by casts of columns and constants to wider ones.

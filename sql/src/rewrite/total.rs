@@ -9,6 +9,7 @@ use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{Expr, ExprSchemable, Operator};
 use datafusion::scalar::ScalarValue;
 
+use super::branch::keeps_values;
 use super::calls::widens;
 use super::fits::Values;
 use crate::function::Checked;
@@ -60,22 +61,8 @@ pub(super) fn is_total(expr: &Expr, schema: &DFSchema, values: &Values<'_>) -> b
 
 fn has_value(expr: &Expr, schema: &DFSchema) -> bool {
     let here = match expr {
-        Expr::Literal(..)
-        | Expr::Column(_)
-        | Expr::Alias(_)
-        | Expr::Like(_)
-        | Expr::Not(_)
-        | Expr::IsNull(_)
-        | Expr::IsNotNull(_)
-        | Expr::IsTrue(_)
-        | Expr::IsFalse(_)
-        | Expr::IsUnknown(_)
-        | Expr::IsNotTrue(_)
-        | Expr::IsNotFalse(_)
-        | Expr::IsNotUnknown(_)
-        | Expr::Between(_)
-        | Expr::InList(_)
-        | Expr::Case(_) => true,
+        Expr::Alias(_) => true,
+        plain if keeps_values(plain) => true,
         Expr::BinaryExpr(b) => match b.op {
             Operator::Divide | Operator::Modulo => {
                 b.left.get_type(schema).is_ok_and(|t| t.is_integer()) && is_positive(&b.right)
