@@ -78,6 +78,9 @@ impl Append {
 impl Dataset {
     /// Makes what was read visible, all of it in one step. Nothing is visible if one part is refused.
     pub fn append(&self, appends: Vec<Append>) -> Result<()> {
+        if self.keyed_bytes() > self.options.flush.keyed_bytes {
+            self.make_room();
+        }
         let sealed = self.publish_appends(appends)?;
         // Outside the lock: states of a sealed chunk are computed once, here, so that no query waits.
         for (table, chunk) in sealed {
@@ -101,6 +104,7 @@ impl Dataset {
         let old = self.version.load_full();
         let mut hot = (*old.hot).clone();
         let mut keyed = KeyedSet::clone(&old.keyed);
+        let keyed_bytes = keyed.bytes();
         let mut sealed = Vec::new();
         let mut rows = 0;
         for mut append in appends {
@@ -115,7 +119,7 @@ impl Dataset {
                 .and_then(|t| t.positions.get(&append.tp))
                 .map(|p| p.offset);
             if table.shape.is_some() {
-                self.append_keyed(&mut keyed, table, &mut append)?;
+                self.append_keyed(&mut keyed, keyed_bytes, table, &mut append)?;
             }
             rows += append.counts.kept;
             let piece = Piece {

@@ -76,14 +76,15 @@ impl Room {
 
 impl Dataset {
     /// Applies an append to the map of its table. Conditional writes that came too late leave the append and
-    /// are counted as filtered.
+    /// are counted as filtered. `bytes` is what keyed tables held before the move that this append is part of:
+    /// what arrives with it may go beyond the limit, or the same records would be refused together for ever.
     pub(super) fn append_keyed(
         &self,
         keyed: &mut KeyedSet,
+        bytes: usize,
         table: &CompiledTable,
         append: &mut Append,
     ) -> Result<()> {
-        let bytes = keyed.bytes();
         let limit = self.options.flush.keyed_bytes;
         let Some(map) = keyed.tables.get_mut(&table.id) else {
             let name = table.def.qualified_name();

@@ -95,7 +95,16 @@ impl World {
     }
 
     fn write_to(&self, table: TableId, changes: &[Change], as_of_us: Option<i64>) -> Result<()> {
-        let from = self.end(table);
+        self.dataset.append(vec![self.append_at(table, self.end(table), changes, as_of_us)])
+    }
+
+    fn append_at(
+        &self,
+        table: TableId,
+        from: i64,
+        changes: &[Change],
+        as_of_us: Option<i64>,
+    ) -> Append {
         let to = from + changes.len() as i64;
         let snapshot = self.dataset.snapshot();
         let compiled = snapshot.table_by_id(table).unwrap();
@@ -118,7 +127,7 @@ impl World {
             Arc::new(changes.iter().map(|c| c.2).collect::<Int64Array>()),
         ];
         let batch = RecordBatch::try_new(Arc::clone(&compiled.appended), columns).unwrap();
-        self.dataset.append(vec![Append {
+        Append {
             table,
             tp: tp(),
             epoch: self.epoch,
@@ -129,7 +138,7 @@ impl World {
             rejected: RecordBatch::new_empty(rejected_schema()),
             fields: vec![],
             identity: LogIdentity { as_of_us, ..LogIdentity::default() },
-        }])
+        }
     }
 
     fn rows(&self) -> BTreeMap<String, i64> {
@@ -364,4 +373,22 @@ async fn a_full_memory_refuses_with_the_reason() {
     assert!(full.message().contains("public.players"), "{full}");
     assert!(full.message().contains("keys have to be in memory"), "{full}");
     assert_eq!(world.end(world.id()), 0, "nothing was taken");
+}
+
+#[tokio::test]
+async fn what_is_read_together_is_taken_together() {
+    let (storage, clock) = (memory(), Arc::new(ManualClock::new(1_000_000_000)));
+    let limit = 600_000;
+    let dataset = World::opened(&storage, &clock, "one", limit).await;
+    let epoch = dataset.claim(&[tp()]).await.unwrap()[0].epoch;
+    let world = World { storage, clock, dataset, epoch };
+    world.start(world.id()).await;
+    // The first alone is more than may stay in memory: the second would come too late, again and again.
+    let all = many(1);
+    let (most, rest) = all.split_at(3_500);
+    let id = world.id();
+    let both = vec![world.append_at(id, 0, most, None), world.append_at(id, 3_500, rest, None)];
+    world.dataset.append(both).unwrap();
+    assert_eq!(world.end(id), 4_000);
+    assert!(world.dataset.keyed_bytes() <= limit, "{}", world.dataset.keyed_bytes());
 }
