@@ -16,7 +16,7 @@ use otus_engine::dataset::Dataset;
 use otus_engine::snapshot::Snapshot;
 use tokio::task::JoinHandle;
 
-use crate::cache::{Answers, CacheFigures};
+use crate::cache::{Answers, CacheFigures, StatesCache};
 use crate::catalog::PgTables;
 use crate::ddl::Definer;
 use crate::error::{SqlError, SqlResult};
@@ -50,6 +50,8 @@ pub struct SqlConfig {
     pub metadata_cache_bytes: usize,
     /// Memory for answers that may be given again, bytes; 0 = none is kept.
     pub result_cache_bytes: usize,
+    /// Memory for states of rollups that are kept decoded, bytes; 0 = none.
+    pub states_cache_bytes: usize,
     /// Name of the database that clients see.
     pub database: String,
     /// Port that clients are told; 0 = that of Postgres.
@@ -72,6 +74,7 @@ impl Default for SqlConfig {
             threads: 0,
             metadata_cache_bytes: 256 << 20,
             result_cache_bytes: 64 << 20,
+            states_cache_bytes: 64 << 20,
             database: "otus".into(),
             port: 0,
             timezone: "UTC".into(),
@@ -93,6 +96,7 @@ pub struct SqlEngine {
     named: Arc<NamedQueries>,
     queries: Arc<Queries>,
     answers: Arc<Answers>,
+    states: Arc<StatesCache>,
     next_pid: AtomicI32,
     definer: OnceLock<Arc<dyn Definer>>,
 }
@@ -111,6 +115,8 @@ impl SqlEngine {
         let named = Arc::new(NamedQueries::new(&config.queries)?);
         let mut template = state::template(&config, Arc::clone(&runtime))?;
         template.config_mut().set_extension(Arc::clone(&named));
+        let states = Arc::new(StatesCache::new(config.states_cache_bytes));
+        template.config_mut().set_extension(Arc::clone(&states));
         let pg = PgTables::new(&dataset, &config.database)?;
         Ok(Arc::new(Self {
             dataset,
@@ -122,6 +128,7 @@ impl SqlEngine {
             named,
             queries: Arc::default(),
             answers: Arc::new(Answers::new(config.result_cache_bytes)),
+            states,
             config,
             next_pid: AtomicI32::new(1),
             definer: OnceLock::new(),
@@ -189,9 +196,9 @@ impl SqlEngine {
         &self.answers
     }
 
-    /// What the cache of answers has done.
+    /// What the caches have done.
     pub fn cache_figures(&self) -> CacheFigures {
-        self.answers.figures()
+        CacheFigures { states_bytes: self.states.bytes(), ..self.answers.figures() }
     }
 
     /// The latest queries.

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use otus_engine::dataset::FlushLimits;
 
+use super::QueryConfig;
 use super::tree::{Node, Section};
 
-/// Reads the section over the defaults; gives the memory for answers that may be given again, if it is named.
-pub(super) fn limits(section: &Section<'_>, limits: &mut FlushLimits) -> Option<u64> {
+/// Reads the section over the defaults.
+pub(super) fn limits(section: &Section<'_>, limits: &mut FlushLimits, query: &mut QueryConfig) {
     duration(section, "flush_age", &mut limits.age_us);
     duration(section, "flush_small_age", &mut limits.age_small_us);
     count(section, "flush_small_rows", &mut limits.small_rows);
@@ -23,7 +24,8 @@ pub(super) fn limits(section: &Section<'_>, limits: &mut FlushLimits) -> Option<
     memory(section, "keyed_memory", &mut limits.keyed_bytes);
     limits.keyed_folder = section.take("keyed_folder").and_then(|n| n.text()).map(PathBuf::from);
     duration(section, "keyed_deletions", &mut limits.keyed_delete_us);
-    let result_cache = section.take("result_cache").as_ref().and_then(Node::size_bytes);
+    query.result_cache_bytes = section.take("result_cache").as_ref().and_then(Node::size_bytes);
+    query.states_cache_bytes = section.take("states_cache").as_ref().and_then(Node::size_bytes);
     if limits.compact_files < 2 {
         section.error_hint("compact_files is less than 2", "a file is merged with another one");
     }
@@ -39,7 +41,6 @@ pub(super) fn limits(section: &Section<'_>, limits: &mut FlushLimits) -> Option<
         section.error_hint("flush_all is less than flush_table", "give all tables more than one");
     }
     section.finish();
-    result_cache
 }
 
 fn duration(section: &Section<'_>, key: &'static str, target: &mut i64) {

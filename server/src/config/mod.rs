@@ -109,6 +109,8 @@ pub struct QueryConfig {
     pub timeout: Option<Duration>,
     /// Memory for answers that may be given again, bytes.
     pub result_cache_bytes: Option<u64>,
+    /// Memory for states of rollups that are kept decoded, bytes.
+    pub states_cache_bytes: Option<u64>,
 }
 
 /// The `[ddl]` section: what statements may declare.
@@ -232,7 +234,7 @@ fn read(root: &Section<'_>, compiler: Option<&dyn ExpressionCompiler>) -> Config
         ddl(&section, &mut config.ddl);
     }
     if let Some(section) = root.take("limits").and_then(|n| n.section()) {
-        config.query.result_cache_bytes = limits::limits(&section, &mut config.limits);
+        limits::limits(&section, &mut config.limits, &mut config.query);
     }
     if let Some(section) = root.take("tables").and_then(|n| n.section()) {
         let has_kafka = config.kafka.is_some();

@@ -11,6 +11,7 @@
 
 mod keep;
 mod seen;
+mod states;
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
@@ -31,6 +32,7 @@ use parking_lot::Mutex;
 use crate::rewrite::Report;
 pub(crate) use keep::Keeping;
 pub(crate) use seen::{Seen, Tag};
+pub(crate) use states::StatesCache;
 
 /// What one answer may have of all bytes: a dashboard has more than one query.
 const ANSWER_SHARE: usize = 16;
@@ -101,7 +103,7 @@ pub(crate) fn stream_of(schema: &SchemaRef, batches: &[RecordBatch]) -> Sendable
     Box::pin(RecordBatchStreamAdapter::new(Arc::clone(schema), rows))
 }
 
-/// What the cache of answers has done.
+/// What the caches of a process have done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CacheFigures {
     /// Answers that were given again.
@@ -112,6 +114,8 @@ pub struct CacheFigures {
     pub bytes: usize,
     /// Answers that are kept.
     pub answers: usize,
+    /// Bytes of states of small files that are kept decoded.
+    pub states_bytes: usize,
 }
 
 /// The answers that a process keeps.
@@ -172,6 +176,7 @@ impl Answers {
             misses: self.misses.load(Ordering::Relaxed),
             bytes: inner.bytes,
             answers: inner.kept.len(),
+            states_bytes: 0,
         }
     }
 

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
@@ -27,7 +28,7 @@ use otus_engine::time::Granularity;
 use super::prune::{self, Files, Ranges};
 use super::scan::{Scan, from_time, predicate};
 use crate::aggregate;
-use crate::cache::Seen;
+use crate::cache::{Seen, StatesCache};
 use crate::compile::finish_expr;
 use crate::error::SqlError;
 use crate::function;
@@ -203,9 +204,27 @@ impl TableProvider for StatesTable {
             limit: None,
         };
         let coarser = self.granularity != self.finest() && wide.contains(&bucket);
+        let seen = Seen::of(session);
+        if let Some(seen) = &seen {
+            seen.scan((self.rollup, self.granularity, self.stage), filters);
+            seen.files(&whole);
+            seen.files(&fine);
+            if cut {
+                seen.horizon(self.table.id, horizon);
+            }
+        }
+        let (whole, mut whole_rows) = self.at_hand(session, whole).await;
+        let (fine, mut fine_rows) = self.at_hand(session, fine).await;
+        fine_rows.extend(self.hot(predicate.as_ref(), seen.as_deref())?);
+        if !coarser {
+            whole_rows.append(&mut fine_rows);
+        }
         let mut plans = Vec::new();
         if !whole.is_empty() {
             plans.push(scan.parquet(&whole)?);
+        }
+        if !whole_rows.is_empty() {
+            plans.push(scan.memory(whole_rows)?);
         }
         // Bounds in `filters` are of truncated buckets, which the pruning inside a file does not know.
         let fine_scan = Scan { filters: if coarser { &[] } else { filters }, ..scan };
@@ -216,18 +235,8 @@ impl TableProvider for StatesTable {
         if !fine.is_empty() {
             cut_down(fine_scan.parquet(&fine)?)?;
         }
-        let seen = Seen::of(session);
-        if let Some(seen) = &seen {
-            seen.scan((self.rollup, self.granularity, self.stage), filters);
-            seen.files(&whole);
-            seen.files(&fine);
-            if cut {
-                seen.horizon(self.table.id, horizon);
-            }
-        }
-        let hot = self.hot(predicate.as_ref(), seen.as_deref())?;
-        if !hot.is_empty() {
-            cut_down(fine_scan.memory(hot)?)?;
+        if !fine_rows.is_empty() {
+            cut_down(fine_scan.memory(fine_rows)?)?;
         }
         let plan = fine_scan.union(plans)?;
         if cut { from_time(plan, BUCKET_COLUMN, horizon, projection.len()) } else { Ok(plan) }
@@ -235,11 +244,23 @@ impl TableProvider for StatesTable {
 }
 
 impl StatesTable {
+    /// Files to be read, and the rows of those that need not be.
+    async fn at_hand(
+        &self,
+        session: &dyn Session,
+        files: Vec<Arc<FileEntry>>,
+    ) -> (Vec<Arc<FileEntry>>, Vec<RecordBatch>) {
+        match StatesCache::of(session) {
+            Some(cache) => cache.take(&self.snapshot, &self.schema, files).await,
+            None => (files, Vec::new()),
+        }
+    }
+
     fn hot(
         &self,
         predicate: Option<&Arc<dyn PhysicalExpr>>,
         seen: Option<&Seen>,
-    ) -> DfResult<Vec<arrow::array::RecordBatch>> {
+    ) -> DfResult<Vec<RecordBatch>> {
         let chunks = match self.stage {
             Stage::All => self.snapshot.hot(self.table.id),
             Stage::Compacted => &[],

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures::StreamExt;
+use otus_engine::catalog::MeasureDef;
 
 use super::world::{BASE_US, STEP_US, World, rows_of};
 use crate::pull::{self, Encoding};
@@ -294,4 +295,50 @@ async fn a_pattern_is_answered_again_too() {
     let answer = pull::run(&world.session, wrong.as_bytes(), Encoding::Edn).await;
     let again = pull::run(&world.session, wrong.as_bytes(), Encoding::Edn).await;
     assert!(answer.age.is_none() && again.age.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn states_of_small_files_are_opened_once() {
+    let without = SqlConfig { threads: 2, states_cache_bytes: 0, ..SqlConfig::default() };
+    let (world, opening) = (World::filled().await, World::with(without).await.fill().await);
+    let sql = "SELECT date_trunc('hour', ts), kind, count(*), sum(amount), min(amount) FROM events \
+               WHERE kind IS DISTINCT FROM 'kind number 2' GROUP BY 1, 2 ORDER BY 1, 2";
+    for world in [&world, &opening] {
+        world.rows("SET otus.rollups = force").await;
+    }
+    let asked = opening.rows(sql).await;
+    assert_eq!(world.rows(sql).await, asked);
+    assert_eq!(world.rows(sql).await, asked);
+    let kept = world.engine.cache_figures().states_bytes;
+    assert!(kept > 0);
+    assert_eq!(opening.engine.cache_figures().states_bytes, 0);
+    let quoted = sql.replace('\'', "''");
+    let read = format!("SELECT bytes_read FROM otus.queries WHERE query = '{quoted}'");
+    assert_eq!(world.rows(&read).await.concat(), ["0", "0"]);
+    assert_ne!(opening.rows(&read).await.concat(), ["0"]);
+    // Another declaration of the states of the same files.
+    for world in [&world, &opening] {
+        world.declare(|def| def.measures.push(MeasureDef::new("most", "max(user_id)"))).await;
+        world.append(100);
+    }
+    let sql = "SELECT kind, count(*), max(user_id) FROM events GROUP BY 1 ORDER BY 1";
+    for world in [&world, &opening] {
+        world.rows("SET otus.rollups = auto").await;
+    }
+    assert_eq!(world.rows(sql).await, opening.rows(sql).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn states_at_hand_are_bounded() {
+    let bound = 256 << 10;
+    let config = SqlConfig { threads: 2, states_cache_bytes: bound, ..SqlConfig::default() };
+    let world = World::with(config).await;
+    let sql = "SELECT kind, sum(events) FROM by_kind_minute GROUP BY 1";
+    for n in 1..60 {
+        world.append(300);
+        world.dataset.flush().await.unwrap();
+        world.rows(sql).await;
+        let kept = world.engine.cache_figures().states_bytes;
+        assert!(kept > 0 && kept <= bound, "{kept} bytes after {n} files");
+    }
 }

@@ -149,7 +149,9 @@ impl World {
     }
 
     fn begun(seed: u64, table: Table, steps: Vec<Step>, builder: Builder) -> Self {
-        let config = SqlConfig { threads: 1, ..SqlConfig::default() };
+        // Files are small here: half of the worlds read them as if they were not.
+        let states_cache_bytes = if seed.is_multiple_of(2) { 0 } else { 64 << 20 };
+        let config = SqlConfig { threads: 1, states_cache_bytes, ..SqlConfig::default() };
         let engine = SqlEngine::new(Arc::clone(&builder.dataset), config).unwrap();
         let session = engine.session(SessionOptions { user: "ann".into(), ..Default::default() });
         Self { seed, table, steps, session, builder, taken: 0 }
