@@ -1,5 +1,6 @@
 //! A keyed table as the planner sees it: a lookup where the query names keys, else all live rows.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -44,12 +45,28 @@ impl KeyedRows {
 
     /// The keys that every wanted row has one of, if the filters name them.
     fn keys(&self, filters: &[Expr]) -> Option<Vec<Key>> {
-        let index = self.table.key_index()?;
-        let field = self.table.schema.field(index);
-        let mut keys = filters.iter().find_map(|f| keys_of(f, field.name(), field.data_type()))?;
-        let mut seen = std::collections::HashSet::new();
+        let field = self.table.schema.field(self.table.key_index()?);
+        let mut named = filters.iter().filter_map(|f| keys_of(f, field.name(), field.data_type()));
+        let mut keys = named.next()?;
+        let mut seen = HashSet::new();
         keys.retain(|key| seen.insert(key.clone()));
+        for others in named {
+            let others: HashSet<Key> = others.into_iter().collect();
+            keys.retain(|key| others.contains(key));
+        }
         (keys.len() <= LOOKUP_KEYS).then_some(keys)
+    }
+
+    /// Whether the lookup of what a filter names is all that the filter asks.
+    fn is_lookup(&self, filter: &Expr) -> bool {
+        let Some(index) = self.table.key_index() else { return false };
+        let field = self.table.schema.field(index);
+        let is_whole = match filter {
+            Expr::BinaryExpr(b) => b.op == Operator::Eq,
+            Expr::InList(list) => list.list.len() <= LOOKUP_KEYS,
+            _ => false,
+        };
+        is_whole && keys_of(filter, field.name(), field.data_type()).is_some()
     }
 }
 
@@ -115,7 +132,11 @@ impl TableProvider for KeyedRows {
         &self,
         filters: &[&Expr],
     ) -> DfResult<Vec<TableProviderFilterPushDown>> {
-        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+        let exact = |filter: &&Expr| match self.is_lookup(filter) {
+            true => TableProviderFilterPushDown::Exact,
+            false => TableProviderFilterPushDown::Inexact,
+        };
+        Ok(filters.iter().map(exact).collect())
     }
 
     async fn scan(
