@@ -10,6 +10,10 @@ use anyhow::{Context, Result};
 use otus_tests::skip::nothing_may_be_missing;
 use serde_json::{Value, json};
 
+/// The one that the server has.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Whether this is a smoke run: tiny sizes, nothing written.
 pub fn is_smoke() -> bool {
     std::env::args().any(|argument| argument == "--smoke")
