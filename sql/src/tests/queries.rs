@@ -6,6 +6,7 @@ use otus_engine::catalog::TableId;
 use otus_engine::reading::{PartitionReport, Reading};
 
 use super::world::World;
+use crate::SqlConfig;
 
 #[tokio::test]
 async fn conditions_that_are_tested_for_truth_are_planned() {
@@ -85,7 +86,8 @@ async fn counts_and_bounds_fold_without_reading_files() {
 
 #[tokio::test]
 async fn files_that_cannot_match_are_not_read() {
-    let world = World::filled().await;
+    let config = SqlConfig { threads: 2, states_cache_bytes: 0, ..SqlConfig::default() };
+    let world = World::with(config).await.fill().await;
     let files = |plan: &str| plan.matches(".parquet").count();
     let all = world.explain("SELECT * FROM events").await;
     assert_eq!(files(&all), 2, "{all}");
