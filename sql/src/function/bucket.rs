@@ -124,7 +124,18 @@ fn constant(value: &ColumnarValue, function: &str, what: &str) -> DfResult<Strin
 
 fn truncate(time: &ArrayRef, granularity: Granularity, zone: Option<Tz>) -> DfResult<ArrayRef> {
     match zone.filter(|z| *z != Tz::UTC) {
-        None => floored(time, |us| granularity.floor_us(us)),
+        None => match granularity {
+            // The compiler multiplies by these instead of dividing.
+            Granularity::Second => multiples::<1>(time),
+            Granularity::Minute => multiples::<60>(time),
+            Granularity::FiveMinute => multiples::<300>(time),
+            Granularity::FifteenMinute => multiples::<900>(time),
+            Granularity::Hour => multiples::<3_600>(time),
+            Granularity::Day => multiples::<86_400>(time),
+            Granularity::Week | Granularity::Month | Granularity::Quarter | Granularity::Year => {
+                floored(time, |us| granularity.floor_us(us))
+            }
+        },
         Some(zone) => stepped(time, &Step::of(granularity, zone)),
     }
 }
@@ -143,12 +154,21 @@ pub(super) fn stepped(time: &ArrayRef, step: &Step) -> DfResult<ArrayRef> {
     })
 }
 
+/// Buckets of so many seconds.
+fn multiples<const SECONDS: i64>(time: &ArrayRef) -> DfResult<ArrayRef> {
+    floored(time, |us| us.div_euclid(SECONDS * 1_000_000) * (SECONDS * 1_000_000))
+}
+
 fn floored(time: &ArrayRef, floor: impl Fn(i64) -> i64) -> DfResult<ArrayRef> {
-    let data_type = time.data_type().clone();
-    let plain = cast(time, &DataType::Timestamp(TimeUnit::Microsecond, None))?;
-    let values = plain.as_primitive::<TimestampMicrosecondType>();
+    let DataType::Timestamp(_, zone) = time.data_type() else {
+        let e = SqlError::internal(format!("a bucket of a value of type {}", time.data_type()));
+        return Err(DataFusionError::from(e));
+    };
+    // The instants stay: arrow's cast from no zone to one would look each of them up.
+    let micros = cast(time, &DataType::Timestamp(TimeUnit::Microsecond, zone.clone()))?;
+    let values = micros.as_primitive::<TimestampMicrosecondType>();
     let floored: TimestampMicrosecondArray = values.unary(floor);
-    Ok(cast(&floored, &data_type)?)
+    Ok(Arc::new(floored.with_timezone_opt(zone.clone())))
 }
 
 #[cfg(test)]
