@@ -231,6 +231,21 @@ fn sums_never_wrap() {
     let sum = one_group(Sum, longs).finish(EmitTo::All).unwrap();
     assert_eq!(sum.as_primitive::<Decimal128Type>().value(0), 3 * i128::from(i64::MAX));
 
+    // Groups that overflow 64 bits beside others that do not, emitted in two parts, then added to again.
+    let mut sums = Sum.accumulator(&[DataType::Int64]).unwrap();
+    let longs =
+        |values: &[Option<i64>]| -> ArrayRef { Arc::new(Int64Array::from(values.to_vec())) };
+    let (least, most) = (Some(i64::MIN), Some(i64::MAX));
+    let values = longs(&[most, least, Some(7), most, least, None, Some(-9)]);
+    sums.update(&[values], &[0, 1, 2, 0, 1, 3, 2], None, 4).unwrap();
+    let values =
+        |array: ArrayRef| array.as_primitive::<Decimal128Type>().iter().collect::<Vec<_>>();
+    let first = values(sums.finish(EmitTo::First(1)).unwrap());
+    assert_eq!(first, [Some(2 * i128::from(i64::MAX))]);
+    sums.update(&[longs(&[least, Some(5), Some(1)])], &[0, 2, 4], None, 5).unwrap();
+    let rest = values(sums.finish(EmitTo::All).unwrap());
+    assert_eq!(rest, [Some(3 * i128::from(i64::MIN)), Some(-2), Some(5), None, Some(1)]);
+
     let top = 10_i128.pow(38) - 1;
     let wide = |values: Vec<i128>| -> ArrayRef {
         Arc::new(Decimal128Array::from(values).with_precision_and_scale(38, 2).unwrap())
