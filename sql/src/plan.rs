@@ -6,10 +6,11 @@ use std::sync::Arc;
 use arrow::array::StringArray;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::execution::SessionState;
 use datafusion::execution::context::SQLOptions;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
@@ -100,6 +101,33 @@ pub(crate) struct SearchPath(pub(crate) Vec<String>);
 
 async fn plan(state: &SessionState, statement: ast::Statement) -> DfResult<LogicalPlan> {
     state.statement_to_plan(DfStatement::Statement(Box::new(statement))).await
+}
+
+/// What an analyzed plan gives, each column as nullable as the statement makes it: the same whoever answers, and
+/// before any rule of the optimizer.
+pub(crate) fn promised(analyzed: &LogicalPlan) -> SqlResult<SchemaRef> {
+    let schema = analyzed.schema().as_arrow();
+    if !shows_subquery(analyzed).map_err(SqlError::from)? {
+        return Ok(Arc::new(schema.clone()));
+    }
+    // The planner has a subquery without a row as null as its column, which may be never.
+    let fields = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true));
+    Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
+}
+
+/// Whether a value of a plan may be made of a subquery's: those of conditions show in none.
+fn shows_subquery(plan: &LogicalPlan) -> DfResult<bool> {
+    let mut found = false;
+    plan.apply_with_subqueries(|node| {
+        if !matches!(node, LogicalPlan::Filter(_) | LogicalPlan::Join(_) | LogicalPlan::Sort(_)) {
+            node.apply_expressions(|expr| {
+                found |= expr.exists(|e| Ok(matches!(e, Expr::ScalarSubquery(_))))?;
+                Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+            })?;
+        }
+        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    Ok(found)
 }
 
 /// Catalogue queries of tools need rewriting before they plan; other queries are left as they are.
