@@ -12,6 +12,7 @@ use datafusion::logical_expr::{
 use crate::error::SqlError;
 
 static KNOWN: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| same("otus_known", false));
+static OPTIONAL: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| same("otus_optional", true));
 
 fn same(name: &'static str, nullable: bool) -> Arc<ScalarUDF> {
     let signature = Signature::any(1, Volatility::Immutable);
@@ -21,6 +22,11 @@ fn same(name: &'static str, nullable: bool) -> Arc<ScalarUDF> {
 /// `value`, which is never null, by its type as well.
 pub(crate) fn known(value: Expr) -> Expr {
     KNOWN.call(vec![value])
+}
+
+/// `value`, which may be null, by its type as well.
+pub(crate) fn optional(value: Expr) -> Expr {
+    OPTIONAL.call(vec![value])
 }
 
 /// Gives its argument.

@@ -264,6 +264,7 @@ impl Frame {
         let options = state.config_options();
         let analyzed = state.analyzer().execute_and_check(logical, options, |_, _| {})?;
         let promised = plan::promised(&analyzed)?;
+        let analyzed = plan::optional_subqueries(analyzed)?;
         let ready = match self.planned(&analyzed, self.rollups).await {
             // Raw rows always answer: a rewriting that the planner does not take must not cost the answer.
             Err((e, report)) if report.rollups().is_some() && self.rollups != Mode::Force => {

@@ -77,6 +77,27 @@ async fn columns_are_as_nullable_whoever_answers() {
 }
 
 #[tokio::test]
+async fn a_subquery_without_a_row_is_null() {
+    let world = World::filled().await;
+    for sql in [
+        "SELECT (SELECT ts FROM events WHERE user_id < 0) AS t",
+        "SELECT t FROM (SELECT (SELECT 1 WHERE false) AS t) x",
+        "SELECT count(*) AS n, (SELECT 1 WHERE false) AS t FROM events",
+        "SELECT (SELECT count(*) FROM events e WHERE e.user_id = x.column1 HAVING count(*) > 1) AS t \
+         FROM (VALUES (-1)) x",
+    ] {
+        let (described, given, rows) = told(&world, sql).await;
+        assert_eq!(rows.len(), 1, "{sql}");
+        assert_eq!(rows[0].last().unwrap(), "NULL", "{sql}");
+        for schema in [described, given] {
+            let field = schema.fields().last().unwrap();
+            assert_ne!(*field.data_type(), DataType::Null, "{sql}");
+            assert!(field.is_nullable(), "{sql}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn tests_for_truth_are_planned_whoever_answers() {
     let world = World::declared(|def| def.rollups = vec![by_known()]).await.fill().await;
     let sql = "SELECT count(CASE WHEN (kind IS NOT NULL) IN (false, true) OR ok IS NOT FALSE THEN 1 END) \
