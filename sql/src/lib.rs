@@ -23,6 +23,7 @@ pub mod error;
 mod function;
 mod gapfill;
 mod grouping;
+mod known;
 mod lanes;
 mod late;
 mod lossy;

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use arrow::array::StringArray;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
+use datafusion::common::Column;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::execution::SessionState;
 use datafusion::execution::context::SQLOptions;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Expr, LogicalPlan, Projection, Subquery};
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
@@ -19,7 +21,9 @@ use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::tokenizer::Location;
 use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 
+use crate::analyze::map_expressions;
 use crate::error::{SqlError, SqlResult, sqlstate};
+use crate::known::optional;
 use crate::lanes::Lane;
 use crate::named::NamedQueries;
 use crate::queries::bytes_read;
@@ -100,6 +104,79 @@ pub(crate) struct SearchPath(pub(crate) Vec<String>);
 
 async fn plan(state: &SessionState, statement: ast::Statement) -> DfResult<LogicalPlan> {
     state.statement_to_plan(DfStatement::Statement(Box::new(statement))).await
+}
+
+/// What an analyzed plan gives, each column as nullable as the statement makes it: the same whoever answers, and
+/// before any rule of the optimizer.
+pub(crate) fn promised(analyzed: &LogicalPlan) -> SqlResult<SchemaRef> {
+    let schema = analyzed.schema().as_arrow();
+    if !shows_subquery(analyzed).map_err(SqlError::from)? {
+        return Ok(Arc::new(schema.clone()));
+    }
+    // The planner has a subquery without a row as null as its column, which may be never.
+    let fields = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true));
+    Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
+}
+
+/// The same analyzed plan, whose subqueries for one value may be null by their type too: over no row they are,
+/// whatever their column is.
+pub(crate) fn optional_subqueries(plan: LogicalPlan) -> DfResult<LogicalPlan> {
+    let mut any = false;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            any |= expr.exists(|e| Ok(is_thought_known(e)))?;
+            Ok(TreeNodeRecursion::Continue)
+        })
+    })?;
+    if !any {
+        return Ok(plan);
+    }
+    let plan = map_expressions(plan, &|expr, _| match expr {
+        Expr::ScalarSubquery(mut subquery) if is_thought_known_in(&subquery) => {
+            let inner = subquery.subquery.as_ref().clone();
+            let (relation, field) = inner.schema().qualified_field(0);
+            let (relation, name) = (relation.cloned(), field.name().clone());
+            let column = Expr::Column(Column::new(relation.clone(), &name));
+            let column = optional(column).alias_qualified(relation, name);
+            let inner = Projection::try_new(vec![column], Arc::new(inner))?;
+            subquery.subquery = Arc::new(LogicalPlan::Projection(inner));
+            Ok(Transformed::yes(Expr::ScalarSubquery(subquery)))
+        }
+        other => Ok(Transformed::no(other)),
+    })?;
+    plan.transform_up_with_subqueries(|node| node.recompute_schema().map(Transformed::yes)).data()
+}
+
+fn is_thought_known(expr: &Expr) -> bool {
+    matches!(expr, Expr::ScalarSubquery(subquery) if is_thought_known_in(subquery))
+}
+
+/// Those that are joined are optional by their join, and an aggregate without keys has a row.
+fn is_thought_known_in(subquery: &Subquery) -> bool {
+    let mut top = subquery.subquery.as_ref();
+    while let LogicalPlan::Projection(projection) = top {
+        top = projection.input.as_ref();
+    }
+    let has_row = matches!(top, LogicalPlan::Aggregate(a) if a.group_expr.is_empty());
+    let field = subquery.subquery.schema().fields().first();
+    !has_row
+        && subquery.outer_ref_columns.is_empty()
+        && field.is_some_and(|field| !field.is_nullable())
+}
+
+/// Whether a value of a plan may be made of a subquery's: those of conditions show in none.
+fn shows_subquery(plan: &LogicalPlan) -> DfResult<bool> {
+    let mut found = false;
+    plan.apply_with_subqueries(|node| {
+        if !matches!(node, LogicalPlan::Filter(_) | LogicalPlan::Join(_) | LogicalPlan::Sort(_)) {
+            node.apply_expressions(|expr| {
+                found |= expr.exists(|e| Ok(matches!(e, Expr::ScalarSubquery(_))))?;
+                Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+            })?;
+        }
+        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    Ok(found)
 }
 
 /// Catalogue queries of tools need rewriting before they plan; other queries are left as they are.

@@ -64,6 +64,9 @@ fn options(config: &SqlConfig) -> SqlResult<SessionConfig> {
     // One batch in each file: where two tasks append to a shared one, its reader may wait for the wrong one
     // of two for ever.
     options.execution.max_spill_file_size_bytes = ConfigNonZeroUsize::try_new(1)?;
+    // While min(a) and max(b) run, rows are left out that change neither of those found so far: wrongly so where one is
+    // of an expression, or has found none yet.
+    options.optimizer.enable_aggregate_dynamic_filter_pushdown = false;
     // Up to this many keys of a join's smaller side are looked up in the larger one if it is a keyed table.
     options.optimizer.hash_join_inlist_pushdown_max_distinct_values = crate::provider::LOOKUP_KEYS;
     options.optimizer.hash_join_inlist_pushdown_max_size = LOOKUP_BYTES;

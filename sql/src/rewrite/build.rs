@@ -14,13 +14,14 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::catalog::TableProvider;
+use datafusion::common::DFSchema;
 use datafusion::datasource::provider_as_source;
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::functions::core::expr_fn::get_field;
 use datafusion::logical_expr::expr::GroupingSet;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{
-    Aggregate, Expr, LogicalPlan, LogicalPlanBuilder, Projection, Union, cast, lit,
+    Aggregate, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Projection, Union, cast, lit,
 };
 use datafusion::scalar::ScalarValue;
 use otus_engine::catalog::BUCKET_COLUMN;
@@ -33,6 +34,7 @@ use super::design::{Design, Range};
 use super::facts::TableFacts;
 use crate::aggregate;
 use crate::error::SqlError;
+use crate::known::known;
 use crate::provider::{RawTable, StatesTable};
 
 /// Column that says whether a group of raw rows has any.
@@ -85,7 +87,14 @@ fn filtered(plan: LogicalPlanBuilder, condition: Option<Expr>) -> DfResult<Logic
 fn united(mut plans: Vec<LogicalPlan>) -> DfResult<LogicalPlan> {
     if plans.len() > 1 {
         let inputs = plans.into_iter().map(Arc::new).collect();
-        return Ok(LogicalPlan::Union(Union::try_new_with_loose_types(inputs)?));
+        let Union { inputs, schema } = Union::try_new_with_loose_types(inputs)?;
+        // What the optimizer makes of an input may be null by its type where it was not, as is coalesce(a, false);
+        // the union does not learn of it.
+        let fields = schema.iter();
+        let fields =
+            fields.map(|(of, f)| (of.cloned(), Arc::new(f.as_ref().clone().with_nullable(true))));
+        let schema = DFSchema::new_with_metadata(fields.collect(), schema.metadata().clone())?;
+        return Ok(LogicalPlan::Union(Union { inputs, schema: Arc::new(schema) }));
     }
     plans.pop().ok_or_else(|| internal("a rollup without sources"))
 }
@@ -249,7 +258,8 @@ impl Build<'_> {
     }
 }
 
-/// The aggregate over the united rows, with the columns of the original one.
+/// The aggregate over the united rows, with the columns of the original one: their names, their types, and which of
+/// them are never null.
 pub(super) fn finished(
     rows: LogicalPlan,
     original: &Aggregate,
@@ -280,15 +290,18 @@ pub(super) fn finished(
         true => return Err(internal("an aggregate of nothing")),
         false => LogicalPlan::Aggregate(Aggregate::try_new(Arc::new(rows), group, calls)?),
     };
-    let known = plan.schema().columns().into_iter().take(before).map(Expr::Column);
+    let grouped = plan.schema().columns().into_iter().take(before).map(Expr::Column);
     let mut columns = Vec::new();
-    for (place, value) in known.chain(values).enumerate() {
+    for (place, value) in grouped.chain(values).enumerate() {
         let (relation, field) = original.schema.qualified_field(place);
-        let from =
-            datafusion::logical_expr::ExprSchemable::get_type(&value, plan.schema().as_ref())?;
+        let from = value.get_type(plan.schema().as_ref())?;
         let value = match from == *field.data_type() {
             true => value,
             false => cast(value, field.data_type().clone()),
+        };
+        let value = match !field.is_nullable() && value.nullable(plan.schema().as_ref())? {
+            true => known(value),
+            false => value,
         };
         columns.push(value.alias_qualified(relation.cloned(), field.name()));
     }

@@ -9,7 +9,6 @@ use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, Tr
 use datafusion::datasource::{empty::EmptyTable, provider_as_source};
 use datafusion::error::Result as DfResult;
 use datafusion::execution::SessionState;
-use datafusion::functions::core::expr_fn::coalesce;
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::utils::{split_conjunction, split_conjunction_owned};
@@ -182,14 +181,6 @@ impl States<'_> {
                 true => column,
                 false if is_same_value(stored.data_type(), &wanted) => cast(column, wanted),
                 false => return None,
-            };
-            // Columns of states may be null; what is never null is never null there either.
-            let column = match form.nullable(&schema).ok()? {
-                true => column,
-                false => {
-                    let other = lit(ScalarValue::new_default(&form.get_type(&schema).ok()?).ok()?);
-                    coalesce(vec![column, other])
-                }
             };
             Some(Computed { name: dimension.name.clone(), form, column })
         };

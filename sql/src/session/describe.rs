@@ -68,7 +68,7 @@ impl Session {
             plan::verify(&plan)?;
             let options = inner.state.config_options();
             let analyzed = inner.state.analyzer().execute_and_check(plan, options, |_, _| {})?;
-            Ok(Arc::new(analyzed.schema().as_arrow().clone()))
+            plan::promised(&analyzed)
         };
         frame.on_threads(work).await
     }
@@ -102,7 +102,7 @@ impl Frame {
             .analyzer()
             .execute_and_check(bound, options, |_, _| {})
             .map_err(SqlError::from)?;
-        let schema = shown_schema(analyzed.schema().as_arrow(), &query.names);
+        let schema = shown_schema(plan::promised(&analyzed)?.as_ref(), &query.names);
         Ok(Description { params, schema: Some(schema) })
     }
 }

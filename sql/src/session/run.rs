@@ -222,9 +222,9 @@ impl Frame {
     async fn open(&self, logical: LogicalPlan, names: &OutputNames) -> SqlResult<Started> {
         let begun = Instant::now();
         self.see(&logical)?;
-        let Ready { physical, state, report, .. } = self.prepared(logical).await?;
+        let Ready { physical, state, report, promised, .. } = self.prepared(logical).await?;
         let (asked, tag) = (self.asked.clone(), self.tag());
-        let schema = shown_schema(&physical.schema(), names);
+        let schema = shown_schema(&kept(&physical.schema(), &promised), names);
         if let Some((given, rows, stream)) = tag.and_then(|tag| self.same(tag, &schema)) {
             queries::given_again(asked, begun, rows, &report);
             return Ok(Started { schema, stream, report, tag, given });
@@ -263,22 +263,36 @@ impl Frame {
         let state = self.state.as_ref();
         let options = state.config_options();
         let analyzed = state.analyzer().execute_and_check(logical, options, |_, _| {})?;
-        let facts = self.engine.facts();
-        let (plan, report) = rewrite::apply(analyzed.clone(), state, self.rollups, facts)?;
-        match self.physical(plan, report).await {
+        let promised = plan::promised(&analyzed)?;
+        let analyzed = plan::optional_subqueries(analyzed)?;
+        let ready = match self.planned(&analyzed, self.rollups).await {
             // Raw rows always answer: a rewriting that the planner does not take must not cost the answer.
             Err((e, report)) if report.rollups().is_some() && self.rollups != Mode::Force => {
                 tracing::warn!(error = %e, "a plan over a rollup was not accepted");
-                let (plan, report) = rewrite::apply(analyzed, state, Mode::Off, facts)?;
-                self.physical(plan, report).await.map_err(|(e, _)| e)
+                self.planned(&analyzed, Mode::Off).await
             }
+            done => done,
+        };
+        let ready = ready.map_err(|(e, _)| e);
+        ready.map(|ready| Ready { promised, ..ready })
+    }
+
+    async fn planned(
+        &self,
+        analyzed: &LogicalPlan,
+        mode: Mode,
+    ) -> Result<Ready, (SqlError, Report)> {
+        let alone = |e: SqlError| (e, Report::default());
+        let with = |plan| rewrite::apply(plan, &self.state, mode, self.engine.facts());
+        let (plan, report) = with(analyzed.clone()).map_err(alone)?;
+        match self.physical(plan, report).await {
             // The physical planner thinks some conditions nullable that the logical one does not.
             Err((e, _)) if e.sqlstate == sqlstate::INTERNAL => {
-                let plan = rewrite::without_truth_tests(analyzed)?;
-                let (plan, report) = rewrite::apply(plan, state, self.rollups, facts)?;
-                self.physical(plan, report).await.map_err(|(e, _)| e)
+                let plan = rewrite::without_truth_tests(analyzed.clone());
+                let (plan, report) = with(plan.map_err(|e| alone(e.into()))?).map_err(alone)?;
+                self.physical(plan, report).await
             }
-            done => done.map_err(|(e, _)| e),
+            done => done,
         }
     }
 
@@ -297,7 +311,10 @@ impl Frame {
             Ok((logical, state, physical))
         };
         match planned.await {
-            Ok((logical, state, physical)) => Ok(Ready { logical, state, physical, report }),
+            Ok((logical, state, physical)) => {
+                let promised = physical.schema();
+                Ok(Ready { logical, state, physical, report, promised })
+            }
             Err(e) => Err((e, report)),
         }
     }
@@ -353,6 +370,8 @@ pub(crate) struct Ready {
     pub(crate) logical: LogicalPlan,
     pub(crate) physical: Arc<dyn ExecutionPlan>,
     pub(crate) report: Report,
+    /// The columns as the statement has them.
+    promised: SchemaRef,
     /// The state to run it with.
     state: Arc<SessionState>,
 }
@@ -372,6 +391,17 @@ pub(super) fn shown_schema(schema: &Schema, names: &OutputNames) -> SchemaRef {
     let fields =
         schema.fields().iter().map(|f| f.as_ref().clone().with_name(names.shown(f.name())));
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// The planned columns, each as nullable as was promised: what the optimizer and the physical planner find out
+/// of that hangs on who answers, and on how expressions happen to be taken apart.
+fn kept(planned: &Schema, promised: &Schema) -> Schema {
+    if planned.fields().len() != promised.fields().len() {
+        return planned.clone();
+    }
+    let fields = planned.fields().iter().zip(promised.fields());
+    let fields = fields.map(|(f, said)| f.as_ref().clone().with_nullable(said.is_nullable()));
+    Schema::new(fields.collect::<Vec<_>>())
 }
 
 /// A batch under names that may repeat.

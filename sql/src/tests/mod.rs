@@ -12,6 +12,7 @@ mod lanes;
 mod memory;
 mod named;
 mod postgres;
+mod promised;
 mod queries;
 mod rollups;
 mod sessions;

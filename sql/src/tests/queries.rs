@@ -19,6 +19,28 @@ async fn conditions_that_are_tested_for_truth_are_planned() {
 }
 
 #[tokio::test]
+async fn the_least_of_a_column_hides_no_rows_from_other_aggregates() {
+    let world = World::new().await;
+    for _ in 0..6 {
+        world.append(500);
+        world.dataset.flush().await.unwrap();
+    }
+    world.append(100);
+    world.rows("SET otus.rollups = off").await;
+    // The least of the first is in each file and among the hot rows, what the others ask for in one file.
+    for (other, expected) in [
+        ("min(ts + INTERVAL '1 hour')", "2026-03-01T01:00:00Z"),
+        ("max(ts) FILTER (WHERE score > 740 AND score < 741)", "2026-03-01T16:27:40Z"),
+        ("max(ts) FILTER (WHERE score > 10 AND score < 11)", "2026-03-01T00:14:20Z"),
+    ] {
+        let sql = format!("SELECT min(\"mixedCase\"), {other} FROM events WHERE user_id >= 0");
+        for _ in 0..40 {
+            assert_eq!(world.rows(&sql).await, [["M0", expected]], "{sql}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn raw_rows_and_views_agree_at_every_stage() {
     let world = World::filled().await;
     for stage in ["level 0 and hot", "compacted"] {

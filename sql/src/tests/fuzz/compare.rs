@@ -94,6 +94,7 @@ impl Cell {
                     || (a.is_nan() && b.is_nan())
                     || (nature != Nature::Exact && close)
                     || (nature == Nature::Quantile && near)
+                    || nature == Nature::Repeated
             }
             (a, b) => a == b,
         }

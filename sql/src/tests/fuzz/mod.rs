@@ -63,8 +63,8 @@ async fn rollups_answer_as_raw_rows_do() {
         match run::compare((&world, "auto"), (&world, "off"), &query).await {
             Verdict::Same => {}
             Verdict::Failed(_) => tally.failed += 1,
-            Verdict::Different(_) | Verdict::Broken(_) => {
-                reports.push(Box::pin(run::report(&world, seed, query)).await)
+            Verdict::Different(what) | Verdict::Broken(what) => {
+                reports.push(Box::pin(run::report(&world, seed, query, &what)).await)
             }
         }
         if reports.len() == REPORTS_MAX {

@@ -117,7 +117,13 @@ pub(super) struct Core {
 impl Core {
     /// Natures of the columns.
     pub(super) fn natures(&self) -> Vec<Nature> {
-        self.keys.iter().chain(&self.aggregates).map(|i| i.nature).collect()
+        let repeated = self.source.text.contains(" JOIN ");
+        let items = self.keys.iter().chain(&self.aggregates);
+        let natures = items.map(|item| match item.nature {
+            Nature::Quantile if repeated => Nature::Repeated,
+            nature => nature,
+        });
+        natures.collect()
     }
 
     pub(super) fn sql(&self) -> Frag {

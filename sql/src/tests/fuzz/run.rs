@@ -182,12 +182,12 @@ async fn shrunk(world: &World, query: Query) -> Query {
 }
 
 /// Everything about a difference: how to see it again, the table, the least query that shows it, its plan.
-pub(super) async fn report(world: &World, seed: u64, query: Query) -> String {
+pub(super) async fn report(world: &World, seed: u64, query: Query, at_first: &str) -> String {
     let (first, _) = query.sql();
     let query = Box::pin(shrunk(world, query)).await;
     let what = match compare((world, "auto"), (world, "off"), &query).await {
         Verdict::Different(what) | Verdict::Broken(what) => what,
-        other => format!("gone when tried again: {other:?}"),
+        other => format!("gone when tried again: {other:?}; at first {at_first}"),
     };
     let (sql, params) = query.sql();
     let plan = explain(world, &query).await;

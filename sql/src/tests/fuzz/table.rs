@@ -42,6 +42,9 @@ pub(super) enum Nature {
     Float,
     /// A quantile of a sketch: the same while the sketch is exact, else within its rank error.
     Quantile,
+    /// A quantile of rows that a join repeats. Few values then come many times: the sketch is not exact, and values
+    /// of neighbouring ranks may be anything.
+    Repeated,
 }
 
 /// A measure: as declared, and the aggregate calls of a query that have the same state.

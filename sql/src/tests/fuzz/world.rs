@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use otus_engine::catalog::TableId;
@@ -88,6 +88,9 @@ fn life(table: &Table, seed: u64) -> Vec<Step> {
     steps
 }
 
+/// One for all worlds: each keeps its catalogue for ever.
+static COMPILER: LazyLock<Arc<SqlCompiler>> = LazyLock::new(SqlCompiler::new);
+
 struct Builder {
     dataset: Arc<Dataset>,
     clock: Arc<ManualClock>,
@@ -168,7 +171,7 @@ impl Builder {
         let options = DatasetOptions {
             member: "one".into(),
             clock: Arc::<ManualClock>::clone(&clock),
-            compiler: SqlCompiler::new(),
+            compiler: Arc::<SqlCompiler>::clone(&COMPILER),
             flush: FlushLimits { compact_files: 3, backfill_rows: 50, ..FlushLimits::default() },
         };
         let storage = Storage::from_store(Arc::new(store.clone()));

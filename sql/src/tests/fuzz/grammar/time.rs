@@ -114,7 +114,7 @@ impl Grammar<'_> {
         }
         let (mut from, mut to) = (self.moment(), self.moment());
         let middle = self.table.base_us + self.table.span_us / 2;
-        if self.chance.percent(60) && (from < middle) == (to < middle) {
+        if self.chance.percent(85) && (from < middle) == (to < middle) {
             // Ranges that hold whole buckets are the ones of interest.
             to = self.table.base_us + self.table.span_us - (to - self.table.base_us);
         }
