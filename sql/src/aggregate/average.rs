@@ -18,6 +18,7 @@ use otus_engine::expr::AggregateFunction;
 use otus_engine::state::StateAccumulator;
 use parking_lot::Mutex;
 
+use super::sum::{ExactSum, exact, total};
 use super::udaf::{into, no_such_function};
 use crate::error::SqlError;
 
@@ -134,6 +135,9 @@ impl AggregateUDFImpl for Average {
         let data_type = argument(&args);
         if !ours(&data_type) || args.is_distinct {
             return self.plain.accumulator(args);
+        }
+        if let Some(scale) = exact(&data_type) {
+            return Ok(Box::new(OneExact(ExactSum::new(scale))));
         }
         Ok(Box::new(One { groups: Mutex::new(Many::new(data_type)?), zeros: Vec::new() }))
     }
@@ -286,6 +290,37 @@ impl Accumulator for One {
     }
     fn size(&self) -> usize {
         self.groups.lock().size() + self.zeros.capacity() * size_of::<usize>()
+    }
+}
+
+/// The same for one group of integers or decimals, with the loop of `sum`.
+#[derive(Debug)]
+struct OneExact(ExactSum);
+
+impl Accumulator for OneExact {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> DfResult<()> {
+        values.first().map_or(Ok(()), |v| self.0.change(v, 1))
+    }
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> DfResult<()> {
+        let [sums, counts] = states else {
+            return Err(into(SqlError::internal("an average has two states")));
+        };
+        let (count, _) = total(counts)?;
+        let before = self.0.count;
+        self.0.change(sums, 1)?;
+        self.0.count = before.saturating_add(i64::try_from(count).unwrap_or(i64::MAX));
+        Ok(())
+    }
+    fn evaluate(&mut self) -> DfResult<ScalarValue> {
+        let sum = self.0.value()?.to_array()?;
+        let count = ScalarValue::Int64(Some(self.0.count)).to_array()?;
+        ScalarValue::try_from_array(&quotient(&sum, &count)?, 0)
+    }
+    fn state(&mut self) -> DfResult<Vec<ScalarValue>> {
+        Ok(vec![self.0.value()?, ScalarValue::Int64(Some(self.0.count))])
+    }
+    fn size(&self) -> usize {
+        size_of_val(self)
     }
 }
 

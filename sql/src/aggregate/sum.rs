@@ -39,7 +39,7 @@ impl Default for Sum {
 }
 
 /// Scale of an exact sum; none if the sum is not exact.
-fn exact(data_type: &DataType) -> Option<i8> {
+pub(super) fn exact(data_type: &DataType) -> Option<i8> {
     match data_type {
         t if t.is_integer() => Some(0),
         DataType::Decimal128(_, scale) => Some(*scale),
@@ -87,7 +87,7 @@ impl AggregateUDFImpl for Sum {
             Some(scale) if args.is_distinct => {
                 Ok(Box::new(DistinctSum { scale, values: HashSet::new() }))
             }
-            Some(scale) => Ok(Box::new(ExactSum { scale, sum: 0, count: 0 })),
+            Some(scale) => Ok(Box::new(ExactSum::new(scale))),
         }
     }
 
@@ -131,14 +131,20 @@ impl AggregateUDFImpl for Sum {
 
 /// The exact sum of one group.
 #[derive(Debug)]
-struct ExactSum {
-    scale: i8,
+pub(super) struct ExactSum {
+    pub(super) scale: i8,
     sum: i128,
-    count: i64,
+    /// Values that are not null.
+    pub(super) count: i64,
 }
 
 impl ExactSum {
-    fn change(&mut self, array: &ArrayRef, sign: i128) -> DfResult<()> {
+    pub(super) fn new(scale: i8) -> Self {
+        Self { scale, sum: 0, count: 0 }
+    }
+
+    /// Adds the values of a column, or takes them away.
+    pub(super) fn change(&mut self, array: &ArrayRef, sign: i128) -> DfResult<()> {
         let (sum, count) = total(array)?;
         let changed = sum.checked_mul(sign).and_then(|s| self.sum.checked_add(s));
         self.sum = changed.ok_or_else(|| out_of_range(self.scale))?;
@@ -146,7 +152,8 @@ impl ExactSum {
         Ok(())
     }
 
-    fn value(&self) -> DfResult<ScalarValue> {
+    /// The sum; null without a value.
+    pub(super) fn value(&self) -> DfResult<ScalarValue> {
         if self.count == 0 {
             return Ok(ScalarValue::Decimal128(None, DIGITS, self.scale));
         }
@@ -189,7 +196,7 @@ impl Accumulator for ExactSum {
 }
 
 /// Sum and number of the non-null values.
-fn total(array: &ArrayRef) -> DfResult<(i128, i64)> {
+pub(super) fn total(array: &ArrayRef) -> DfResult<(i128, i64)> {
     let count = i64::try_from(array.len() - array.null_count()).unwrap_or(i64::MAX);
     let sum = match array.data_type() {
         DataType::Int8 => narrow::<Int8Type>(array),
@@ -235,18 +242,34 @@ where
     i128::from(sum)
 }
 
-/// 64 bits: upper and lower halves are summed apart, which the compiler turns into vector code.
+/// 64 bits. Most batches hold values of which so many cannot overflow; else upper and lower halves are summed
+/// apart. All of it is vector code.
 fn wide(array: &PrimitiveArray<Int64Type>) -> i128 {
-    let halves = |(high, low): (i64, u64), v: i64| {
-        (high.wrapping_add(v >> 32), low.wrapping_add(v.cast_unsigned() & 0xffff_ffff))
-    };
-    let (high, low) = match array.nulls().filter(|n| n.null_count() > 0) {
-        None => array.values().iter().fold((0, 0), |sums, v| halves(sums, *v)),
+    match array.nulls().filter(|n| n.null_count() > 0) {
+        None => array.values().chunks(NEAR_VALUES).map(chunk).sum(),
         Some(nulls) => {
             let pairs = array.values().iter().zip(nulls.iter());
-            pairs.fold((0, 0), |sums, (v, valid)| halves(sums, if valid { *v } else { 0 }))
+            halves(pairs.map(|(v, valid)| if valid { *v } else { 0 }))
         }
-    };
+    }
+}
+
+/// Values within `±NEAR`, so many of them, sum up within 62 bits.
+const NEAR: i64 = 1 << 50;
+const NEAR_VALUES: usize = 1 << 12;
+
+fn chunk(values: &[i64]) -> i128 {
+    // Above the lower 51 bits, the second one stays clear only if all values are near.
+    let (sum, above) = values.iter().fold((0_i64, 0_u64), |(sum, above), v| {
+        (sum.wrapping_add(*v), above | v.wrapping_add(NEAR).cast_unsigned())
+    });
+    if above < NEAR.cast_unsigned() * 2 { sum.into() } else { halves(values.iter().copied()) }
+}
+
+fn halves(values: impl Iterator<Item = i64>) -> i128 {
+    let (high, low) = values.fold((0_i64, 0_u64), |(high, low), v| {
+        (high.wrapping_add(v >> 32), low.wrapping_add(v.cast_unsigned() & 0xffff_ffff))
+    });
     (i128::from(high) << 32) + i128::from(low)
 }
 
@@ -313,6 +336,10 @@ mod tests {
         check(vec![Some(i64::MAX); 5_000]);
         check(vec![Some(i64::MIN); 5_000]);
         check(vec![Some(-1), None, Some(i64::MIN), Some(i64::MAX), Some(7)]);
+        for edge in [NEAR - 1, NEAR, -NEAR, -NEAR - 1, i64::MAX - NEAR, i64::MIN + NEAR, -1] {
+            check(vec![Some(edge); 3 * NEAR_VALUES + 5]);
+            check(vec![Some(1), Some(edge), Some(-1)]);
+        }
         check(vec![None]);
     }
 }
