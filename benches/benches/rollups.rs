@@ -439,6 +439,11 @@ async fn timed<F: Future<Output = Result<Vec<RecordBatch>>>>(
     Ok(found)
 }
 
+/// How often raw rows and plain DataFusion take turns.
+fn pairs(rows: i64) -> usize {
+    sized(if rows > 50_000_000 { 3 } else { 9 }, 1)
+}
+
 async fn measure(folder: PathBuf, rows: i64) -> Result<Value> {
     let started = Instant::now();
     fill(&folder, rows).await?;
@@ -452,14 +457,20 @@ async fn measure(folder: PathBuf, rows: i64) -> Result<Value> {
     otus_rows(&off, "set otus.rollups = off").await?;
     let context = plain(&dataset, &folder).await?;
     let (mut queries, mut all) = (Vec::new(), Vec::new());
-    let mut choice = Vec::new();
+    let (mut choice, mut all_ratios) = (Vec::new(), Vec::new());
     for (name, sql) in QUERIES {
         let ours = otus_rows(&session, sql).await?;
         let equal = values(&ours)? == values(&otus_rows(&off, sql).await?)?;
         plain_rows(&context, sql).await?;
         let mut otus = timed(sized(15, 2), || otus_rows(&session, sql)).await?;
-        let mut raw = timed(sized(3, 1), || otus_rows(&off, sql)).await?;
-        let mut files = timed(sized(3, 1), || plain_rows(&context, sql)).await?;
+        // In turn, so that what else the machine does falls on both.
+        let (mut raw, mut files) = (Vec::new(), Vec::new());
+        for _ in 0..pairs(rows) {
+            raw.extend(timed(1, || otus_rows(&off, sql)).await?);
+            files.extend(timed(1, || plain_rows(&context, sql)).await?);
+        }
+        let mut ratios: Vec<f64> = raw.iter().zip(&files).map(|(raw, files)| raw / files).collect();
+        all_ratios.push(median(&mut ratios));
         // Planning alone, with the choice and without.
         let explain = format!("explain {sql}");
         let mut with = timed(sized(15, 2), || otus_rows(&session, &explain)).await?;
@@ -472,6 +483,7 @@ async fn measure(folder: PathBuf, rows: i64) -> Result<Value> {
             "rollup_ms": round(median(&mut otus)),
             "raw_ms": round(median(&mut raw)),
             "datafusion_ms": round(median(&mut files)),
+            "raw_per_datafusion": round(median(&mut ratios)),
         }));
     }
     Ok(json!({
@@ -480,6 +492,7 @@ async fn measure(folder: PathBuf, rows: i64) -> Result<Value> {
         "p50_ms": round(percentile(&mut all, 0.5)),
         "p95_ms": round(percentile(&mut all, 0.95)),
         "planning_ms_more_than_off": round(median(&mut choice)),
+        "raw_per_datafusion": round(median(&mut all_ratios)),
         "queries": queries,
         "peers": peers(&dataset, &folder)?,
     }))
