@@ -160,15 +160,19 @@ fn multiples<const SECONDS: i64>(time: &ArrayRef) -> DfResult<ArrayRef> {
 }
 
 fn floored(time: &ArrayRef, floor: impl Fn(i64) -> i64) -> DfResult<ArrayRef> {
-    let DataType::Timestamp(_, zone) = time.data_type() else {
-        let e = SqlError::internal(format!("a bucket of a value of type {}", time.data_type()));
-        return Err(DataFusionError::from(e));
-    };
     // The instants stay: arrow's cast from no zone to one would look each of them up.
+    let zone = match time.data_type() {
+        DataType::Timestamp(_, zone) => zone.clone(),
+        _ => None,
+    };
     let micros = cast(time, &DataType::Timestamp(TimeUnit::Microsecond, zone.clone()))?;
     let values = micros.as_primitive::<TimestampMicrosecondType>();
     let floored: TimestampMicrosecondArray = values.unary(floor);
-    Ok(Arc::new(floored.with_timezone_opt(zone.clone())))
+    let floored: ArrayRef = Arc::new(floored.with_timezone_opt(zone));
+    match time.data_type() {
+        DataType::Date32 => Ok(cast(&floored, &DataType::Date32)?),
+        _ => Ok(floored),
+    }
 }
 
 #[cfg(test)]
