@@ -369,9 +369,14 @@ fn is_zone(tokens: &Tokens) -> bool {
 
 fn options(tokens: &mut Tokens) -> SqlResult<Options> {
     tokens.expect("(")?;
-    let mut options = Vec::new();
+    let mut options = Options::new();
     loop {
+        let at = tokens.clone();
         let key = key(tokens)?;
+        if options.iter().any(|(known, _)| *known == key) {
+            let what = format!("option \"{}\" stands here twice", key.join("."));
+            return Err(at.syntax_error().with_detail(what));
+        }
         tokens.expect("=")?;
         options.push((key, value(tokens)?));
         if tokens.take(")") {
@@ -408,6 +413,9 @@ fn value(tokens: &mut Tokens) -> SqlResult<Literal> {
     } else {
         return tokens.literal();
     };
+    if tokens.peek_is(close) {
+        return Err(tokens.syntax_error().with_detail("expected a value: a list has one at least"));
+    }
     let mut list = Vec::new();
     while !tokens.take(close) {
         list.push(tokens.literal()?);

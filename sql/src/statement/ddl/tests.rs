@@ -144,6 +144,12 @@ fn what_is_not_understood_is_refused_with_its_place() {
         ("create table t (a int default now()) with (topic = 't')", "expected a literal"),
         ("create table t (a int as (b + 1) with (topic = 't')", "42601"),
         ("create rollup r on t (a) with (granularity = hour)", "expected a literal"),
+        (
+            "create rollup r on t (a) with (granularity = 'hour', Granularity = 'day')",
+            "near \"Granularity\" | option \"granularity\" stands here twice",
+        ),
+        ("create rollup r on t (a) with (measures = ())", "near \")\" | expected a value"),
+        ("alter rollup r set (granularity = array[])", "near \"]\" | expected a value"),
         ("alter table t rename to u", "RENAME is not supported"),
         ("alter table t frobnicate", "expected ADD, DROP, ALTER, SET or RESET"),
         ("drop view v", "DROP VIEW is not supported"),
