@@ -26,6 +26,7 @@ mod grouping;
 mod known;
 mod lanes;
 mod late;
+mod lists;
 mod lossy;
 mod named;
 pub mod outcome;

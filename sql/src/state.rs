@@ -111,6 +111,7 @@ fn build(
         .with_analyzer_rule(Arc::new(crate::arithmetic::CheckedArithmetic))
         .with_analyzer_rule(Arc::new(GapFillRule))
         .with_analyzer_rule(Arc::new(crate::zone::SessionZone))
+        .with_analyzer_rule(Arc::new(crate::lists::Lists))
         .with_optimizer_rule(Arc::new(crate::lossy::LossyConditions))
         .with_query_planner(Arc::new(Planner))
         .build();

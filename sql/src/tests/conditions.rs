@@ -92,3 +92,87 @@ async fn calls_and_keys_may_differ_in_a_cast_alone() {
         assert_eq!(world.rows(keys).await, [["96", "96", "true"]], "{mode}");
     }
 }
+
+#[tokio::test]
+async fn lists_know_nulls() {
+    let world = World::filled().await;
+    let kinds = "(VALUES (1),(2),(3),(NULL)) t(x)";
+    for (condition, expected) in [
+        ("x NOT IN (3, 4) OR x NOT IN (1, 4)", "true true true null"),
+        ("x NOT IN (3, 5) OR x NOT IN (1, 4)", "true true true null"),
+        ("x NOT IN (3, NULL) OR x NOT IN (1, 4)", "null true true null"),
+        ("NOT (x IN (1, 2) AND x IN (3, 4))", "true true true null"),
+        ("(x IN (1, 2) AND x IN (3, 4)) IS NULL", "false false false true"),
+        ("x IN (1, 2) AND x NOT IN (NULL, 3)", "null null false null"),
+        ("x IN (1, NULL) AND x IN (2, NULL)", "null null null null"),
+        ("x IN (1, 2) AND x NOT IN (1, 2)", "false false false null"),
+        ("x NOT IN (1, 2) AND x NOT IN (2, 3) AND x NOT IN (4, 5)", "false false false null"),
+        ("(x IN (1, 2) OR x IN (2, 3)) AND x NOT IN (2, 4)", "true false true null"),
+    ] {
+        let sql = format!(
+            "SELECT coalesce(({condition})::text, 'null') FROM {kinds} ORDER BY x NULLS LAST"
+        );
+        assert_eq!(world.rows(&sql).await.concat().join(" "), expected, "{condition}");
+    }
+    for (condition, plain) in [
+        (
+            "kind NOT IN ('kind number 1', 'y') OR kind NOT IN ('kind number 2', 'x')",
+            "kind IS NOT NULL",
+        ),
+        ("kind IN ('kind number 1') AND kind NOT IN (NULL, 'z')", "false"),
+        (
+            "kind IN ('kind number 1', 'kind number 2', 'z') AND kind NOT IN ('kind number 1', 'x', 'y')",
+            "kind = 'kind number 2'",
+        ),
+    ] {
+        for mode in ["auto", "off"] {
+            world.rows(&format!("SET otus.rollups = {mode}")).await;
+            let count = async |condition: &str| {
+                world.value(&format!("SELECT count(*) FROM events WHERE {condition}")).await
+            };
+            assert_eq!(count(condition).await, count(plain).await, "{condition}, {mode}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn subqueries_that_may_be_null_stand_alone() {
+    let world = World::filled().await;
+    world.rows("SET otus.rollups = off").await;
+    for condition in [
+        "kind NOT IN (SELECT 'kind number 1') OR user_id = 7",
+        "NOT (kind IN (SELECT 'kind number 1') AND user_id = 7)",
+        "(kind IN (SELECT 'kind number 1')) IS NULL",
+    ] {
+        let e = world.error(&format!("SELECT count(*) FROM events WHERE {condition}")).await;
+        assert_eq!(e.sqlstate, "0A000", "{condition}: {e:?}");
+        assert!(e.message.contains("IN (SELECT …)"), "{condition}: {e:?}");
+    }
+    for (condition, plain) in [
+        ("kind NOT IN (SELECT 'kind number 1')", "kind <> 'kind number 1'"),
+        ("kind NOT IN (SELECT 'a' UNION ALL SELECT NULL)", "false"),
+        ("NOT kind IN (SELECT 'kind number 1')", "kind <> 'kind number 1'"),
+        (
+            "kind IN (SELECT 'kind number 1') OR user_id = 7",
+            "kind = 'kind number 1' OR user_id = 7",
+        ),
+    ] {
+        let count = async |condition: &str| {
+            world.value(&format!("SELECT count(*) FROM events WHERE {condition}")).await
+        };
+        assert_eq!(count(condition).await, count(plain).await, "{condition}");
+    }
+}
+
+#[tokio::test]
+async fn averages_of_distinct_values_stand_beside_others() {
+    let world = World::filled().await;
+    let sql = "SELECT avg(DISTINCT user_id), count(*), avg(DISTINCT amount), avg(DISTINCT user_id) FILTER (WHERE user_id < 3) FROM events";
+    let row = world.rows(sql).await.concat();
+    assert_eq!((row[0].as_str(), row[1].as_str(), row[3].as_str()), ("48.0", "3200", "1.0"));
+    let of = "SELECT avg(v), count(*) FROM (SELECT DISTINCT amount v FROM events)";
+    assert_eq!(row[2], world.rows(of).await.concat()[0]);
+    let groups =
+        "SELECT kind, avg(DISTINCT user_id), sum(user_id) FROM events GROUP BY 1 ORDER BY 1";
+    assert_eq!(world.rows(groups).await.len(), 6);
+}
