@@ -18,7 +18,7 @@ use otus_engine::expr::AggregateFunction;
 use otus_engine::state::StateAccumulator;
 use parking_lot::Mutex;
 
-use super::sum::{ExactSum, exact, total};
+use super::sum::{DistinctSum, ExactSum, distinct_state, exact, total};
 use super::udaf::{into, no_such_function};
 use crate::error::SqlError;
 
@@ -133,6 +133,9 @@ impl AggregateUDFImpl for Average {
     }
     fn accumulator(&self, args: AccumulatorArgs) -> DfResult<Box<dyn Accumulator>> {
         let data_type = argument(&args);
+        if let Some(scale) = exact(&data_type).filter(|_| args.is_distinct) {
+            return Ok(Box::new(OneDistinct(DistinctSum::new(scale))));
+        }
         if !ours(&data_type) || args.is_distinct {
             return self.plain.accumulator(args);
         }
@@ -150,6 +153,9 @@ impl AggregateUDFImpl for Average {
     }
     fn state_fields(&self, args: StateFieldsArgs) -> DfResult<Vec<FieldRef>> {
         let input = args.input_fields.first().map_or(DataType::Null, |f| f.data_type().clone());
+        if args.is_distinct && exact(&input).is_some() {
+            return distinct_state(&args);
+        }
         if !ours(&input) || args.is_distinct {
             return self.plain.state_fields(args);
         }
@@ -321,6 +327,30 @@ impl Accumulator for OneExact {
     }
     fn size(&self) -> usize {
         size_of_val(self)
+    }
+}
+
+/// The average of the distinct values of one group.
+#[derive(Debug)]
+struct OneDistinct(DistinctSum);
+
+impl Accumulator for OneDistinct {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> DfResult<()> {
+        self.0.update_batch(values)
+    }
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> DfResult<()> {
+        self.0.merge_batch(states)
+    }
+    fn evaluate(&mut self) -> DfResult<ScalarValue> {
+        let count = i64::try_from(self.0.len()).unwrap_or(i64::MAX);
+        let count = ScalarValue::Int64(Some(count)).to_array()?;
+        ScalarValue::try_from_array(&quotient(&self.0.evaluate()?.to_array()?, &count)?, 0)
+    }
+    fn state(&mut self) -> DfResult<Vec<ScalarValue>> {
+        self.0.state()
+    }
+    fn size(&self) -> usize {
+        self.0.size()
     }
 }
 

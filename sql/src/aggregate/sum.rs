@@ -84,9 +84,7 @@ impl AggregateUDFImpl for Sum {
     fn accumulator(&self, args: AccumulatorArgs) -> DfResult<Box<dyn Accumulator>> {
         match exact(argument(&args)) {
             None => self.plain.accumulator(args),
-            Some(scale) if args.is_distinct => {
-                Ok(Box::new(DistinctSum { scale, values: HashSet::new() }))
-            }
+            Some(scale) if args.is_distinct => Ok(Box::new(DistinctSum::new(scale))),
             Some(scale) => Ok(Box::new(ExactSum::new(scale))),
         }
     }
@@ -95,12 +93,11 @@ impl AggregateUDFImpl for Sum {
         let Some(scale) = args.input_fields.first().and_then(|f| exact(f.data_type())) else {
             return self.plain.state_fields(args);
         };
+        if args.is_distinct {
+            return distinct_state(&args);
+        }
         let sum = DataType::Decimal128(DIGITS, scale);
-        let name = format!("{}[sum]", args.name);
-        Ok(vec![Arc::new(match args.is_distinct {
-            true => Field::new_list(name, Field::new_list_field(sum, true), false),
-            false => Field::new(name, sum, true),
-        })])
+        Ok(vec![Arc::new(Field::new(format!("{}[sum]", args.name), sum, true))])
     }
 
     fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
@@ -273,14 +270,32 @@ fn halves(values: impl Iterator<Item = i64>) -> i128 {
     (i128::from(high) << 32) + i128::from(low)
 }
 
+/// The state of [`DistinctSum`]: a list of the values.
+pub(super) fn distinct_state(args: &StateFieldsArgs) -> DfResult<Vec<FieldRef>> {
+    let Some(scale) = args.input_fields.first().and_then(|f| exact(f.data_type())) else {
+        return Err(into(SqlError::internal("distinct values of a type that is not exact")));
+    };
+    let values = Field::new_list_field(DataType::Decimal128(DIGITS, scale), true);
+    Ok(vec![Arc::new(Field::new_list(format!("{}[sum]", args.name), values, false))])
+}
+
 /// The exact sum of the distinct values of one group.
 #[derive(Debug)]
-struct DistinctSum {
+pub(super) struct DistinctSum {
     scale: i8,
     values: HashSet<i128>,
 }
 
 impl DistinctSum {
+    pub(super) fn new(scale: i8) -> Self {
+        Self { scale, values: HashSet::new() }
+    }
+
+    /// Number of values.
+    pub(super) fn len(&self) -> usize {
+        self.values.len()
+    }
+
     fn insert(&mut self, array: &ArrayRef) -> DfResult<()> {
         let decimal = DataType::Decimal128(DIGITS, self.scale);
         let array = arrow::compute::cast(array, &decimal)?;
