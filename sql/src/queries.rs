@@ -110,8 +110,9 @@ impl Running {
         self.rows = self.rows.saturating_add(u64::try_from(rows).unwrap_or(u64::MAX));
     }
 
+    /// The first error counts.
     pub(crate) fn fail(&mut self, sqlstate: impl Into<String>) {
-        self.error = Some(sqlstate.into());
+        self.error.get_or_insert_with(|| sqlstate.into());
     }
 }
 

@@ -49,6 +49,11 @@ impl Bounds {
         Self { over, batch_bytes: share.clamp(1 << 20, BATCH_BYTES_MAX) }
     }
 
+    /// What says that the statement is over.
+    pub(crate) fn over(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.over)
+    }
+
     fn check(&self) -> DfResult<()> {
         match self.over.load(Ordering::Relaxed) {
             true => Err(SqlError::canceled().into()),

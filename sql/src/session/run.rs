@@ -3,6 +3,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use arrow::datatypes::{Schema, SchemaRef};
@@ -252,6 +253,7 @@ impl Frame {
             schema: Arc::clone(&schema),
             pin: self.pin(),
             _stop: stop,
+            over: self.bounds.over(),
             running,
         };
         Ok(Started { schema, stream: Box::pin(rows), report, tag, given: Given::Run })
@@ -427,7 +429,17 @@ struct Rows {
     schema: SchemaRef,
     pin: Pinned,
     _stop: Stop,
+    /// Set before these rows are dropped if something stopped the statement, else after it.
+    over: Arc<AtomicBool>,
     running: Running,
+}
+
+impl Drop for Rows {
+    fn drop(&mut self) {
+        if self.over.load(Ordering::Relaxed) {
+            self.running.fail(sqlstate::CANCELED);
+        }
+    }
 }
 
 /// The moment that a statement reads.
