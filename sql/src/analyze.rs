@@ -13,6 +13,14 @@ pub(crate) fn map_expressions(
     plan: LogicalPlan,
     change: &dyn Fn(Expr, &DFSchema) -> DfResult<Transformed<Expr>>,
 ) -> DfResult<LogicalPlan> {
+    map_whole_expressions(plan, &|expr, schema| expr.transform_up(|e| change(e, schema)))
+}
+
+/// As [`map_expressions`], each expression as a whole.
+pub(crate) fn map_whole_expressions(
+    plan: LogicalPlan,
+    change: &dyn Fn(Expr, &DFSchema) -> DfResult<Transformed<Expr>>,
+) -> DfResult<LogicalPlan> {
     let done = plan.transform_up_with_subqueries(|node| {
         let mut schema = merge_schema(&node.inputs());
         if let LogicalPlan::TableScan(scan) = &node {
@@ -22,7 +30,7 @@ pub(crate) fn map_expressions(
         let names = NamePreserver::new(&node);
         let renamed = |expr: Expr| {
             let name = names.save(&expr);
-            let changed = expr.transform_up(|e| change(e, &schema))?;
+            let changed = change(expr, &schema)?;
             Ok(changed.update_data(|e| name.restore(e)))
         };
         let node = node.map_expressions(|expr| match expr {

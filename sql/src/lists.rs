@@ -11,7 +11,7 @@ use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, lit};
 use datafusion::optimizer::AnalyzerRule;
 
-use crate::analyze::map_expressions;
+use crate::analyze::map_whole_expressions;
 use crate::error::{SqlError, sqlstate};
 use crate::lossy;
 
@@ -41,16 +41,7 @@ impl AnalyzerRule for Lists {
         if !has_list {
             return Ok(plan);
         }
-        let plan = map_expressions(plan, &|expr, _| {
-            Ok(match expr {
-                Expr::InList(list) if list.list.iter().any(is_null) => {
-                    Transformed::yes(without_nulls(list))
-                }
-                expr @ Expr::BinaryExpr(_) => apart(expr)?,
-                other => Transformed::no(other),
-            })
-        })?;
-        Ok(plan)
+        map_whole_expressions(plan, &|expr, _| apart(expr))
     }
 }
 
@@ -64,6 +55,9 @@ fn is_null(expr: &Expr) -> bool {
 
 /// `x IN (1, NULL)` is `x IN (1) OR NULL`, `x NOT IN (1, NULL)` is `x NOT IN (1) AND NULL`.
 fn without_nulls(list: InList) -> Expr {
+    if !list.list.iter().any(is_null) {
+        return Expr::InList(list);
+    }
     let InList { expr, list, negated } = list;
     let values: Vec<Expr> = list.into_iter().filter(|value| !is_null(value)).collect();
     let unknown = lit(ScalarValue::Boolean(None));
@@ -74,25 +68,21 @@ fn without_nulls(list: InList) -> Expr {
     if negated { rest.and(unknown) } else { rest.or(unknown) }
 }
 
-/// Of several lists under one chain of AND and OR over the same expression, all but the first one are over
-/// something that the planner takes for another.
+/// Lists without nulls. Of several over the same value, all but the first one are over something that the planner
+/// takes for another: a number tells them apart.
 fn apart(expr: Expr) -> DfResult<Transformed<Expr>> {
-    let mut seen: Vec<Expr> = Vec::new();
-    expr.transform_down(|e| match e {
-        Expr::BinaryExpr(ref b) if matches!(b.op, Operator::And | Operator::Or) => {
-            Ok(Transformed::no(e))
-        }
-        Expr::Not(_) => Ok(Transformed::no(e)),
-        Expr::InList(mut list) => {
-            let mut changed = false;
-            while seen.contains(&list.expr) {
-                *list.expr = lossy::transparent().call(vec![*list.expr]);
-                changed = true;
-            }
+    let (mut seen, mut count) = (Vec::<Expr>::new(), 0_i64);
+    expr.transform_up(|e| {
+        let Expr::InList(mut list) = e else { return Ok(Transformed::no(e)) };
+        let mut changed = list.list.iter().any(is_null);
+        if seen.contains(&list.expr) {
+            count += 1;
+            *list.expr = lossy::transparent().call(vec![*list.expr, lit(count)]);
+            changed = true;
+        } else {
             seen.push(Expr::clone(&list.expr));
-            Ok(Transformed::new(Expr::InList(list), changed, TreeNodeRecursion::Jump))
         }
-        other => Ok(Transformed::new(other, false, TreeNodeRecursion::Jump)),
+        Ok(Transformed::new(without_nulls(list), changed, TreeNodeRecursion::Continue))
     })
 }
 

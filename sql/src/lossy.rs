@@ -107,12 +107,18 @@ fn is_exact(from: &DataType, to: &DataType) -> bool {
 /// An expression without the calls that give a cast a name.
 pub(crate) fn named_casts_removed(expr: Expr) -> DfResult<Expr> {
     let bare = expr.transform_up(|e| match e {
-        Expr::ScalarFunction(mut f) if f.func.name() == OPAQUE && f.args.len() == 2 => {
+        Expr::ScalarFunction(mut f) if f.func.name() == OPAQUE && is_named(&f.args) => {
             Ok(Transformed::yes(f.args.swap_remove(0)))
         }
         other => Ok(Transformed::no(other)),
     })?;
     Ok(bare.data)
+}
+
+/// Whether the second argument is a name: a number keeps lists of values apart.
+fn is_named(args: &[Expr]) -> bool {
+    let [_, Expr::Literal(name, _)] = args else { return false };
+    name.try_as_str().is_some()
 }
 
 /// Gives its first argument; nothing is known of it. A second one is a name, by which the planner tells calls apart.

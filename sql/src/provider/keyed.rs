@@ -84,6 +84,8 @@ fn keys_of(filter: &Expr, name: &str, data_type: &DataType) -> Option<Vec<Key>> 
         Expr::BinaryExpr(b) if b.op == Operator::And => {
             keys_of(&b.left, name, data_type).or_else(|| keys_of(&b.right, name, data_type))
         }
+        // What is left of a null in a list passes no row.
+        Expr::Literal(value, _) if value.is_null() => Some(Vec::new()),
         Expr::InList(list) if !list.negated && is_key(&list.expr) => {
             let keys = list.list.iter().map(|e| key(e, data_type)).collect::<Option<Vec<_>>>()?;
             Some(keys.into_iter().flatten().collect())

@@ -114,6 +114,9 @@ async fn lists_know_nulls() {
         );
         assert_eq!(world.rows(&sql).await.concat().join(" "), expected, "{condition}");
     }
+    let many: Vec<_> = (0..300).map(|i| format!("x NOT IN ({i}, {}, -1, -2)", i + 1)).collect();
+    let sql = format!("SELECT count(*) FROM {kinds} WHERE {}", many.join(" OR "));
+    assert_eq!(world.value(&sql).await, "3");
     for (condition, plain) in [
         (
             "kind NOT IN ('kind number 1', 'y') OR kind NOT IN ('kind number 2', 'x')",
