@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::expr::{CompiledMeasures, ExpressionCompiler};
 use crate::keyed::Shape;
 use crate::log::manifest::{Manifest, TableState};
+use crate::restriction::Restriction;
 use crate::rollup::RollupPlan;
 use crate::segment::SegmentOptions;
 use crate::types::ColumnType;
@@ -52,6 +53,8 @@ pub struct CompiledTable {
     pub measures: CompiledMeasures,
     /// Rollups that are declared now.
     pub rollups: Vec<CompiledRollup>,
+    /// What this is a part of, where somebody may not see all of it.
+    pub restriction: Option<Restriction>,
 }
 
 impl CompiledRollup {
@@ -98,7 +101,11 @@ impl CompiledTable {
 
     /// Index of the key column, if the table is keyed.
     pub fn key_index(&self) -> Option<usize> {
-        self.shape.as_ref().map(|shape| shape.key)
+        let shape = self.shape.as_ref()?;
+        match (&self.restriction, self.def.keyed()) {
+            (Some(_), Some(keyed)) => self.schema.index_of(&keyed.key).ok(),
+            _ => Some(shape.key),
+        }
     }
 
     /// The rollup of this id.
@@ -140,6 +147,7 @@ impl CompiledTable {
             shape,
             measures,
             rollups,
+            restriction: None,
         })
     }
 }
@@ -149,9 +157,30 @@ impl CompiledTable {
 pub struct Catalog {
     tables: BTreeMap<TableId, Arc<CompiledTable>>,
     names: HashMap<(String, String), TableId>,
+    /// What this is a part of, where somebody may not see all of it.
+    whole: Option<Arc<Catalog>>,
 }
 
 impl Catalog {
+    /// The part of a catalogue that somebody may see: what `see` gives of each served table.
+    pub fn restricted(
+        self: &Arc<Self>,
+        see: impl Fn(&Arc<CompiledTable>) -> Option<Arc<CompiledTable>>,
+    ) -> Self {
+        let mut part = Self { whole: Some(Arc::clone(self)), ..Self::default() };
+        for table in self.tables().filter_map(see) {
+            let name = (table.def.schema.clone(), table.def.name.clone());
+            part.names.insert(name, table.id);
+            part.tables.insert(table.id, table);
+        }
+        part
+    }
+
+    /// The catalogue that this is a part of; none = it is whole.
+    pub fn whole(&self) -> Option<&Arc<Self>> {
+        self.whole.as_ref()
+    }
+
     /// Compiles the attached tables of `manifest`; what `previous` holds unchanged is shared.
     pub fn compile(
         manifest: &Manifest,

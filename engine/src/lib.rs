@@ -25,6 +25,7 @@ pub mod maintain;
 pub mod order;
 pub mod position;
 pub mod reading;
+pub mod restriction;
 pub mod rollup;
 pub mod segment;
 pub mod snapshot;

@@ -64,6 +64,19 @@ impl Snapshot {
     pub fn catalog(&self) -> &Arc<Catalog> {
         &self.version.catalog
     }
+    /// The same moment with another catalogue: that of somebody who may not see all.
+    pub fn seen_with(&self, catalog: Arc<Catalog>) -> Self {
+        let version = Arc::new(Version { catalog, ..self.version.as_ref().clone() });
+        Self { version, ..self.clone() }
+    }
+    /// The catalogue of whoever may see all.
+    pub fn whole_catalog(&self) -> &Arc<Catalog> {
+        self.catalog().whole().unwrap_or(self.catalog())
+    }
+    /// Whether all of a table may be seen: its rows, its columns, and with them what is known of its files.
+    pub fn sees_whole(&self, id: TableId) -> bool {
+        self.catalog().whole().is_none() || self.table_by_id(id).is_some_and(|t| t.is_whole())
+    }
     /// When it was taken, microseconds.
     pub fn pinned_at_us(&self) -> i64 {
         self.pinned_at_us

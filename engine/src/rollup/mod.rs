@@ -160,6 +160,11 @@ impl RollupPlan {
         computed.chain(&self.filter).flat_map(|expr| expr.columns())
     }
 
+    /// Names of the raw columns that say which rows are in which state: those of time, dimensions and filter.
+    pub(crate) fn row_columns(&self) -> impl Iterator<Item = &String> {
+        self.inputs.iter().chain(self.expression_columns())
+    }
+
     /// Names of bucket and dimensions: the order in which partial states are sorted.
     pub fn sort_keys(&self) -> Vec<&str> {
         let keys = self.schema.fields().iter().take(1 + self.dimensions.len());
