@@ -17,6 +17,7 @@ use otus_engine::compiled::CompiledTable;
 use otus_engine::keyed::{Key, KeyedTable};
 use otus_engine::snapshot::Snapshot;
 
+use super::guarded::{self, guard_of};
 use super::keyed_source::{KeyedSource, Part, look_up, spread};
 use crate::cache::Seen;
 use crate::error::SqlError;
@@ -134,6 +135,9 @@ impl TableProvider for KeyedRows {
         &self,
         filters: &[&Expr],
     ) -> DfResult<Vec<TableProviderFilterPushDown>> {
+        if let Some(guard) = guard_of(&self.table)? {
+            return Ok(guarded::pushdown(guard, filters));
+        }
         let exact = |filter: &&Expr| match self.is_lookup(filter) {
             true => TableProviderFilterPushDown::Exact,
             false => TableProviderFilterPushDown::Inexact,
@@ -142,6 +146,34 @@ impl TableProvider for KeyedRows {
     }
 
     async fn scan(
+        &self,
+        session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let Some(restriction) = &self.table.restriction else {
+            return self.read(session, projection, filters, limit).await;
+        };
+        let whole = Self {
+            table: Arc::clone(&restriction.whole),
+            rows: Arc::clone(&self.rows),
+            sequence: self.sequence,
+        };
+        let output = guarded::output(&self.table.schema, projection)?;
+        let guard = guard_of(&self.table)?;
+        let inputs = guarded::inputs(guard, &restriction.whole.schema, &output)?;
+        let Some(guard) = guard else {
+            return whole.read(session, Some(&inputs), filters, limit).await;
+        };
+        let rows = whole.read(session, Some(&inputs), filters, None).await?;
+        guarded::guarded(guard, rows, output, &self.table)
+    }
+}
+
+impl KeyedRows {
+    /// The scan of a table that is all there.
+    async fn read(
         &self,
         session: &dyn Session,
         projection: Option<&Vec<usize>>,

@@ -2,6 +2,7 @@
 //! views, system tables. Files are pruned here on what the log knows of them, without opening one.
 
 mod bounds;
+mod guarded;
 mod hot;
 mod keyed;
 mod keyed_source;
@@ -11,6 +12,7 @@ mod rollup;
 mod scan;
 mod system;
 
+pub(crate) use guarded::GuardedExec;
 pub(crate) use keyed::{KeyedRows, LOOKUP_KEYS};
 pub(crate) use raw::RawTable;
 pub(crate) use rollup::{StatesTable, view};

@@ -14,8 +14,10 @@ use otus_engine::hot::Chunk;
 use otus_engine::log::op::FileEntry;
 use otus_engine::snapshot::Snapshot;
 
+use super::guarded::{self, guard_of};
 use super::prune::{self, Files, Ranges};
-use super::scan::{Scan, from_time, predicate};
+use super::scan::{Scan, from_time, predicate, with_guard};
+use crate::access::Guard;
 use crate::cache::Seen;
 
 /// A raw table at one snapshot.
@@ -75,9 +77,14 @@ struct Pieces {
 }
 
 impl RawTable {
-    fn pieces(&self, session: &dyn Session, filters: &[Expr]) -> DfResult<Pieces> {
+    fn pieces(
+        &self,
+        session: &dyn Session,
+        filters: &[Expr],
+        guard: Option<&Guard>,
+    ) -> DfResult<Pieces> {
         let schema = &self.table.schema;
-        let predicate = predicate(session, schema, filters)?;
+        let predicate = with_guard(predicate(session, schema, filters)?, guard, schema)?;
         let horizon = self.snapshot.horizon_us(self.table.id).unwrap_or(i64::MIN);
         let files = self.files();
         let keep = prune::keep(predicate.as_ref(), schema, &Files { schema, files, shift: None })?;
@@ -112,6 +119,43 @@ impl RawTable {
         let hot = ranges.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
         Ok(Pieces { files, batches, hot, cut })
     }
+
+    /// The scan of a table that is all there. A guard says which files need not be read, and nothing else.
+    fn read(
+        &self,
+        session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+        guard: Option<&Guard>,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let Pieces { files, batches, hot, cut } = self.pieces(session, filters, guard)?;
+        let wanted = projection.map_or(self.table.schema.fields().len(), Vec::len);
+        let with_time = projection
+            .filter(|p| cut && !p.contains(&self.table.time_index))
+            .map(|p| p.iter().copied().chain([self.table.time_index]).collect::<Vec<_>>());
+        let scan = Scan {
+            session,
+            snapshot: &self.snapshot,
+            schema: &self.table.schema,
+            projection: with_time.as_ref().or(projection),
+            filters,
+            limit: limit.filter(|_| !cut),
+            guard,
+        };
+        let mut plans = Vec::new();
+        if !files.is_empty() {
+            plans.push(scan.parquet(&files)?);
+        }
+        if let Some(bounds) = hot {
+            plans.push(scan.hot(batches, self.table.time_index, bounds)?);
+        }
+        let plan = scan.union(plans)?;
+        match self.snapshot.horizon_us(self.table.id) {
+            Some(horizon) if cut => from_time(plan, &self.table.def.time, horizon, wanted),
+            _ => Ok(plan),
+        }
+    }
 }
 
 #[async_trait]
@@ -128,7 +172,7 @@ impl TableProvider for RawTable {
         &self,
         filters: &[&Expr],
     ) -> DfResult<Vec<TableProviderFilterPushDown>> {
-        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+        guarded::pushdown_of(&self.table, filters)
     }
 
     async fn scan(
@@ -138,30 +182,17 @@ impl TableProvider for RawTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let Pieces { files, batches, hot, cut } = self.pieces(session, filters)?;
-        let wanted = projection.map_or(self.table.schema.fields().len(), Vec::len);
-        let with_time = projection
-            .filter(|p| cut && !p.contains(&self.table.time_index))
-            .map(|p| p.iter().copied().chain([self.table.time_index]).collect::<Vec<_>>());
-        let scan = Scan {
-            session,
-            snapshot: &self.snapshot,
-            schema: &self.table.schema,
-            projection: with_time.as_ref().or(projection),
-            filters,
-            limit: limit.filter(|_| !cut),
+        let Some(restriction) = &self.table.restriction else {
+            return self.read(session, projection, filters, limit, None);
         };
-        let mut plans = Vec::new();
-        if !files.is_empty() {
-            plans.push(scan.parquet(&files)?);
-        }
-        if let Some(bounds) = hot {
-            plans.push(scan.hot(batches, self.table.time_index, bounds)?);
-        }
-        let plan = scan.union(plans)?;
-        match self.snapshot.horizon_us(self.table.id) {
-            Some(horizon) if cut => from_time(plan, &self.table.def.time, horizon, wanted),
-            _ => Ok(plan),
-        }
+        let whole = Self { table: Arc::clone(&restriction.whole), ..self.clone() };
+        let output = guarded::output(&self.table.schema, projection)?;
+        let guard = guard_of(&self.table)?;
+        let inputs = guarded::inputs(guard, &restriction.whole.schema, &output)?;
+        let Some(guard) = guard else {
+            return whole.read(session, Some(&inputs), filters, limit, None);
+        };
+        let rows = whole.read(session, Some(&inputs), filters, None, Some(guard))?;
+        guarded::guarded(guard, rows, output, &self.table)
     }
 }

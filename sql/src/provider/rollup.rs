@@ -25,8 +25,10 @@ use otus_engine::log::op::FileEntry;
 use otus_engine::snapshot::Snapshot;
 use otus_engine::time::Granularity;
 
+use super::guarded::{self, guard_of};
 use super::prune::{self, Files, Ranges};
-use super::scan::{Scan, from_time, predicate};
+use super::scan::{Scan, from_time, predicate, with_guard};
+use crate::access::Guard;
 use crate::aggregate;
 use crate::cache::{Seen, StatesCache};
 use crate::compile::finish_expr;
@@ -168,7 +170,7 @@ impl TableProvider for StatesTable {
         &self,
         filters: &[&Expr],
     ) -> DfResult<Vec<TableProviderFilterPushDown>> {
-        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+        guarded::pushdown_of(&self.table, filters)
     }
 
     async fn scan(
@@ -180,6 +182,26 @@ impl TableProvider for StatesTable {
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
         let all: Vec<usize> = (0..self.schema.fields().len()).collect();
         let projection = projection.unwrap_or(&all);
+        // A rollup is there only if what the guard asks for is among its dimensions.
+        let Some(guard) = guard_of(&self.table)? else {
+            return self.read(session, projection, filters, None).await;
+        };
+        let output = guarded::output(&self.schema, Some(projection))?;
+        let inputs = guarded::inputs(Some(guard), &self.schema, &output)?;
+        let rows = self.read(session, &inputs, filters, Some(guard)).await?;
+        guarded::guarded(guard, rows, output, &self.table)
+    }
+}
+
+impl StatesTable {
+    /// The scan. A guard says which files need not be read, and nothing else.
+    async fn read(
+        &self,
+        session: &dyn Session,
+        projection: &[usize],
+        filters: &[Expr],
+        guard: Option<&Guard>,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
         let horizon = match self.stage {
             // A coarser granularity may keep what the finest does not: the reader says from when.
             Stage::Fresh => None,
@@ -187,11 +209,12 @@ impl TableProvider for StatesTable {
         };
         let horizon = horizon.unwrap_or(i64::MIN);
         let predicate = predicate(session, &self.schema, filters)?;
+        let predicate = with_guard(predicate, guard, &self.schema)?;
         let (whole, fine) = self.files(predicate.as_ref(), horizon)?;
         // Bucket is column 0; a horizon needs it even where the query does not.
         let bucket = self.schema.index_of(BUCKET_COLUMN)?;
         let cut = horizon > i64::MIN;
-        let mut wide = projection.clone();
+        let mut wide = projection.to_vec();
         if cut && !wide.contains(&bucket) {
             wide.push(bucket);
         }
@@ -202,6 +225,7 @@ impl TableProvider for StatesTable {
             projection: Some(&wide),
             filters,
             limit: None,
+            guard,
         };
         let coarser = self.granularity != self.finest() && wide.contains(&bucket);
         let seen = Seen::of(session);
@@ -241,9 +265,7 @@ impl TableProvider for StatesTable {
         let plan = fine_scan.union(plans)?;
         if cut { from_time(plan, BUCKET_COLUMN, horizon, projection.len()) } else { Ok(plan) }
     }
-}
 
-impl StatesTable {
     /// Files to be read, and the rows of those that need not be.
     async fn at_hand(
         &self,

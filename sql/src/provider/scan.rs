@@ -18,6 +18,7 @@ use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, Operator};
 use datafusion::physical_expr::expressions::{BinaryExpr, col, lit};
+use datafusion::physical_expr::utils::reassign_expr_columns;
 use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::filter::FilterExec;
@@ -30,6 +31,7 @@ use otus_engine::snapshot::Snapshot;
 
 use super::bounds;
 use super::hot::{Bound, HotSource};
+use crate::access::Guard;
 use crate::error::SqlError;
 
 /// Columns from which a projection counts as wide: late materialisation pays then.
@@ -44,6 +46,22 @@ pub(super) struct Scan<'a> {
     pub(super) projection: Option<&'a Vec<usize>>,
     pub(super) filters: &'a [Expr],
     pub(super) limit: Option<usize>,
+    /// What says which rows may be seen: row groups in which there are none are not read.
+    pub(super) guard: Option<&'a Guard>,
+}
+
+/// A predicate, and what a guard asks of rows besides.
+pub(super) fn with_guard(
+    predicate: Option<Arc<dyn PhysicalExpr>>,
+    guard: Option<&Guard>,
+    schema: &SchemaRef,
+) -> DfResult<Option<Arc<dyn PhysicalExpr>>> {
+    let Some(condition) = guard.and_then(Guard::condition) else { return Ok(predicate) };
+    let condition = reassign_expr_columns(Arc::clone(condition), schema)?;
+    Ok(Some(match predicate {
+        Some(predicate) => Arc::new(BinaryExpr::new(condition, Operator::And, predicate)),
+        None => condition,
+    }))
 }
 
 /// Logical filters of a scan as one physical expression over the whole schema.
@@ -90,10 +108,18 @@ impl Scan<'_> {
         let source = ParquetSource::new(Arc::clone(self.schema))
             .with_parquet_file_reader_factory(Arc::new(factory));
         let late = columns.len() >= WIDE_COLUMNS && self.filters.iter().any(is_selective);
-        let source = if late {
-            source.with_pushdown_filters(true).with_reorder_filters(true)
-        } else {
-            source
+        let source = match self.guard {
+            // The planner sees no predicate here, so that it has to be told; it is asked of bounds alone.
+            Some(_) => match with_guard(
+                predicate(self.session, self.schema, self.filters)?,
+                self.guard,
+                self.schema,
+            )? {
+                Some(predicate) => source.with_predicate(predicate),
+                None => source,
+            },
+            None if late => source.with_pushdown_filters(true).with_reorder_filters(true),
+            None => source,
         };
         let url = ObjectStoreUrl::parse(storage.object_url())?;
         let groups = FileGroup::new(parts).split_files(self.session.config().target_partitions());

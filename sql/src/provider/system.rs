@@ -54,7 +54,7 @@ pub(crate) fn system_table(
         "segments" => segments(snapshot)?,
         "rollups" => rollups(snapshot)?,
         "fields" => fields(snapshot)?,
-        "changes" => changes(snapshot.manifest())?,
+        "changes" => changes(snapshot)?,
         "queries" => latest(&queries())?,
         "named_queries" => named_queries(named)?,
         "rejected" => return Ok(Some(Arc::new(Rejected::new(Arc::clone(snapshot))))),
@@ -126,7 +126,7 @@ fn partition_rows<'a>(
 ) -> Vec<PartitionRow<'a>> {
     let mut rows = Vec::new();
     let mut told = vec![false; reports.len()];
-    for table in manifest.tables.values() {
+    for table in manifest.tables.values().filter(|t| snapshot.sees_whole(t.id)) {
         let ends = snapshot.positions(table.id);
         let counts = snapshot.counts(table.id);
         for (tp, position) in &table.positions {
@@ -214,7 +214,7 @@ struct Segment<'a> {
 fn segments(snapshot: &Snapshot) -> DfResult<RecordBatch> {
     let manifest = snapshot.manifest();
     let mut rows = Vec::new();
-    for table in manifest.tables.values() {
+    for table in manifest.tables.values().filter(|t| snapshot.sees_whole(t.id)) {
         let name = Some(table.def.qualified_name());
         rows.extend(table.files.iter().map(|file| Segment {
             table: name.clone(),
@@ -222,7 +222,7 @@ fn segments(snapshot: &Snapshot) -> DfResult<RecordBatch> {
             file,
         }));
     }
-    for rollup in manifest.rollups.values() {
+    for rollup in manifest.rollups.values().filter(|r| snapshot.sees_whole(r.table)) {
         let table = manifest.tables.get(&rollup.table).map(|t| t.def.qualified_name());
         let name = Some(rollup.def.name.clone());
         rows.extend(rollup.files.iter().map(|file| Segment {
@@ -231,7 +231,8 @@ fn segments(snapshot: &Snapshot) -> DfResult<RecordBatch> {
             file,
         }));
     }
-    rows.extend(manifest.rejected.iter().map(|file| Segment { table: None, rollup: None, file }));
+    let rejected = manifest.rejected.iter().filter(|_| snapshot.catalog().whole().is_none());
+    rows.extend(rejected.map(|file| Segment { table: None, rollup: None, file }));
     let kind = |target: Target| match target {
         Target::Raw(_) => "raw",
         Target::Rollup { .. } => "rollup",
@@ -266,7 +267,7 @@ fn segments(snapshot: &Snapshot) -> DfResult<RecordBatch> {
 fn rollups(snapshot: &Snapshot) -> DfResult<RecordBatch> {
     let manifest = snapshot.manifest();
     let mut rows = Vec::new();
-    for rollup in manifest.rollups.values() {
+    for rollup in manifest.rollups.values().filter(|r| snapshot.sees_whole(r.table)) {
         let Some(table) = manifest.tables.get(&rollup.table) else { continue };
         for granularity in &rollup.def.granularities {
             let files = snapshot.rollup_files(rollup.id, *granularity);
@@ -313,8 +314,8 @@ fn dimensions(def: &RollupDef) -> String {
 fn fields(snapshot: &Snapshot) -> DfResult<RecordBatch> {
     let manifest = snapshot.manifest();
     let of = |table| snapshot.fields(table);
-    let rows: Vec<_> =
-        manifest.tables.values().flat_map(|t| of(t.id).into_iter().map(move |f| (t, f))).collect();
+    let shown = manifest.tables.values().filter(|t| snapshot.sees_whole(t.id));
+    let rows: Vec<_> = shown.flat_map(|t| of(t.id).into_iter().map(move |f| (t, f))).collect();
     Columns::default()
         .text("schema", rows.iter().map(|r| Some(r.0.def.schema.clone())))
         .text("table", rows.iter().map(|r| Some(r.0.def.name.clone())))
@@ -328,8 +329,12 @@ fn fields(snapshot: &Snapshot) -> DfResult<RecordBatch> {
 }
 
 /// Changes of definitions that the log remembers.
-fn changes(manifest: &Manifest) -> DfResult<RecordBatch> {
-    let rows = &manifest.notes;
+fn changes(snapshot: &Snapshot) -> DfResult<RecordBatch> {
+    // Statements say what tables are made of, also those that are gone.
+    let rows = match snapshot.catalog().whole() {
+        Some(_) => &[],
+        None => snapshot.manifest().notes.as_slice(),
+    };
     let (origin, who) = (
         |note: &Note| match note.origin {
             Origin::File => "file",
@@ -417,12 +422,18 @@ impl TableProvider for Rejected {
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
         let schema = &self.schema;
         let predicate = predicate(session, schema, filters)?;
+        // A file has records of any table. Its payloads are what was refused, of all rows and columns.
+        if self.snapshot.catalog().whole().is_some() {
+            let snapshot = &self.snapshot;
+            let scan = Scan { session, snapshot, schema, projection, filters, limit, guard: None };
+            return scan.union(Vec::new());
+        }
         let files = self.snapshot.rejected_files();
         let keep = prune::keep(predicate.as_ref(), schema, &Files { schema, files, shift: None })?;
         let kept = files.iter().zip(keep).filter(|(f, keep)| *keep && f.rows > 0);
         let files: Vec<_> = kept.map(|(f, _)| Arc::clone(f)).collect();
         let snapshot = &self.snapshot;
-        let scan = Scan { session, snapshot, schema, projection, filters, limit };
+        let scan = Scan { session, snapshot, schema, projection, filters, limit, guard: None };
         let mut plans = Vec::new();
         if !files.is_empty() {
             plans.push(scan.parquet(&files)?);
