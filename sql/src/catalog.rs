@@ -1,9 +1,19 @@
-//! The catalogue of one statement: every schema and table is that of one snapshot. Unqualified names are
+//! The catalogue of one statement: every schema and table is that of one snapshot, which shows what is granted
+//! to whoever asks. Unqualified names are
 //! looked up along the session's search path.
 
-mod attribute;
+mod handle;
 mod information;
-mod pg;
+mod layout;
+mod library;
+mod names;
+mod nested;
+mod relations;
+mod routines;
+mod status;
+mod tables;
+mod types;
+mod value;
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,6 +23,7 @@ use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, 
 use datafusion::error::Result as DfResult;
 use datafusion::execution::SessionState;
 use otus_engine::compiled::{CompiledRollup, CompiledTable};
+use otus_engine::restriction::Restriction;
 use otus_engine::snapshot::Snapshot;
 use otus_engine::time::Granularity;
 
@@ -20,8 +31,18 @@ use crate::error::near as near_name;
 use crate::named::NamedQueries;
 use crate::provider::{self, KeyedRows, RawTable, SYSTEM_SCHEMA, SYSTEM_TABLES};
 use crate::queries::Queries;
-pub(crate) use attribute::{NUMERIC, precision_and_scale};
-pub(crate) use pg::{PgTables, visible};
+use handle::PgSchema;
+pub(crate) use handle::{Catalogue, PgTables};
+pub(crate) use information::view_schema;
+pub(crate) use layout::{Layout, find as layout};
+pub(crate) use library::{KEYWORDS, library};
+pub(crate) use names::{NamedIds, shown_names};
+pub(crate) use nested::nested;
+pub(crate) use relations::{Relation, Routine, figures, quoted as quoted_name};
+pub(crate) use routines::{arguments as routine_arguments, definition as routine_definition};
+pub(crate) use tables::{CLASS_OF_RELATIONS, index_definition};
+pub(crate) use types::{internal_name, sql_name, type_name};
+pub(crate) use value::{REG_TYPES, Value, array, field_of, values};
 
 /// Name of the schema that stands for the search path.
 pub(crate) const PATH_SCHEMA: &str = "$path";
@@ -37,9 +58,10 @@ pub(crate) fn list(
     snapshot: Arc<Snapshot>,
     database: &str,
     search_path: &[String],
-    pg: PgTables,
+    pg: Catalogue,
     functions: Arc<SessionState>,
-    queries: Arc<Queries>,
+    (queries, named): (Arc<Queries>, Arc<NamedQueries>),
+    only: Option<String>,
 ) -> Arc<dyn CatalogProviderList> {
     let shared = Arc::new(Shared {
         snapshot,
@@ -48,6 +70,8 @@ pub(crate) fn list(
         pg,
         functions,
         queries,
+        named,
+        only,
     });
     Arc::new(Databases(shared))
 }
@@ -57,10 +81,13 @@ struct Shared {
     snapshot: Arc<Snapshot>,
     database: String,
     path: Vec<String>,
-    pg: PgTables,
+    pg: Catalogue,
     /// State with which finishes of views are planned.
     functions: Arc<SessionState>,
     queries: Arc<Queries>,
+    named: Arc<NamedQueries>,
+    /// Whose queries are shown; none = everybody's.
+    only: Option<String>,
 }
 
 impl fmt::Debug for Shared {
@@ -97,7 +124,7 @@ impl CatalogProvider for Database {
     }
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
         if name == PG_SCHEMA {
-            return Some(self.0.pg.schema());
+            return Some(Arc::new(PgSchema(self.0.pg.clone())));
         }
         let known = name == PATH_SCHEMA || schema_names(&self.0.snapshot).iter().any(|s| s == name);
         let schema = Schema { shared: Arc::clone(&self.0), name: name.to_string() };
@@ -123,14 +150,14 @@ impl SchemaProvider for Schema {
         }
         for schema in &self.shared.path {
             let found = match schema.as_str() {
-                PG_SCHEMA => self.shared.pg.schema().table(name).await?,
+                PG_SCHEMA => self.shared.pg.provider(PG_SCHEMA, name)?,
                 schema => self.shared.table(schema, name)?,
             };
             if found.is_some() {
                 return Ok(found);
             }
         }
-        self.shared.pg.schema().table(name).await
+        self.shared.pg.provider(PG_SCHEMA, name)
     }
 
     fn table_exist(&self, name: &str) -> bool {
@@ -142,12 +169,17 @@ impl Shared {
     fn table(&self, schema: &str, name: &str) -> DfResult<Option<Arc<dyn TableProvider>>> {
         match schema {
             SYSTEM_SCHEMA => {
-                let named = self.functions.config().get_extension::<NamedQueries>();
-                provider::system_table(&self.snapshot, name, named.as_deref(), || {
-                    self.queries.list()
+                provider::system_table(&self.snapshot, name, Some(&self.named), || {
+                    let mut list = self.queries.list();
+                    if let Some(user) = &self.only {
+                        list.retain(|query| query.user == *user);
+                        // What was read tells how much there is.
+                        list.iter_mut().for_each(|query| query.bytes_read = 0);
+                    }
+                    list
                 })
             }
-            INFORMATION_SCHEMA => information::table(&self.snapshot, &self.database, name),
+            INFORMATION_SCHEMA => self.pg.provider(INFORMATION_SCHEMA, name),
             _ => match find(&self.snapshot, schema, name) {
                 None => Ok(None),
                 Some(Found::Raw(table)) if table.def.keyed().is_some() => {
@@ -187,6 +219,24 @@ pub(crate) fn find<'a>(snapshot: &'a Snapshot, schema: &str, name: &str) -> Opti
         .flat_map(|(t, r)| r.def.granularities.iter().map(move |g| (t, r, *g)));
     let (table, rollup, granularity) = views.find(|(_, r, g)| r.def.view_name(*g) == name)?;
     Some(Found::View(table, rollup, granularity))
+}
+
+/// Names of the columns of a table, or of measures, that a snapshot does not show; none if it does not show the table.
+pub(crate) fn hidden_columns(snapshot: &Snapshot, schema: &str, name: &str) -> Option<Vec<String>> {
+    let table = match find(snapshot, schema, name) {
+        Some(Found::Raw(table) | Found::View(table, ..)) => table,
+        None => {
+            let system = [SYSTEM_SCHEMA, PG_SCHEMA, INFORMATION_SCHEMA].contains(&schema);
+            return system.then(Vec::new);
+        }
+    };
+    let Some(Restriction { whole, .. }) = &table.restriction else { return Some(Vec::new()) };
+    let columns = whole.schema.fields().iter().map(|field| field.name());
+    let columns = columns.filter(|name| table.schema.index_of(name).is_err());
+    let shown = &table.measures.measures;
+    let measures = whole.measures.measures.iter().map(|measure| &measure.name);
+    let measures = measures.filter(|name| !shown.iter().any(|measure| measure.name == **name));
+    Some(columns.chain(measures).cloned().collect())
 }
 
 /// The table that was perhaps meant by a name that stands for none.
@@ -229,7 +279,10 @@ pub(crate) fn schema_names(snapshot: &Snapshot) -> Vec<String> {
 pub(crate) fn table_names(snapshot: &Snapshot, schema: &str) -> Vec<String> {
     match schema {
         SYSTEM_SCHEMA => SYSTEM_TABLES.iter().map(|t| (*t).to_string()).collect(),
-        INFORMATION_SCHEMA => information::TABLES.iter().map(|t| (*t).to_string()).collect(),
+        INFORMATION_SCHEMA | PG_SCHEMA => {
+            let all = layout::all().iter().filter(|layout| layout.schema == schema);
+            all.map(|layout| layout.name.to_string()).collect()
+        }
         _ => {
             let mut names = Vec::new();
             for table in snapshot.tables().filter(|t| t.def.schema == schema) {

@@ -1,185 +1,22 @@
-//! The information schema, with the names that Postgres gives to types.
+//! The rows of `information_schema`, with the names that Postgres gives to types. What Otus has nothing of
+//! (triggers, domains, sequences …) is there without rows.
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int32Array, StringArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
-use datafusion::catalog::TableProvider;
 use datafusion::error::Result as DfResult;
 use otus_engine::catalog::BUCKET_COLUMN;
 use otus_engine::compiled::{CompiledRollup, CompiledTable};
-use otus_engine::snapshot::Snapshot;
 
-use super::{Found, INFORMATION_SCHEMA, PG_SCHEMA, find, schema_names, table_names};
-use crate::error::pg_field_type;
-use crate::provider::{self, SYSTEM_SCHEMA};
-
-/// Names of its tables.
-pub(crate) const TABLES: &[&str] = &[
-    "schemata",
-    "tables",
-    "columns",
-    "views",
-    "table_constraints",
-    "key_column_usage",
-    "referential_constraints",
-    "constraint_column_usage",
-    "character_sets",
-];
-
-/// One of its tables.
-pub(crate) fn table(
-    snapshot: &Arc<Snapshot>,
-    database: &str,
-    name: &str,
-) -> DfResult<Option<Arc<dyn TableProvider>>> {
-    let build = match name {
-        "schemata" => schemata(snapshot, database),
-        "tables" => tables(snapshot, database),
-        "columns" => return columns(snapshot, database).map(Some),
-        "views" => views(snapshot, database),
-        "table_constraints" => Text::new(&[
-            "constraint_catalog",
-            "constraint_schema",
-            "constraint_name",
-            "table_catalog",
-            "table_schema",
-            "table_name",
-            "constraint_type",
-            "is_deferrable",
-            "initially_deferred",
-            "enforced",
-        ]),
-        "key_column_usage" => Text::new(&[
-            "constraint_catalog",
-            "constraint_schema",
-            "constraint_name",
-            "table_catalog",
-            "table_schema",
-            "table_name",
-            "column_name",
-            "ordinal_position",
-            "position_in_unique_constraint",
-        ]),
-        "referential_constraints" => Text::new(&[
-            "constraint_catalog",
-            "constraint_schema",
-            "constraint_name",
-            "unique_constraint_catalog",
-            "unique_constraint_schema",
-            "unique_constraint_name",
-            "match_option",
-            "update_rule",
-            "delete_rule",
-        ]),
-        "constraint_column_usage" => Text::new(&[
-            "table_catalog",
-            "table_schema",
-            "table_name",
-            "column_name",
-            "constraint_catalog",
-            "constraint_schema",
-            "constraint_name",
-        ]),
-        "character_sets" => character_sets(database),
-        _ => return Ok(None),
-    };
-    build.provider().map(Some)
-}
-
-/// The one character set that there is.
-fn character_sets(database: &str) -> Text {
-    let mut t = Text::new(&[
-        "character_set_catalog",
-        "character_set_schema",
-        "character_set_name",
-        "character_repertoire",
-        "form_of_use",
-        "default_collate_catalog",
-        "default_collate_schema",
-        "default_collate_name",
-    ]);
-    t.row(&[
-        None,
-        None,
-        Some("UTF8"),
-        Some("UCS"),
-        Some("UTF8"),
-        Some(database),
-        Some(PG_SCHEMA),
-        Some("default"),
-    ]);
-    t
-}
-
-/// A table of text.
-struct Text {
-    names: Vec<&'static str>,
-    rows: Vec<Vec<Option<String>>>,
-}
-
-impl Text {
-    fn new(names: &[&'static str]) -> Self {
-        Self { names: names.to_vec(), rows: Vec::new() }
-    }
-
-    fn row(&mut self, values: &[Option<&str>]) {
-        self.rows.push(values.iter().map(|v| v.map(str::to_string)).collect());
-    }
-
-    fn provider(self) -> DfResult<Arc<dyn TableProvider>> {
-        let fields: Vec<_> =
-            self.names.iter().map(|n| Field::new(*n, DataType::Utf8, true)).collect();
-        let columns = (0..self.names.len()).map(|i| {
-            let values = self.rows.iter().map(|row| row.get(i).cloned().flatten());
-            Arc::new(values.collect::<StringArray>()) as ArrayRef
-        });
-        let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns.collect())?;
-        provider::memory(batch)
-    }
-}
-
-fn schemata(snapshot: &Snapshot, database: &str) -> Text {
-    let mut t = Text::new(&[
-        "catalog_name",
-        "schema_name",
-        "schema_owner",
-        "default_character_set_catalog",
-        "default_character_set_schema",
-        "default_character_set_name",
-        "sql_path",
-    ]);
-    for schema in schema_names(snapshot) {
-        t.row(&[Some(database), Some(&schema), Some("otus"), None, None, None, None]);
-    }
-    t
-}
-
-/// Every table and view: schema, name, whether it is a view, columns.
-fn all(snapshot: &Arc<Snapshot>) -> DfResult<Vec<(String, String, bool, SchemaRef)>> {
-    let mut list = Vec::new();
-    for schema in schema_names(snapshot) {
-        if schema == PG_SCHEMA || schema == INFORMATION_SCHEMA {
-            continue;
-        }
-        for name in table_names(snapshot, &schema) {
-            let (view, columns) = match find(snapshot, &schema, &name) {
-                Some(Found::Raw(t)) => (false, Some(Arc::clone(&t.schema))),
-                Some(Found::View(t, rollup, _)) => (true, Some(view_schema(t, rollup))),
-                None if schema == SYSTEM_SCHEMA => (
-                    true,
-                    provider::system_table(snapshot, &name, None, Vec::new)?.map(|p| p.schema()),
-                ),
-                None => (false, None),
-            };
-            if let Some(columns) = columns {
-                list.push((schema.clone(), name, view, columns));
-            }
-        }
-    }
-    Ok(list)
-}
+use super::PG_SCHEMA;
+use super::PUBLIC_SCHEMA;
+use super::handle::Catalogue;
+use super::layout::Layout;
+use super::library::library;
+use super::relations::{Column, OWNER, PrimaryKey, Relation, precision_and_scale};
+use super::types::sql_name;
+use super::value::{Rows, Value};
 
 /// Columns of a finished view.
 pub(crate) fn view_schema(table: &CompiledTable, rollup: &CompiledRollup) -> SchemaRef {
@@ -197,150 +34,325 @@ pub(crate) fn view_schema(table: &CompiledTable, rollup: &CompiledRollup) -> Sch
     Arc::new(Schema::new(fields))
 }
 
-fn tables(snapshot: &Arc<Snapshot>, database: &str) -> Text {
-    let mut t = Text::new(&[
-        "table_catalog",
-        "table_schema",
-        "table_name",
-        "table_type",
-        "self_referencing_column_name",
-        "reference_generation",
-        "user_defined_type_catalog",
-        "user_defined_type_schema",
-        "user_defined_type_name",
-        "is_insertable_into",
-        "is_typed",
-        "commit_action",
-    ]);
-    for (schema, name, view, _) in all(snapshot).unwrap_or_default() {
-        let kind = if view { "VIEW" } else { "BASE TABLE" };
-        t.row(&[
-            Some(database),
-            Some(&schema),
-            Some(&name),
-            Some(kind),
-            None,
-            None,
-            None,
-            None,
-            None,
-            Some("NO"),
-            Some("NO"),
-            None,
+/// The rows of one of its relations.
+pub(crate) fn rows(catalogue: &Catalogue, layout: &'static Layout) -> DfResult<RecordBatch> {
+    let mut rows = Rows::new(layout);
+    match layout.name {
+        "information_schema_catalog_name" => {
+            rows.push([("catalog_name", catalogue.database().into())]);
+        }
+        "schemata" => schemata(catalogue, &mut rows)?,
+        "tables" => tables(catalogue, &mut rows)?,
+        "views" => views(catalogue, &mut rows)?,
+        "columns" => columns(catalogue, &mut rows)?,
+        "table_constraints"
+        | "key_column_usage"
+        | "constraint_column_usage"
+        | "constraint_table_usage" => keys(catalogue, layout.name, &mut rows)?,
+        "character_sets" => character_sets(catalogue, &mut rows),
+        "enabled_roles" => {
+            for role in catalogue.roles() {
+                rows.push([("role_name", role.name.into())]);
+            }
+        }
+        "applicable_roles" => applicable(catalogue, &mut rows),
+        "table_privileges" | "role_table_grants" => {
+            privileges(catalogue, &mut rows)?;
+        }
+        "column_privileges" | "role_column_grants" => column_privileges(catalogue, &mut rows)?,
+        "routines" => routines(catalogue, &mut rows)?,
+        "parameters" => parameters(catalogue, &mut rows)?,
+        "element_types" => elements(catalogue, &mut rows)?,
+        _ => {}
+    }
+    rows.batch()
+}
+
+/// The database, schema and name of something, under the names of a relation's columns.
+fn named<'a>(
+    catalogue: &Catalogue,
+    keys: [&'a str; 3],
+    schema: &str,
+    name: &str,
+) -> [(&'a str, Value); 3] {
+    let [database_key, schema_key, name_key] = keys;
+    let database = catalogue.database().into();
+    [(database_key, database), (schema_key, schema.into()), (name_key, name.into())]
+}
+
+const TABLE: [&str; 3] = ["table_catalog", "table_schema", "table_name"];
+const CONSTRAINT: [&str; 3] = ["constraint_catalog", "constraint_schema", "constraint_name"];
+
+fn of_table(catalogue: &Catalogue, relation: &Relation) -> [(&'static str, Value); 3] {
+    named(catalogue, TABLE, &relation.schema, &relation.name)
+}
+
+fn schemata(catalogue: &Catalogue, rows: &mut Rows) -> DfResult<()> {
+    for schema in catalogue.relations()?.schemas.values() {
+        rows.push([
+            ("catalog_name", catalogue.database().into()),
+            ("schema_name", schema.into()),
+            ("schema_owner", OWNER.into()),
         ]);
     }
-    t
+    Ok(())
 }
 
-fn views(snapshot: &Arc<Snapshot>, database: &str) -> Text {
-    let mut t = Text::new(&[
-        "table_catalog",
-        "table_schema",
-        "table_name",
-        "view_definition",
-        "check_option",
-        "is_updatable",
-        "is_insertable_into",
-    ]);
-    for (schema, name, _, _) in all(snapshot).unwrap_or_default().into_iter().filter(|v| v.2) {
-        t.row(&[
-            Some(database),
-            Some(&schema),
-            Some(&name),
-            None,
-            Some("NONE"),
-            Some("NO"),
-            Some("NO"),
-        ]);
+fn tables(catalogue: &Catalogue, rows: &mut Rows) -> DfResult<()> {
+    for relation in &catalogue.relations()?.list {
+        let kind = if relation.is_view() { "VIEW" } else { "BASE TABLE" };
+        let rest = [
+            ("table_type", kind.into()),
+            ("is_insertable_into", yes_or_no(relation.takes_rows)),
+            ("is_typed", "NO".into()),
+        ];
+        rows.push(of_table(catalogue, relation).into_iter().chain(rest));
     }
-    t
+    Ok(())
 }
 
-/// Builder of `columns`, whose numbers are numbers.
-#[derive(Default)]
-struct Columns {
-    text: Vec<[Option<String>; 8]>,
-    position: Vec<i32>,
-    precision: Vec<Option<i32>>,
-    radix: Vec<Option<i32>>,
-    scale: Vec<Option<i32>>,
-    datetime: Vec<Option<i32>>,
+fn views(catalogue: &Catalogue, rows: &mut Rows) -> DfResult<()> {
+    for relation in catalogue.relations()?.list.iter().filter(|r| r.is_view()) {
+        let no = || Value::from("NO");
+        let rest = [
+            ("view_definition", relation.definition.as_ref().into()),
+            ("check_option", "NONE".into()),
+            ("is_updatable", no()),
+            ("is_insertable_into", no()),
+            ("is_trigger_updatable", no()),
+            ("is_trigger_deletable", no()),
+            ("is_trigger_insertable_into", no()),
+        ];
+        rows.push(of_table(catalogue, relation).into_iter().chain(rest));
+    }
+    Ok(())
 }
 
-fn columns(snapshot: &Arc<Snapshot>, database: &str) -> DfResult<Arc<dyn TableProvider>> {
-    let mut c = Columns::default();
-    for (schema, table, _, fields) in all(snapshot)? {
-        for (position, field) in (1_i32..).zip(fields.fields()) {
-            let (name, udt) = pg_field_type(field);
-            let nullable = if field.is_nullable() { "YES" } else { "NO" };
-            let text = [database, &schema, &table, field.name(), nullable, &name, &udt, "NEVER"];
-            c.text.push(text.map(|t| Some(t.to_string())));
-            c.position.push(position);
-            let (precision, radix, scale) = numbers(field.data_type());
-            c.precision.push(precision);
-            c.radix.push(radix);
-            c.scale.push(scale);
-            let time = matches!(field.data_type(), DataType::Timestamp(TimeUnit::Microsecond, _));
-            c.datetime.push(time.then_some(6));
+fn yes_or_no(yes: bool) -> Value {
+    if yes { "YES" } else { "NO" }.into()
+}
+
+/// The type of a column as the standard wants it described.
+fn described(column: &Column) -> DfResult<Vec<(&'static str, Value)>> {
+    let known = library()?.pg_type(column.type_id);
+    let internal = known.map_or("text", |t| t.name.as_str());
+    let name = match internal.starts_with('_') {
+        true => "ARRAY",
+        false => sql_name(internal),
+    };
+    let (precision, radix, scale): (Value, Value, Value) = match internal {
+        "int2" => (16.into(), 2.into(), 0.into()),
+        "int4" => (32.into(), 2.into(), 0.into()),
+        "int8" => (64.into(), 2.into(), 0.into()),
+        "float4" => (24.into(), 2.into(), Value::Null),
+        "float8" => (53.into(), 2.into(), Value::Null),
+        "numeric" => match precision_and_scale(column.modifier) {
+            Some((precision, scale)) => (precision.into(), 10.into(), scale.into()),
+            None => (Value::Null, 10.into(), Value::Null),
+        },
+        _ => (Value::Null, Value::Null, Value::Null),
+    };
+    let octets = matches!(internal, "text" | "varchar" | "bpchar").then_some(1_073_741_824_i64);
+    let datetime = match internal {
+        "timestamp" | "timestamptz" | "time" | "timetz" | "interval" => Some(6),
+        "date" => Some(0),
+        _ => None,
+    };
+    Ok(vec![
+        ("data_type", name.into()),
+        ("character_octet_length", octets.into()),
+        ("numeric_precision", precision),
+        ("numeric_precision_radix", radix),
+        ("numeric_scale", scale),
+        ("datetime_precision", datetime.into()),
+        ("udt_schema", PG_SCHEMA.into()),
+        ("udt_name", internal.into()),
+    ])
+}
+
+fn columns(catalogue: &Catalogue, rows: &mut Rows) -> DfResult<()> {
+    for relation in &catalogue.relations()?.list {
+        for (position, column) in (1_i32..).zip(&relation.columns) {
+            let rest = [
+                ("column_name", (&column.name).into()),
+                ("ordinal_position", position.into()),
+                ("column_default", column.default.as_ref().into()),
+                ("is_nullable", yes_or_no(!column.not_null)),
+                ("udt_catalog", catalogue.database().into()),
+                ("dtd_identifier", position.to_string().into()),
+                ("is_self_referencing", "NO".into()),
+                ("is_identity", "NO".into()),
+                ("identity_cycle", "NO".into()),
+                ("is_generated", "NEVER".into()),
+                ("is_updatable", yes_or_no(relation.takes_rows)),
+            ];
+            let row = of_table(catalogue, relation).into_iter().chain(rest);
+            rows.push(row.chain(described(column)?));
         }
     }
-    c.provider()
+    Ok(())
 }
 
-fn numbers(data_type: &DataType) -> (Option<i32>, Option<i32>, Option<i32>) {
-    match data_type {
-        DataType::Int16 => (Some(16), Some(2), Some(0)),
-        DataType::Int32 => (Some(32), Some(2), Some(0)),
-        DataType::Int64 => (Some(64), Some(2), Some(0)),
-        DataType::Float32 => (Some(24), Some(2), None),
-        DataType::Float64 => (Some(53), Some(2), None),
-        DataType::Decimal128(p, s) => (Some(i32::from(*p)), Some(10), Some(i32::from(*s))),
-        _ => (None, None, None),
+fn key_column<'a>(relation: &'a Relation, key: &PrimaryKey) -> Option<&'a Column> {
+    let place = usize::try_from(key.column - 1).ok()?;
+    relation.columns.get(place)
+}
+
+fn keys(catalogue: &Catalogue, table: &str, rows: &mut Rows) -> DfResult<()> {
+    for (relation, key) in catalogue.relations()?.keyed() {
+        let mut row = of_table(catalogue, relation).to_vec();
+        row.extend(named(catalogue, CONSTRAINT, &relation.schema, &key.name));
+        let column = key_column(relation, key).map(|column| &column.name);
+        match table {
+            "table_constraints" => row.extend([
+                ("constraint_type", "PRIMARY KEY".into()),
+                ("is_deferrable", "NO".into()),
+                ("initially_deferred", "NO".into()),
+                ("enforced", "YES".into()),
+            ]),
+            "key_column_usage" => {
+                row.extend([("column_name", column.into()), ("ordinal_position", 1.into())]);
+            }
+            _ => row.push(("column_name", column.into())),
+        }
+        rows.push(row);
+    }
+    Ok(())
+}
+
+/// The one character set that there is.
+fn character_sets(catalogue: &Catalogue, rows: &mut Rows) {
+    rows.push([
+        ("character_set_name", "UTF8".into()),
+        ("character_repertoire", "UCS".into()),
+        ("form_of_use", "UTF8".into()),
+        ("default_collate_catalog", catalogue.database().into()),
+        ("default_collate_schema", PG_SCHEMA.into()),
+        ("default_collate_name", "default".into()),
+    ]);
+}
+
+fn applicable(catalogue: &Catalogue, rows: &mut Rows) {
+    let all = catalogue.roles();
+    for member in &all {
+        for role in &member.member_of {
+            rows.push([
+                ("grantee", (&member.name).into()),
+                ("role_name", role.into()),
+                ("is_grantable", "NO".into()),
+            ]);
+        }
     }
 }
 
-impl Columns {
-    fn provider(self) -> DfResult<Arc<dyn TableProvider>> {
-        let rows = self.position.len();
-        let text = |i: usize| {
-            let values = self.text.iter().map(move |row| row.get(i).cloned().flatten());
-            Arc::new(values.collect::<StringArray>()) as ArrayRef
-        };
-        let null = || Arc::new(StringArray::new_null(rows)) as ArrayRef;
-        let ints = |v: &Vec<Option<i32>>| Arc::new(Int32Array::from(v.clone())) as ArrayRef;
-        let no = || Arc::new(StringArray::from(vec!["NO"; rows])) as ArrayRef;
-        let named: Vec<(&str, ArrayRef)> = vec![
-            ("table_catalog", text(0)),
-            ("table_schema", text(1)),
-            ("table_name", text(2)),
-            ("column_name", text(3)),
-            ("ordinal_position", Arc::new(Int32Array::from(self.position.clone()))),
-            ("column_default", null()),
-            ("is_nullable", text(4)),
-            ("data_type", text(5)),
-            ("character_maximum_length", ints(&vec![None; rows])),
-            ("character_octet_length", ints(&vec![None; rows])),
-            ("numeric_precision", ints(&self.precision)),
-            ("numeric_precision_radix", ints(&self.radix)),
-            ("numeric_scale", ints(&self.scale)),
-            ("datetime_precision", ints(&self.datetime)),
-            ("interval_type", null()),
-            ("character_set_name", null()),
-            ("collation_name", null()),
-            ("domain_name", null()),
-            ("udt_catalog", text(0)),
-            ("udt_schema", Arc::new(StringArray::from(vec![PG_SCHEMA; rows]))),
-            ("udt_name", text(6)),
-            ("is_self_referencing", no()),
-            ("is_identity", no()),
-            ("identity_generation", null()),
-            ("is_generated", text(7)),
-            ("generation_expression", null()),
-            ("is_updatable", no()),
-        ];
-        let fields: Vec<_> =
-            named.iter().map(|(n, a)| Field::new(*n, a.data_type().clone(), true)).collect();
-        let arrays = named.into_iter().map(|(_, a)| a).collect();
-        provider::memory(RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?)
+fn privileges(catalogue: &Catalogue, rows: &mut Rows) -> DfResult<()> {
+    for relation in &catalogue.relations()?.list {
+        for (privilege, has) in [("SELECT", true), ("INSERT", relation.takes_rows)] {
+            if !has {
+                continue;
+            }
+            let rest = [
+                ("grantor", OWNER.into()),
+                ("grantee", catalogue.user().into()),
+                ("privilege_type", privilege.into()),
+                ("is_grantable", "NO".into()),
+                ("with_hierarchy", yes_or_no(privilege == "SELECT")),
+            ];
+            rows.push(of_table(catalogue, relation).into_iter().chain(rest));
+        }
     }
+    Ok(())
+}
+
+fn column_privileges(catalogue: &Catalogue, rows: &mut Rows) -> DfResult<()> {
+    for relation in &catalogue.relations()?.list {
+        for column in &relation.columns {
+            let rest = [
+                ("column_name", (&column.name).into()),
+                ("grantor", OWNER.into()),
+                ("grantee", catalogue.user().into()),
+                ("privilege_type", "SELECT".into()),
+                ("is_grantable", "NO".into()),
+            ];
+            rows.push(of_table(catalogue, relation).into_iter().chain(rest));
+        }
+    }
+    Ok(())
+}
+
+const SPECIFIC: [&str; 3] = ["specific_catalog", "specific_schema", "specific_name"];
+
+fn routines(catalogue: &Catalogue, rows: &mut Rows) -> DfResult<()> {
+    let keys = ["routine_catalog", "routine_schema", "routine_name"];
+    for routine in &catalogue.relations()?.routines {
+        let specific = format!("{}_{}", routine.def.name, routine.oid);
+        let mut row = named(catalogue, SPECIFIC, PUBLIC_SCHEMA, &specific).to_vec();
+        row.extend(named(catalogue, keys, PUBLIC_SCHEMA, &routine.def.name));
+        row.extend([
+            ("routine_type", "FUNCTION".into()),
+            ("data_type", "record".into()),
+            ("type_udt_catalog", catalogue.database().into()),
+            ("type_udt_schema", PG_SCHEMA.into()),
+            ("type_udt_name", "record".into()),
+            ("dtd_identifier", "0".into()),
+            ("routine_body", "SQL".into()),
+            ("routine_definition", (&routine.def.sql).into()),
+            ("external_language", "SQL".into()),
+            ("parameter_style", "GENERAL".into()),
+            ("is_deterministic", "NO".into()),
+            ("sql_data_access", "MODIFIES".into()),
+            ("security_type", "INVOKER".into()),
+        ]);
+        rows.push(row);
+    }
+    Ok(())
+}
+
+fn parameters(catalogue: &Catalogue, rows: &mut Rows) -> DfResult<()> {
+    for routine in &catalogue.relations()?.routines {
+        let specific = format!("{}_{}", routine.def.name, routine.oid);
+        let listed = routine.def.parameters.iter().zip(&routine.types);
+        for (position, (parameter, type_id)) in (1_i32..).zip(listed) {
+            let internal = library()?.pg_type(*type_id).map_or("text", |t| t.name.as_str());
+            let mut row = named(catalogue, SPECIFIC, PUBLIC_SCHEMA, &specific).to_vec();
+            row.extend([
+                ("ordinal_position", position.into()),
+                ("parameter_mode", "IN".into()),
+                ("is_result", "NO".into()),
+                ("as_locator", "NO".into()),
+                ("parameter_name", (&parameter.name).into()),
+                ("data_type", sql_name(internal).into()),
+                ("udt_catalog", catalogue.database().into()),
+                ("udt_schema", PG_SCHEMA.into()),
+                ("udt_name", internal.into()),
+                ("dtd_identifier", position.to_string().into()),
+                ("parameter_default", parameter.default.as_ref().into()),
+            ]);
+            rows.push(row);
+        }
+    }
+    Ok(())
+}
+
+fn elements(catalogue: &Catalogue, rows: &mut Rows) -> DfResult<()> {
+    let library = library()?;
+    let keys = ["object_catalog", "object_schema", "object_name"];
+    for relation in &catalogue.relations()?.list {
+        for (position, column) in (1_i32..).zip(&relation.columns) {
+            let array = library.pg_type(column.type_id).filter(|t| t.name.starts_with('_'));
+            let Some(item) = array.and_then(|t| library.pg_type(t.element)) else { continue };
+            let mut row = named(catalogue, keys, &relation.schema, &relation.name).to_vec();
+            row.extend([
+                ("object_type", if relation.is_view() { "VIEW" } else { "TABLE" }.into()),
+                ("collection_type_identifier", position.to_string().into()),
+                ("data_type", sql_name(&item.name).into()),
+                ("udt_catalog", catalogue.database().into()),
+                ("udt_schema", PG_SCHEMA.into()),
+                ("udt_name", (&item.name).into()),
+                ("dtd_identifier", format!("a{position}").into()),
+            ]);
+            rows.push(row);
+        }
+    }
+    Ok(())
 }

@@ -1,0 +1,109 @@
+//! What the catalogue tells of the server as it runs: settings, sessions, sizes, time zones.
+
+use chrono::{DateTime, Offset, Utc};
+use chrono_tz::{OffsetComponents, OffsetName, TZ_VARIANTS};
+use datafusion::error::Result as DfResult;
+
+use super::handle::Catalogue;
+use super::relations::{Relation, database_id, figures};
+use super::value::{Rows, Value};
+use crate::session::setting_description;
+
+/// Adds the rows of one of the relations here; false if it is none of them.
+pub(crate) fn push(catalogue: &Catalogue, name: &str, rows: &mut Rows) -> DfResult<bool> {
+    match name {
+        "pg_settings" => settings(catalogue, rows),
+        "pg_stat_activity" => activity(catalogue, rows),
+        "pg_stat_database" => database(catalogue, rows),
+        "pg_timezone_names" => zones(catalogue, rows),
+        "pg_stat_all_tables" | "pg_statio_all_tables" => tables(catalogue, rows, |_| true)?,
+        "pg_stat_user_tables" | "pg_statio_user_tables" => {
+            tables(catalogue, rows, |r| !r.is_built_in())?;
+        }
+        "pg_stat_sys_tables" | "pg_statio_sys_tables" => {
+            tables(catalogue, rows, Relation::is_built_in)?;
+        }
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+fn settings(catalogue: &Catalogue, rows: &mut Rows) {
+    let Some(session) = catalogue.session() else { return };
+    for (name, value) in &session.settings {
+        let Some((name, description, fixed)) = setting_description(name) else { continue };
+        let kind = match value.as_str() {
+            "on" | "off" => "bool",
+            number if number.parse::<i64>().is_ok() => "integer",
+            _ => "string",
+        };
+        rows.push([
+            ("name", name.into()),
+            ("setting", value.into()),
+            ("category", "Otus".into()),
+            ("short_desc", description.into()),
+            ("context", if fixed { "internal" } else { "user" }.into()),
+            ("vartype", kind.into()),
+            ("source", "default".into()),
+            ("boot_val", value.into()),
+            ("reset_val", value.into()),
+            ("pending_restart", false.into()),
+        ]);
+    }
+}
+
+fn activity(catalogue: &Catalogue, rows: &mut Rows) {
+    let Some(session) = catalogue.session() else { return };
+    let user_id = catalogue.roles().iter().find(|r| r.name == session.user).map(|r| r.oid);
+    rows.push([
+        ("datid", database_id(catalogue.database()).into()),
+        ("datname", catalogue.database().into()),
+        ("pid", session.backend_pid.into()),
+        ("usesysid", user_id.into()),
+        ("usename", (&session.user).into()),
+        ("application_name", session.settings.get("application_name").into()),
+        ("xact_start", Value::Time(session.transaction_us)),
+        ("query_start", Value::Time(session.statement_us)),
+        ("state_change", Value::Time(session.statement_us)),
+        ("state", "active".into()),
+        ("backend_type", "client backend".into()),
+    ]);
+}
+
+fn database(catalogue: &Catalogue, rows: &mut Rows) {
+    rows.push([
+        ("datid", database_id(catalogue.database()).into()),
+        ("datname", catalogue.database().into()),
+        ("stats_reset", Value::Time(catalogue.started_us())),
+    ]);
+}
+
+fn tables(catalogue: &Catalogue, rows: &mut Rows, of: impl Fn(&Relation) -> bool) -> DfResult<()> {
+    let all = catalogue.relations()?.list.iter();
+    for relation in all.filter(|r| !r.is_view() && of(r)) {
+        let live = i64::try_from(figures(catalogue.snapshot(), relation).rows).unwrap_or(i64::MAX);
+        rows.push([
+            ("relid", relation.oid.into()),
+            ("schemaname", (&relation.schema).into()),
+            ("relname", (&relation.name).into()),
+            ("n_live_tup", live.into()),
+            ("n_dead_tup", 0.into()),
+        ]);
+    }
+    Ok(())
+}
+
+fn zones(catalogue: &Catalogue, rows: &mut Rows) {
+    let us = catalogue.session().map_or(0, |session| session.statement_us);
+    let now: DateTime<Utc> = DateTime::from_timestamp_micros(us).unwrap_or_default();
+    for zone in TZ_VARIANTS {
+        let local = now.with_timezone(&zone);
+        let offset = local.offset();
+        rows.push([
+            ("name", zone.name().into()),
+            ("abbrev", offset.abbreviation().into()),
+            ("utc_offset", Value::Span(i64::from(offset.fix().local_minus_utc()))),
+            ("is_dst", (offset.dst_offset().num_seconds() != 0).into()),
+        ]);
+    }
+}
