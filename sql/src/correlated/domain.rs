@@ -1,0 +1,188 @@
+//! The values that the rows around a subquery have, of the columns that it names.
+
+use std::sync::Arc;
+
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, JoinType, NullEquality};
+use datafusion::error::Result as DfResult;
+use datafusion::logical_expr::{
+    BinaryExpr, Distinct, Expr, LogicalPlan, LogicalPlanBuilder, Operator, lit,
+};
+
+use super::{Joiner, column, projected, unknown_form};
+
+/// See the module. Without columns it says that a subquery hangs on nothing.
+pub(super) struct Domain {
+    /// The distinct values, each column under a name that nothing else has.
+    plan: LogicalPlan,
+    /// Columns around, and their names here.
+    columns: Vec<(Column, String)>,
+}
+
+impl Joiner {
+    /// What `inner` asks of the rows of `around`.
+    pub(super) fn domain(&self, around: &LogicalPlan, inner: &LogicalPlan) -> DfResult<Domain> {
+        let mut columns: Vec<(Column, String)> = Vec::new();
+        each_outer(inner, &mut |column| {
+            let known = columns.iter().any(|(c, _)| c == column);
+            if !known && around.schema().has_column(column) {
+                columns.push((column.clone(), self.name("d")));
+            }
+        })?;
+        if !columns.is_empty() && !is_repeatable(around)? {
+            return Err(unknown_form());
+        }
+        let values = columns.iter().map(|(c, name)| Expr::Column(c.clone()).alias(name));
+        let plan = projected(around.clone(), values.collect())?;
+        let plan = LogicalPlan::Distinct(Distinct::All(Arc::new(plan)));
+        Ok(Domain { plan, columns })
+    }
+
+    /// The same values under other names.
+    pub(super) fn again(&self, domain: &Domain) -> DfResult<Domain> {
+        let columns: Vec<_> =
+            domain.columns.iter().map(|(c, _)| (c.clone(), self.name("d"))).collect();
+        let named = domain.names().zip(&columns).map(|(old, (_, new))| column(old).alias(new));
+        let plan = projected(domain.plan.clone(), named.collect())?;
+        Ok(Domain { plan, columns })
+    }
+}
+
+impl Domain {
+    pub(super) fn is_empty(&self) -> bool {
+        self.columns.is_empty()
+    }
+
+    /// Its columns' names.
+    pub(super) fn names_owned(&self) -> Vec<String> {
+        self.names().map(str::to_owned).collect()
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.columns.iter().map(|(_, name)| name.as_str())
+    }
+
+    /// Its columns where it has been pushed to.
+    pub(super) fn values(&self) -> Vec<Expr> {
+        self.names().map(column).collect()
+    }
+
+    pub(super) fn plan(&self) -> &LogicalPlan {
+        &self.plan
+    }
+
+    /// Whether a plan names any of its columns.
+    pub(super) fn is_named_in(&self, plan: &LogicalPlan) -> DfResult<bool> {
+        let mut found = false;
+        each_outer(plan, &mut |column| found |= self.columns.iter().any(|(c, _)| c == column))?;
+        Ok(found)
+    }
+
+    /// The expression with columns of the domain in place of those around.
+    pub(super) fn in_place(&self, expr: Expr) -> DfResult<Expr> {
+        expr.transform_up(|e| {
+            let Expr::OuterReferenceColumn(_, of) = &e else { return Ok(Transformed::no(e)) };
+            let known = self.columns.iter().find(|(c, _)| c == of);
+            Ok(match known {
+                Some((_, name)) => Transformed::yes(column(name)),
+                None => Transformed::no(e),
+            })
+        })
+        .data()
+    }
+
+    /// That two plans to which it was pushed, once under other names, are about the same values.
+    pub(super) fn same(&self, other: &Self) -> Vec<Expr> {
+        self.values().into_iter().zip(other.values()).map(|(a, b)| same(a, b)).collect()
+    }
+
+    /// Rows, and what was found for their values.
+    pub(super) fn joined(
+        &self,
+        rows: LogicalPlan,
+        found: LogicalPlan,
+        kind: JoinType,
+        filter: Option<Expr>,
+    ) -> DfResult<LogicalPlan> {
+        let rows = LogicalPlanBuilder::from(rows);
+        if self.is_empty() {
+            return rows.join_on(found, kind, [filter.unwrap_or_else(|| lit(true))])?.build();
+        }
+        let around: Vec<_> = self.columns.iter().map(|(c, _)| c.clone()).collect();
+        let here: Vec<_> = self.names().map(Column::new_unqualified).collect();
+        let equality = NullEquality::NullEqualsNull;
+        match filter {
+            None => rows.join_detailed(found, kind, (around, here), None, equality)?.build(),
+            // Keys of a condition would be taken for equal where they are null.
+            Some(filter) => {
+                let pairs = around.into_iter().zip(here);
+                let pairs = pairs.map(|(a, b)| same(Expr::Column(a), Expr::Column(b)));
+                rows.join_on(found, kind, pairs.chain([filter]))?.build()
+            }
+        }
+    }
+
+    /// As [`Self::joined`], with a condition that pairs them besides.
+    pub(super) fn matched(
+        &self,
+        rows: LogicalPlan,
+        found: LogicalPlan,
+        condition: Expr,
+    ) -> DfResult<LogicalPlan> {
+        self.joined(rows, found, JoinType::Left, Some(condition))
+    }
+}
+
+fn same(left: Expr, right: Expr) -> Expr {
+    let (left, right) = (Box::new(left), Box::new(right));
+    Expr::BinaryExpr(BinaryExpr { left, op: Operator::IsNotDistinctFrom, right })
+}
+
+/// Calls `seen` with each column of rows around that a plan names.
+fn each_outer(plan: &LogicalPlan, seen: &mut dyn FnMut(&Column)) -> DfResult<()> {
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|e| {
+                if let Expr::OuterReferenceColumn(_, column) = e {
+                    seen(column);
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    Ok(())
+}
+
+/// Whether a plan that runs twice gives the same rows both times: what it keeps of ties, and how floats are
+/// summed, may differ.
+fn is_repeatable(plan: &LogicalPlan) -> DfResult<bool> {
+    let mut repeatable = true;
+    plan.apply_with_subqueries(|node| {
+        let known = matches!(
+            node,
+            LogicalPlan::Projection(_)
+                | LogicalPlan::Filter(_)
+                | LogicalPlan::Join(_)
+                | LogicalPlan::Union(_)
+                | LogicalPlan::TableScan(_)
+                | LogicalPlan::EmptyRelation(_)
+                | LogicalPlan::Subquery(_)
+                | LogicalPlan::SubqueryAlias(_)
+                | LogicalPlan::Values(_)
+                | LogicalPlan::Distinct(Distinct::All(_))
+                | LogicalPlan::Unnest(_)
+                | LogicalPlan::Aggregate(_)
+        );
+        // A sort without a limit keeps all rows.
+        repeatable &= known || matches!(node, LogicalPlan::Sort(sort) if sort.fetch.is_none());
+        if let LogicalPlan::Aggregate(aggregate) = node {
+            let floats = aggregate.schema.fields().iter().any(|f| f.data_type().is_floating());
+            repeatable &= !floats;
+        }
+        node.apply_expressions(|expr| {
+            repeatable &= !expr.is_volatile();
+            Ok(TreeNodeRecursion::Continue)
+        })
+    })?;
+    Ok(repeatable)
+}
