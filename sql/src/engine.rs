@@ -10,14 +10,18 @@ use std::time::Duration;
 
 use datafusion::execution::SessionState;
 use datafusion::execution::disk_manager::DiskManagerBuilder;
-use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::memory_pool::{
+    FairSpillPool, MemoryConsumer, MemoryReservation, TrackConsumersPool,
+};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use otus_engine::dataset::Dataset;
 use otus_engine::snapshot::Snapshot;
 use tokio::task::JoinHandle;
 
+use crate::access::{Allowance, Identity, RoleDef, Roles, Running, Views};
+use crate::append::Appender;
 use crate::cache::{Answers, CacheFigures, StatesCache};
-use crate::catalog::PgTables;
+use crate::catalog::{Catalogue, PgTables};
 use crate::ddl::Definer;
 use crate::error::{SqlError, SqlResult};
 use crate::lanes::{Lane, Lanes};
@@ -56,12 +60,16 @@ pub struct SqlConfig {
     pub database: String,
     /// Port that clients are told; 0 = that of Postgres.
     pub port: u16,
+    /// Most sessions at a time, as clients are told.
+    pub connections_max: usize,
     /// Time zone of a new session.
     pub timezone: String,
     /// Longest time of a statement of a new session, if bounded.
     pub statement_timeout: Option<Duration>,
     /// Named queries.
     pub queries: Vec<NamedQueryDef>,
+    /// Roles that users may have.
+    pub roles: Vec<RoleDef>,
 }
 
 impl Default for SqlConfig {
@@ -77,9 +85,11 @@ impl Default for SqlConfig {
             states_cache_bytes: 64 << 20,
             database: "otus".into(),
             port: 0,
+            connections_max: 100,
             timezone: "UTC".into(),
             statement_timeout: None,
             queries: Vec::new(),
+            roles: Vec::new(),
         }
     }
 }
@@ -94,11 +104,15 @@ pub struct SqlEngine {
     pg: PgTables,
     facts: FactsCache,
     named: Arc<NamedQueries>,
+    roles: Roles,
+    views: Views,
+    running: Arc<Running>,
     queries: Arc<Queries>,
     answers: Arc<Answers>,
     states: Arc<StatesCache>,
     next_pid: AtomicI32,
     definer: OnceLock<Arc<dyn Definer>>,
+    appender: OnceLock<Arc<dyn Appender>>,
 }
 
 impl SqlEngine {
@@ -117,7 +131,14 @@ impl SqlEngine {
         template.config_mut().set_extension(Arc::clone(&named));
         let states = Arc::new(StatesCache::new(config.states_cache_bytes));
         template.config_mut().set_extension(Arc::clone(&states));
-        let pg = PgTables::new(&dataset, &config.database)?;
+        let roles = Roles::new(config.roles.clone())?;
+        let pg = PgTables::new(
+            &config.database,
+            roles.clone(),
+            Arc::clone(&named),
+            crate::function::names(&template),
+            dataset.clock().now_us(),
+        );
         Ok(Arc::new(Self {
             dataset,
             runtime,
@@ -126,13 +147,43 @@ impl SqlEngine {
             pg,
             facts: FactsCache::default(),
             named,
+            roles,
+            views: Views::default(),
+            running: Arc::default(),
             queries: Arc::default(),
             answers: Arc::new(Answers::new(config.result_cache_bytes)),
             states,
             config,
             next_pid: AtomicI32::new(1),
             definer: OnceLock::new(),
+            appender: OnceLock::new(),
         }))
+    }
+
+    /// The roles that users may have.
+    pub fn roles(&self) -> &Roles {
+        &self.roles
+    }
+
+    /// A snapshot as somebody sees it: its catalogue has what is granted to them, and nothing else. Without an identity
+    /// all of it.
+    pub fn seen_by(
+        &self,
+        snapshot: Arc<Snapshot>,
+        identity: Option<&Arc<Identity>>,
+    ) -> Arc<Snapshot> {
+        match identity {
+            Some(identity) => self.views.of(snapshot, identity),
+            None => snapshot,
+        }
+    }
+
+    /// What a statement of somebody may take besides; none = nothing of its own.
+    pub(crate) fn allowance(
+        &self,
+        identity: Option<&Arc<Identity>>,
+    ) -> SqlResult<Option<Allowance>> {
+        identity.map_or(Ok(None), |identity| self.running.begin(identity))
     }
 
     /// A session for one connection or request.
@@ -155,6 +206,21 @@ impl SqlEngine {
         self.definer.get()
     }
 
+    /// Names whoever writes the records of INSERT and COPY; the first one stays.
+    pub fn set_appender(&self, appender: Arc<dyn Appender>) {
+        self.appender.get_or_init(|| appender);
+    }
+
+    /// Who writes the records of INSERT and COPY.
+    pub(crate) fn appender(&self) -> Option<&Arc<dyn Appender>> {
+        self.appender.get()
+    }
+
+    /// A share of the memory of queries, empty as yet.
+    pub(crate) fn reservation(&self, name: &str) -> MemoryReservation {
+        MemoryConsumer::new(name).register(&self.runtime.memory_pool)
+    }
+
     /// The dataset.
     pub fn dataset(&self) -> &Arc<Dataset> {
         &self.dataset
@@ -171,18 +237,33 @@ impl SqlEngine {
     }
 
     /// A planner's state in which every table is that of `snapshot`, with a search path.
-    pub(crate) fn state(&self, snapshot: &Arc<Snapshot>, search_path: &[String]) -> SessionState {
+    /// What a restricted snapshot does not show is not there; `user` is then whose queries are.
+    pub(crate) fn state(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        search_path: &[String],
+        user: &str,
+    ) -> SessionState {
         let mut state = self.template.as_ref().clone();
+        let pg = Catalogue::new(self.pg.clone(), Arc::clone(snapshot), search_path);
+        let (mut named, mut only) = (Arc::clone(&self.named), None);
+        if snapshot.catalog().whole().is_some() {
+            named = Arc::new(named.seen_by(snapshot));
+            only = Some(user.to_owned());
+            state.config_mut().set_extension(Arc::clone(&named));
+        }
         let catalog = crate::catalog::list(
             Arc::clone(snapshot),
             &self.config.database,
             search_path,
-            self.pg.clone(),
+            pg.clone(),
             Arc::clone(&self.template),
-            Arc::clone(&self.queries),
+            (Arc::clone(&self.queries), named),
+            only,
         );
         state.register_catalog_list(catalog);
         state.config_mut().set_extension(Arc::new(SearchPath(search_path.to_vec())));
+        state.config_mut().options_mut().extensions.insert(pg);
         state
     }
 

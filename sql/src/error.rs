@@ -33,6 +33,16 @@ pub mod sqlstate {
     pub const INVALID_DATETIME: &str = "22007";
     /// More than one row from a scalar subquery.
     pub const CARDINALITY: &str = "21000";
+    /// Something was done or not, and nobody knows.
+    pub const OUTCOME_UNKNOWN: &str = "08007";
+    /// A value that must not be null.
+    pub const NOT_NULL: &str = "23502";
+    /// A value for a column that is filled otherwise.
+    pub const GENERATED_ALWAYS: &str = "428C9";
+    /// Data of COPY that is not of its format.
+    pub const BAD_COPY_FORMAT: &str = "22P04";
+    /// A table that is not of the right kind.
+    pub const WRONG_OBJECT_TYPE: &str = "42809";
     /// A statement that cannot run in a transaction.
     pub const IN_TRANSACTION: &str = "25001";
     /// A transaction command outside a transaction.
@@ -83,16 +93,30 @@ pub mod sqlstate {
     pub const DATATYPE_MISMATCH: &str = "42804";
     /// A column neither grouped nor aggregated.
     pub const GROUPING: &str = "42803";
+    /// No such place in the list of results, or not enough columns.
+    pub const INVALID_COLUMN: &str = "42P10";
+    /// A name given to two relations.
+    pub const DUPLICATE_ALIAS: &str = "42712";
+    /// A window function or frame that may not stand there.
+    pub const WINDOWING: &str = "42P20";
+    /// A LIMIT below zero.
+    pub const INVALID_LIMIT: &str = "2201W";
+    /// An OFFSET below zero.
+    pub const INVALID_OFFSET: &str = "2201X";
     /// A parameter whose type cannot be told.
     pub const INDETERMINATE_TYPE: &str = "42P18";
     /// The memory of queries is used up.
     pub const OUT_OF_MEMORY: &str = "53200";
+    /// More at a time than is allowed.
+    pub const TOO_MANY: &str = "53300";
     /// The disk is full.
     pub const DISK_FULL: &str = "53100";
     /// A stated limit is exceeded.
     pub const LIMIT_EXCEEDED: &str = "54000";
     /// An expression or statement too complex.
     pub const TOO_COMPLEX: &str = "54001";
+    /// More keys or columns than there may be.
+    pub const TOO_MANY_COLUMNS: &str = "54011";
     /// The object is in use or a race was lost.
     pub const IN_USE: &str = "55006";
     /// A setting that cannot be changed.
@@ -105,6 +129,8 @@ pub mod sqlstate {
     pub const SNAPSHOT_TOO_OLD: &str = "72000";
     /// Damage on disk.
     pub const DATA_CORRUPTED: &str = "XX001";
+    /// A regular expression that cannot be read.
+    pub const INVALID_REGEX: &str = "2201B";
     /// A bug.
     pub const INTERNAL: &str = "XX000";
 }

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 
 use crate::engine::STACK_BYTES;
 use crate::error::{SqlError, SqlResult};
+use crate::provider::GuardedExec;
 
 /// Threads of the quick lane beyond the partitions of a plan.
 const SPARE_THREADS: usize = 4;
@@ -53,6 +54,9 @@ impl Lane {
 
 /// Values that a plan reads, and pairs that its joins compare.
 fn values(plan: &dyn ExecutionPlan) -> u64 {
+    if let Some(guarded) = plan.downcast_ref::<GuardedExec>() {
+        return values(guarded.hidden().as_ref());
+    }
     let children = plan.children();
     if children.is_empty() {
         let columns = u64::try_from(plan.schema().fields().len()).unwrap_or(u64::MAX);

@@ -9,14 +9,17 @@
 //! Besides, [`SqlCompiler`] brings the expressions of declarations to life for `engine` and `ingest`. This
 //! crate knows nothing of the network and never writes table data.
 
+pub mod access;
 mod aggregate;
 mod analyze;
+pub mod append;
 mod arithmetic;
 mod bounded;
 mod cache;
 pub mod calendar;
 mod catalog;
 mod compile;
+mod correlated;
 pub mod ddl;
 mod engine;
 pub mod error;
@@ -26,11 +29,14 @@ mod grouping;
 mod known;
 mod lanes;
 mod late;
+mod lateral;
 mod lists;
 mod lossy;
 mod named;
+mod observer;
 pub mod outcome;
 mod plan;
+mod planning;
 mod provider;
 pub mod pull;
 mod queries;
@@ -50,8 +56,14 @@ pub use function::instant_from_text;
 pub use named::{
     NamedQueryDef, NamedQueryInfo, ParameterDef, QueryPlace, QueryProblem, check_queries,
 };
-pub use outcome::{CopyFormat, CopyKind, Description, Outcome, Report, RowTag, TransactionStatus};
-pub use session::{CancelHandle, PinnedState, Provenance, SERVER_VERSION, Session, SessionOptions};
+pub use observer::{Ended, StatementObserver};
+pub use outcome::{
+    CopyColumns, CopyFormat, CopyKind, Description, Outcome, Parameter, Report, RowTag,
+    TransactionStatus,
+};
+pub use session::{
+    CancelHandle, CopyIn, PinnedState, Provenance, SERVER_VERSION, Session, SessionOptions,
+};
 pub use statement::Statement;
 
 #[cfg(test)]

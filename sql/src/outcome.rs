@@ -4,17 +4,50 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{Field, FieldRef, SchemaRef};
+use datafusion::common::metadata::{FieldMetadata, ScalarAndMetadata};
 use datafusion::physical_plan::SendableRecordBatchStream;
+use datafusion::scalar::ScalarValue;
 use otus_engine::snapshot::Snapshot;
+
+use crate::session::CopyIn;
 
 /// What a statement takes and gives, known before it runs.
 #[derive(Debug, Clone)]
 pub struct Description {
-    /// Type of each parameter, `$1` first. Text where nothing tells.
-    pub params: Vec<DataType>,
+    /// Type of each parameter, `$1` first, with the Postgres name in the metadata where Arrow's type does not tell
+    /// it. Text where nothing tells.
+    pub params: Vec<FieldRef>,
     /// Columns of the answer; none if the statement answers with a tag only.
     pub schema: Option<SchemaRef>,
+}
+
+/// The value of a parameter.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Parameter {
+    /// The value, or a null of its type.
+    pub value: ScalarValue,
+    metadata: Option<FieldMetadata>,
+}
+
+impl Parameter {
+    /// A value of the type of `field`, whose metadata may hold its Postgres name.
+    pub fn of(value: ScalarValue, field: &Field) -> Self {
+        let metadata = (!field.metadata().is_empty()).then(|| FieldMetadata::from(field));
+        Self { value, metadata }
+    }
+}
+
+impl From<ScalarValue> for Parameter {
+    fn from(value: ScalarValue) -> Self {
+        Self { value, metadata: None }
+    }
+}
+
+impl From<Parameter> for ScalarAndMetadata {
+    fn from(parameter: Parameter) -> Self {
+        Self::new(parameter.value, parameter.metadata)
+    }
 }
 
 /// The word of a command tag that ends an answer with rows.
@@ -42,7 +75,30 @@ impl RowTag {
     }
 }
 
-/// Format of `COPY (query) TO STDOUT`.
+/// Columns that an option of COPY is about.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum CopyColumns {
+    /// None.
+    #[default]
+    None,
+    /// All, `*`.
+    All,
+    /// Those of these names.
+    Named(Vec<String>),
+}
+
+impl CopyColumns {
+    /// Whether the column of this name is among them.
+    pub fn has(&self, name: &str) -> bool {
+        match self {
+            Self::None => false,
+            Self::All => true,
+            Self::Named(names) => names.iter().any(|n| n == name),
+        }
+    }
+}
+
+/// Format of `COPY … TO STDOUT` and `COPY … FROM STDIN`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CopyFormat {
     /// `text`, `csv` or `binary`.
@@ -57,6 +113,16 @@ pub struct CopyFormat {
     pub quote: char,
     /// Escape within quotes (CSV).
     pub escape: char,
+    /// Whether the escape was said, rather than taken from the quote.
+    pub escape_said: bool,
+    /// Whether the first line must name the columns as they are (FROM).
+    pub header_match: bool,
+    /// Columns whose values are always quoted (CSV, TO).
+    pub force_quote: CopyColumns,
+    /// Columns in which the null text is a text (CSV, FROM).
+    pub force_not_null: CopyColumns,
+    /// Columns in which a quoted null text is a null too (CSV, FROM).
+    pub force_null: CopyColumns,
 }
 
 impl CopyFormat {
@@ -66,7 +132,19 @@ impl CopyFormat {
             CopyKind::Csv => (',', String::new()),
             _ => ('\t', "\\N".to_string()),
         };
-        Self { kind, header: false, delimiter, null, quote: '"', escape: '"' }
+        Self {
+            kind,
+            header: false,
+            delimiter,
+            null,
+            quote: '"',
+            escape: '"',
+            escape_said: false,
+            header_match: false,
+            force_quote: CopyColumns::None,
+            force_not_null: CopyColumns::None,
+            force_null: CopyColumns::None,
+        }
     }
 }
 
@@ -104,6 +182,8 @@ pub enum Outcome {
         /// How to write them.
         format: CopyFormat,
     },
+    /// Rows are expected from the client by the COPY protocol: see [`crate::Session::copy_row`].
+    CopyIn(Box<CopyIn>),
     /// A command without rows.
     Command {
         /// The command tag.
@@ -118,6 +198,7 @@ impl fmt::Debug for Outcome {
         match self {
             Self::Rows { schema, tag, .. } => write!(f, "Rows({tag:?}, {schema:?})"),
             Self::CopyOut { schema, format, .. } => write!(f, "CopyOut({format:?}, {schema:?})"),
+            Self::CopyIn(copy) => write!(f, "CopyIn({copy:?})"),
             Self::Command { tag } => write!(f, "Command({tag})"),
             Self::Empty => f.write_str("Empty"),
         }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use arrow::array::StringArray;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
-use datafusion::common::Column;
+use datafusion::common::metadata::ScalarAndMetadata;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, ParamValues};
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::execution::SessionState;
 use datafusion::execution::context::SQLOptions;
@@ -15,58 +16,46 @@ use datafusion::logical_expr::{Expr, LogicalPlan, Projection, Subquery};
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
-use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::tokenizer::Location;
-use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 
 use crate::analyze::map_expressions;
 use crate::error::{SqlError, SqlResult, sqlstate};
 use crate::known::optional;
 use crate::lanes::Lane;
 use crate::named::NamedQueries;
+use crate::outcome::Parameter;
 use crate::queries::bytes_read;
 use crate::session::Ready;
-use crate::statement::{
-    Explain, Plannable, bind_distinct, gathered_nothing, name_outputs, operators_as_functions,
-};
+use crate::statement::{Explain, Plannable};
 use crate::{catalog, error, function, named, statement};
 
-/// Plans a query. Nothing is optimised yet, and parameters are still open.
-pub(crate) async fn logical(state: &SessionState, query: &Plannable) -> SqlResult<LogicalPlan> {
-    let mut statement = dialect(query);
+/// Plans a query. Nothing is optimised yet, and parameters are still open; of some, the types are known.
+pub(crate) async fn logical(
+    state: &SessionState,
+    query: &Plannable,
+    types: &[Option<DataType>],
+) -> SqlResult<LogicalPlan> {
+    let mut statement = ast::Statement::Query(Box::new(query.query.as_ref().clone()));
+    if types.iter().any(Option::is_some) {
+        statement::type_operands(&mut statement, types);
+    }
     let named = state.config().get_extension::<NamedQueries>().filter(|named| !named.is_empty());
     let values = match named {
         Some(named) => named::expand(state, &named, &mut statement)?,
         None => named::Values::new(),
     };
-    let plan = resolved(state, query, statement).await?;
+    let plan = plan(state, statement).await.map_err(|e| explained(state, query, &e))?;
+    let plan = crate::lateral::over_left_sides(plan).map_err(SqlError::from)?;
+    let plan = catalog::shown_names(plan).map_err(SqlError::from)?;
     named::with_values(plan, &values).map_err(SqlError::from)
-}
-
-async fn resolved(
-    state: &SessionState,
-    query: &Plannable,
-    statement: ast::Statement,
-) -> SqlResult<LogicalPlan> {
-    let asks = query.catalog_text.as_ref().is_some_and(|t| t.contains("pg_table_is_visible"));
-    if !asks {
-        return plan(state, statement).await.map_err(|e| explained(state, query, &e));
-    }
-    let path = state.config().get_extension::<SearchPath>();
-    let path = path.map(|p| p.0.clone()).unwrap_or_default();
-    let oids = catalog::visible(state, &path).await.map_err(SqlError::from)?;
-    let mut state = state.clone();
-    function::register_visible(&mut state, oids)?;
-    plan(&state, statement).await.map_err(|e| explained(&state, query, &e))
 }
 
 /// The error with its place in the message, and for a missing table the name that was perhaps meant.
 fn explained(state: &SessionState, query: &Plannable, e: &DataFusionError) -> SqlError {
     let mut found = error::of_planner(e);
-    // A catalogue query was perhaps planned from another text.
-    if found.position.is_none() && query.catalog_text.is_none() {
+    if found.position.is_none() {
         let span = e.diagnostic().and_then(|d| d.span);
         let start = span.map(|s| Location::new(s.start.line, s.start.column));
         // Not all clauses tell the planner's errors where they stand.
@@ -179,35 +168,25 @@ fn shows_subquery(plan: &LogicalPlan) -> DfResult<bool> {
     Ok(found)
 }
 
-/// Catalogue queries of tools need rewriting before they plan; other queries are left as they are.
-fn dialect(query: &Plannable) -> ast::Statement {
-    if let Some(text) = &query.catalog_text {
-        // The library answers some texts by others; the one for search paths would answer nothing.
-        let library = PostgresCompatibilityParser::new();
-        let list = match text.contains("current_setting") {
-            true => {
-                vec![library.rewrite(ast::Statement::Query(Box::new(query.query.as_ref().clone())))]
-            }
-            false => library.parse(text).unwrap_or_default(),
-        };
-        if let [ast::Statement::Query(rewritten)] = list.as_slice() {
-            let mut rewritten = rewritten.clone();
-            bind_distinct(&mut *rewritten);
-            gathered_nothing(&mut *rewritten);
-            operators_as_functions(&mut *rewritten);
-            let _names = name_outputs(&mut rewritten);
-            return ast::Statement::Query(rewritten);
-        }
-    }
-    ast::Statement::Query(Box::new(query.query.as_ref().clone()))
-}
-
 /// Puts the values of parameters in.
-pub(crate) fn with_params(plan: LogicalPlan, params: Vec<ScalarValue>) -> SqlResult<LogicalPlan> {
+pub(crate) fn with_params(plan: LogicalPlan, params: Vec<Parameter>) -> SqlResult<LogicalPlan> {
     if params.is_empty() {
         return Ok(plan);
     }
-    plan.with_param_values(params).map_err(SqlError::from)
+    let params: Vec<ScalarAndMetadata> = params.into_iter().map(Into::into).collect();
+    plan.with_param_values(ParamValues::List(params)).map_err(SqlError::from)
+}
+
+/// Makes the subqueries of a catalogue query runnable that are no joins.
+pub(crate) fn nested(
+    state: &SessionState,
+    query: &Plannable,
+    plan: LogicalPlan,
+) -> SqlResult<LogicalPlan> {
+    match query.names_catalog {
+        true => catalog::nested(plan, state).map_err(SqlError::from),
+        false => Ok(plan),
+    }
 }
 
 /// Refuses a plan that would do anything but read.

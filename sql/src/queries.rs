@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::lanes::Lane;
+use crate::provider::GuardedExec;
 use crate::rewrite::{Report, Wish};
 
 /// Queries that are kept.
@@ -127,7 +128,7 @@ impl Drop for Running {
             lane: Some(self.lane),
             cached: false,
             rows: self.rows,
-            bytes_read: bytes_read(&self.plan),
+            bytes_read: all_bytes_read(&self.plan),
             rollup: self.report.rollups(),
             reason: self.report.refusals(),
             wishes: std::mem::take(&mut self.report.wishes),
@@ -155,7 +156,19 @@ pub(crate) fn given_again(asked: Asked, begun: Instant, rows: usize, report: &Re
     });
 }
 
-/// Bytes that the scans of a plan have read.
+/// Bytes that the scans of a plan have read, also for rows that are not shown.
+fn all_bytes_read(plan: &Arc<dyn ExecutionPlan>) -> u64 {
+    if let Some(guarded) = plan.downcast_ref::<GuardedExec>() {
+        return bytes_read(guarded.hidden());
+    }
+    let children = plan.children();
+    match children.is_empty() {
+        true => bytes_read(plan),
+        false => children.into_iter().map(all_bytes_read).fold(0, u64::saturating_add),
+    }
+}
+
+/// Bytes that the scans of a plan have read, as far as whoever asked may know.
 pub(crate) fn bytes_read(plan: &Arc<dyn ExecutionPlan>) -> u64 {
     let own = plan.metrics().and_then(|m| m.sum_by_name("bytes_scanned"));
     let own = own.map_or(0, |value| u64::try_from(value.as_usize()).unwrap_or(u64::MAX));

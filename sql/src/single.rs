@@ -58,6 +58,17 @@ fn is_aggregated(plan: &LogicalPlan) -> bool {
     }
 }
 
+/// The aggregate of a subquery's column.
+pub(crate) fn gathering(column: Expr) -> Expr {
+    let aggregate = AggregateUDF::from(Gathered(Signature::any(1, Volatility::Immutable)));
+    aggregate.call(vec![column])
+}
+
+/// The one value of what was gathered.
+pub(crate) fn only(gathered: Expr) -> Expr {
+    ScalarUDF::from(Only(Signature::any(1, Volatility::Immutable))).call(vec![gathered])
+}
+
 fn gathered(subquery: Subquery) -> DfResult<Subquery> {
     let Subquery { subquery: plan, outer_ref_columns, spans } = subquery;
     let aggregate = AggregateUDF::from(Gathered(Signature::any(1, Volatility::Immutable)));

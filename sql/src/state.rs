@@ -14,28 +14,29 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::logical_expr::planner::TypePlanner;
+use datafusion::optimizer::{AnalyzerRule, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
-use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::prelude::SessionConfig;
 use datafusion::sql::sqlparser::ast;
-use datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
-use datafusion_pg_catalog::pg_catalog::oid_type_planner::PgOidTypePlanner;
-use datafusion_pg_catalog::setup_pg_catalog;
 
-use crate::catalog::PATH_SCHEMA;
+use crate::catalog::{
+    INFORMATION_SCHEMA, PATH_SCHEMA, PG_SCHEMA, field_of, internal_name, library,
+};
 use crate::engine::SqlConfig;
 use crate::error::{SqlError, SqlResult};
 use crate::function::{self, Bytea};
 use crate::gapfill::{GapFillPlanner, GapFillRule};
 use crate::late::FailLate;
+use crate::planning::{self, StillWanted};
 
 /// Bytes of the keys of a join's smaller side that are looked up in the larger one.
 const LOOKUP_BYTES: usize = 1 << 20;
 
 /// The state of a new session, without a catalogue.
 pub(crate) fn template(config: &SqlConfig, runtime: Arc<RuntimeEnv>) -> SqlResult<SessionState> {
-    let mut state = build(options(config)?, runtime, &config.database)?;
+    let mut state = build(options(config)?, runtime)?;
     // Declared measures keep the planner's own operators: their types are on disk.
     state.register_expr_planner(Arc::new(function::Operators)).map_err(SqlError::from)?;
     Ok(state)
@@ -44,7 +45,14 @@ pub(crate) fn template(config: &SqlConfig, runtime: Arc<RuntimeEnv>) -> SqlResul
 /// A state for expressions alone.
 pub(crate) fn functions() -> SqlResult<SessionState> {
     let config = SqlConfig { threads: 1, ..SqlConfig::default() };
-    build(options(&config)?, Arc::new(RuntimeEnv::default()), &config.database)
+    build(options(&config)?, Arc::new(RuntimeEnv::default()))
+}
+
+/// A state for conditions over rows, with the operators of queries, in UTC.
+pub(crate) fn conditions() -> SqlResult<SessionState> {
+    let mut state = functions()?;
+    state.register_expr_planner(Arc::new(function::Operators)).map_err(SqlError::from)?;
+    Ok(state)
 }
 
 fn options(config: &SqlConfig) -> SqlResult<SessionConfig> {
@@ -74,38 +82,40 @@ fn options(config: &SqlConfig) -> SqlResult<SessionConfig> {
     Ok(session)
 }
 
-fn build(
-    config: SessionConfig,
-    runtime: Arc<RuntimeEnv>,
-    database: &str,
-) -> SqlResult<SessionState> {
+fn build(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> SqlResult<SessionState> {
     let state = SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(runtime)
         .with_default_features()
         .build();
-    let context = SessionContext::new_with_state(state);
-    // The library registers its functions with a context that has a catalogue of this name.
-    let catalog = Arc::new(datafusion::catalog::MemoryCatalogProvider::new());
-    let _previous = context.register_catalog(database, catalog);
-    setup_pg_catalog(&context, database, EmptyContextProvider).map_err(|e| SqlError::from(*e))?;
-    let state = context.state();
     // First, as the rules after it look at properties.
     let mut rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> =
         vec![Arc::new(crate::grouping::GroupingSets), Arc::new(FailLate)];
     rules.extend(state.physical_optimizers().iter().cloned());
+    let look: Arc<dyn PhysicalOptimizerRule + Send + Sync> = Arc::new(StillWanted);
+    let rules = planning::watched(&rules, &look);
     let mut builder = SessionStateBuilder::new_from_existing(state);
     if let Some(analyzer) = builder.analyzer() {
-        analyzer.rules.insert(0, Arc::new(Bytea::Written));
-        analyzer.rules.insert(1, Arc::new(crate::zone::ComparedInstants));
+        analyzer.rules.insert(0, Arc::new(crate::catalog::NamedIds::Written));
+        analyzer.rules.insert(1, Arc::new(Bytea::Written));
+        analyzer.rules.insert(2, Arc::new(crate::zone::ComparedInstants));
+        let look: Arc<dyn AnalyzerRule + Send + Sync> = Arc::new(StillWanted);
+        analyzer.rules = planning::watched(&analyzer.rules, &look);
+    }
+    if let Some(optimizer) = builder.optimizer() {
+        let look: Arc<dyn OptimizerRule + Send + Sync> = Arc::new(StillWanted);
+        optimizer.rules = planning::watched(&optimizer.rules, &look);
     }
     if let Some(planners) = builder.expr_planners() {
         planners.insert(0, Arc::new(function::DistinctElements));
+        planners.insert(1, Arc::new(function::VectorItems));
+        planners.insert(0, Arc::new(crate::session::Operands));
     }
     let mut state = builder
         .with_physical_optimizer_rules(rules)
-        .with_type_planner(Arc::new(Types::default()))
+        .with_type_planner(Arc::new(Types))
         .with_table_factories(std::collections::HashMap::default())
+        .with_analyzer_rule(Arc::new(crate::catalog::NamedIds::Cast))
         .with_analyzer_rule(Arc::new(Bytea::Constants))
         .with_analyzer_rule(Arc::new(crate::single::OneRow))
         .with_analyzer_rule(Arc::new(crate::arithmetic::CheckedArithmetic))
@@ -138,10 +148,8 @@ impl QueryPlanner for Planner {
 
 /// Types that DataFusion does not know or reads otherwise: uuid and json are text here, times count in
 /// microseconds.
-#[derive(Debug, Default)]
-struct Types {
-    oids: PgOidTypePlanner,
-}
+#[derive(Debug)]
+struct Types;
 
 impl TypePlanner for Types {
     fn plan_type_field(&self, sql_type: &ast::DataType) -> DfResult<Option<FieldRef>> {
@@ -156,11 +164,40 @@ impl TypePlanner for Types {
             ast::DataType::Timestamp(_, Zone::WithTimeZone | Zone::Tz) => {
                 Some(DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())))
             }
+            ast::DataType::Regclass => Some(DataType::UInt32),
+            ast::DataType::Custom(name, arguments) if arguments.is_empty() => catalogue_type(name),
             _ => None,
         };
-        match plain {
-            Some(t) => Ok(Some(Arc::new(Field::new("", t, true)))),
-            None => self.oids.plan_type_field(sql_type),
+        Ok(plain.map(|t| Arc::new(Field::new("", t, true)) as FieldRef))
+    }
+}
+
+/// A type of the catalogue, or one that is named with its schema.
+fn catalogue_type(name: &ast::ObjectName) -> Option<DataType> {
+    let parts: Vec<&ast::Ident> = name.0.iter().filter_map(|part| part.as_ident()).collect();
+    let last = parts.last()?.value.to_lowercase();
+    let schema = parts.len().checked_sub(2).and_then(|at| parts.get(at)).map(|s| s.value.as_str());
+    match (schema, last.as_str()) {
+        (Some(INFORMATION_SCHEMA), "cardinal_number") => return Some(DataType::Int32),
+        (Some(INFORMATION_SCHEMA), _) => return Some(DataType::Utf8),
+        (None | Some(PG_SCHEMA), _) => {}
+        _ => return None,
+    }
+    let internal = internal_name(&last);
+    match internal.as_str() {
+        // As the planner has them without their schema.
+        "text" | "varchar" | "bpchar" | "json" | "jsonb" | "uuid" => Some(DataType::Utf8View),
+        "timestamp" => Some(DataType::Timestamp(TimeUnit::Microsecond, None)),
+        "date" => Some(DataType::Date32),
+        "numeric" => Some(DataType::Decimal128(38, 10)),
+        "xid" | "cid" => Some(DataType::UInt32),
+        "cstring" | "pg_node_tree" | "aclitem" | "pg_lsn" | "inet" => Some(DataType::Utf8),
+        known if library().is_ok_and(|library| library.type_named(known).is_some()) => {
+            let field = field_of("", known, true);
+            let shown =
+                !matches!(field.data_type(), DataType::Utf8) || matches!(known, "name" | "char");
+            shown.then(|| field.data_type().clone())
         }
+        _ => None,
     }
 }

@@ -24,11 +24,12 @@ use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use datafusion::physical_plan::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::scalar::ScalarValue;
 use otus_engine::compiled::Catalog;
 use otus_engine::snapshot::Snapshot;
 use parking_lot::Mutex;
 
+use crate::access::Identity;
+use crate::outcome::Parameter;
 use crate::rewrite::Report;
 pub(crate) use keep::Keeping;
 pub(crate) use seen::{Seen, Tag};
@@ -47,15 +48,17 @@ pub(crate) struct Key {
     /// The statement or the pattern.
     pub(crate) text: Arc<str>,
     /// With their types.
-    pub(crate) params: Vec<ScalarValue>,
+    pub(crate) params: Vec<Parameter>,
     pub(crate) user: String,
+    /// What may be seen; none = all.
+    pub(crate) identity: Option<Arc<Identity>>,
     /// Values of the settings that change an answer.
     pub(crate) settings: Vec<String>,
 }
 
 impl Key {
     fn bytes(&self) -> usize {
-        let params: usize = self.params.iter().map(ScalarValue::size).sum();
+        let params: usize = self.params.iter().map(|p| p.value.size()).sum();
         let settings: usize = self.settings.iter().map(String::len).sum();
         self.text.len() + self.user.len() + params + settings + ENTRY_BYTES
     }
@@ -253,7 +256,7 @@ impl Inner {
     /// newer one.
     fn epoch_of(&mut self, snapshot: &Snapshot) -> Option<u64> {
         match &self.catalog {
-            Some((known, _)) if known.is_same(snapshot.catalog()) => return Some(self.epoch),
+            Some((known, _)) if known.is_same(snapshot.whole_catalog()) => return Some(self.epoch),
             Some((_, since)) if *since > snapshot.sequence() => return None,
             _ => {}
         }
@@ -262,7 +265,7 @@ impl Inner {
         self.order.clear();
         self.bytes -= entries;
         self.epoch += 1;
-        self.catalog = Some((Arc::clone(snapshot.catalog()), snapshot.sequence()));
+        self.catalog = Some((Arc::clone(snapshot.whole_catalog()), snapshot.sequence()));
         Some(self.epoch)
     }
 

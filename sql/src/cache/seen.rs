@@ -16,6 +16,7 @@ use otus_engine::hot::Chunk;
 use otus_engine::log::op::FileEntry;
 use parking_lot::Mutex;
 
+use crate::function::is_of_catalogue;
 use crate::provider::{KeyedRows, RawTable, StatesTable};
 
 /// Names one answer to one question: the same tag, the same rows. Of one process.
@@ -155,7 +156,8 @@ fn call_reach(expr: &Expr) -> Reach {
         _ => return Reach::Sources,
     };
     // What the session or the server knows of itself, whatever the library says of it.
-    if name == "current_setting" || name.starts_with("pg_") {
+    let asks = matches!(expr, Expr::ScalarFunction(f) if is_of_catalogue(&f.func));
+    if asks || name == "current_setting" || name.starts_with("pg_") {
         return Reach::Beyond;
     }
     match volatility {

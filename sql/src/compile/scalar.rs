@@ -18,7 +18,7 @@ use otus_engine::{Error, Result};
 
 use super::{wrong, wrong_sql};
 use crate::arithmetic::{checked, rounded};
-use crate::error::{SqlError, SqlResult};
+use crate::error::{SqlError, SqlResult, sqlstate};
 use crate::statement;
 
 /// A compiled row expression.
@@ -139,6 +139,21 @@ fn compile_with(
     let data_type = in_memory(&natural);
     let sql = parsed.to_string();
     Ok(Scalar { sql, expr, natural, data_type, columns, lenient: false })
+}
+
+/// A parsed condition over rows of a schema, made physical, and the names of the columns that it reads.
+pub(crate) fn condition(
+    state: &SessionState,
+    schema: &SchemaRef,
+    parsed: &ast::Expr,
+    sql: &str,
+) -> SqlResult<(Arc<dyn PhysicalExpr>, Vec<String>)> {
+    let Scalar { expr, natural, columns, .. } = compile_with(state, schema, parsed, sql, checked)?;
+    if natural != DataType::Boolean {
+        let message = format!("expression {sql:?} is not boolean");
+        return Err(SqlError::new(sqlstate::DATATYPE_MISMATCH, message));
+    }
+    Ok((expr, columns))
 }
 
 /// Coerces and simplifies: some functions have no other way to run than by their simplified form.

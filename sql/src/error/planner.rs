@@ -18,6 +18,15 @@ impl From<DataFusionError> for SqlError {
 
 /// An error of the planner or the executor, as Postgres would raise it.
 pub(crate) fn of_planner(e: &DataFusionError) -> SqlError {
+    let found = of_kind(e);
+    // The same mistake comes from several libraries, as one kind of error or another.
+    if found.sqlstate == sqlstate::CANCELED {
+        return found;
+    }
+    regular_expression(&e.to_string()).unwrap_or(found)
+}
+
+fn of_kind(e: &DataFusionError) -> SqlError {
     match e {
         DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => {
             of_planner(inner)
@@ -54,6 +63,20 @@ pub(crate) fn of_planner(e: &DataFusionError) -> SqlError {
     }
 }
 
+/// What is wrong with a regular expression, if that is what a message tells.
+fn regular_expression(m: &str) -> Option<SqlError> {
+    if !m.contains("regex parse error") && !m.contains("Regular expression did not compile") {
+        return None;
+    }
+    let reason = match m.rsplit_once("error: ") {
+        _ if m.contains("CompiledTooBig") => "it takes too much memory",
+        Some((_, reason)) => reason.lines().next().unwrap_or(reason),
+        None => "it cannot be read",
+    };
+    let message = format!("invalid regular expression: {}", reason.trim());
+    Some(SqlError::new(sqlstate::INVALID_REGEX, message))
+}
+
 fn io(e: &std::io::Error) -> SqlError {
     if e.kind() == std::io::ErrorKind::StorageFull {
         return SqlError::new(sqlstate::DISK_FULL, "no space left on device for spilled rows");
@@ -74,8 +97,14 @@ fn external(e: &(dyn std::error::Error + Send + Sync + 'static)) -> SqlError {
     if let Some(e) = e.downcast_ref::<ArrowError>() {
         return arrow(e);
     }
-    SqlError::internal(first_line(&e.to_string()))
+    let message = e.to_string();
+    if message.contains("regex parse error") {
+        return SqlError::new(INVALID_REGEX, "invalid regular expression").with_detail(message);
+    }
+    SqlError::internal(first_line(&message))
 }
+
+const INVALID_REGEX: &str = "2201B";
 
 fn arrow(e: &ArrowError) -> SqlError {
     match e {
@@ -101,8 +130,9 @@ fn cast(m: &str) -> SqlError {
         m.strip_prefix("Cannot cast string '").and_then(|r| r.split_once("' to value of "))
     {
         let name = rest.trim_end_matches(" type");
+        let is_time = name.starts_with("Date") || name.starts_with("Time");
         return SqlError::new(
-            sqlstate::INVALID_TEXT,
+            if is_time { unlike_time(value) } else { sqlstate::INVALID_TEXT },
             format!("invalid input syntax for type {}: \"{value}\"", named(name)),
         );
     }
@@ -110,15 +140,38 @@ fn cast(m: &str) -> SqlError {
         m.strip_prefix("Error parsing timestamp from '").and_then(|r| r.split_once('\''))
     {
         return SqlError::new(
-            sqlstate::INVALID_DATETIME,
+            unlike_time(value),
             format!("invalid input syntax for type timestamp: \"{value}\""),
         );
+    }
+    if m.starts_with("Invalid input syntax for type interval") {
+        return SqlError::new(sqlstate::INVALID_DATETIME, lower_first(&first_line(m)));
     }
     let range = ["overflow", "out of range", "Can't cast value", "too large"];
     if range.iter().any(|r| m.contains(r)) {
         return SqlError::new(sqlstate::OUT_OF_RANGE, first_line(m));
     }
     SqlError::new(sqlstate::INVALID_TEXT, first_line(m))
+}
+
+/// Of a text that is no time: out of range if it is written as one.
+fn unlike_time(text: &str) -> &'static str {
+    let first = text.trim().split([' ', 'T']).next().unwrap_or_default();
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    let is_date = first.split('-').count() == 3 && first.split('-').all(digits);
+    let is_clock = first.contains(':') && first.split([':', '.']).all(digits);
+    match is_date || is_clock {
+        true => sqlstate::DATETIME_OVERFLOW,
+        false => sqlstate::INVALID_DATETIME,
+    }
+}
+
+fn lower_first(m: &str) -> String {
+    let mut chars = m.chars();
+    match chars.next() {
+        Some(first) => first.to_lowercase().chain(chars).collect(),
+        None => String::new(),
+    }
 }
 
 /// The Postgres name of a type as DataFusion prints it.
@@ -131,6 +184,7 @@ fn named(arrow: &str) -> &str {
         "Float64" => "double precision",
         "Boolean" => "boolean",
         "Date32" => "date",
+        other if other.starts_with("Time64") => "time",
         other if other.starts_with("Decimal") => "numeric",
         other if other.starts_with("Timestamp") => "timestamp",
         other => other,
@@ -200,6 +254,10 @@ fn plan(m: &str) -> SqlError {
         )
         .with_hint("no operator takes these types; add casts");
     }
+    let known = PLANNED.iter().find(|(part, _)| m.contains(part));
+    if let Some((_, state)) = known {
+        return SqlError::new(state, first_line(m));
+    }
     if m.contains("Projections require unique expression names") {
         return SqlError::new("42701", first_line(m))
             .with_hint("give one of them another name with AS");
@@ -210,18 +268,38 @@ fn plan(m: &str) -> SqlError {
     SqlError::new(sqlstate::SYNTAX, first_line(m))
 }
 
+/// What the planner refuses in words of its own, and the SQLSTATE with which Postgres does.
+const PLANNED: [(&str, &str); 19] = [
+    ("Aggregate functions are not allowed in", sqlstate::GROUPING),
+    ("Aggregate function calls cannot", sqlstate::GROUPING),
+    ("Cannot find column with position", sqlstate::INVALID_COLUMN),
+    ("Order by column out of bounds", sqlstate::INVALID_COLUMN),
+    ("For SELECT DISTINCT, ORDER BY", sqlstate::INVALID_COLUMN),
+    ("SELECT DISTINCT ON expressions must match", sqlstate::INVALID_COLUMN),
+    ("names given as column alias", sqlstate::INVALID_COLUMN),
+    ("requires a boolean expression", sqlstate::DATATYPE_MISMATCH),
+    ("with non-boolean predicate", sqlstate::DATATYPE_MISMATCH),
+    ("Invalid window frame", sqlstate::WINDOWING),
+    ("The window ", sqlstate::UNDEFINED_OBJECT),
+    ("specified more than once", sqlstate::DUPLICATE_ALIAS),
+    ("LIMIT must be >= 0", sqlstate::INVALID_LIMIT),
+    ("OFFSET must be >= 0", sqlstate::INVALID_OFFSET),
+    ("Percentile value must be between", sqlstate::OUT_OF_RANGE),
+    ("Expected LIMIT to be an integer", sqlstate::INVALID_TEXT),
+    ("There is no built-in encoding", sqlstate::INVALID_PARAMETER),
+    ("Cannot get result type for temporal operation", sqlstate::UNDEFINED_FUNCTION),
+    ("Duplicate range variable", sqlstate::DUPLICATE_ALIAS),
+];
+
 fn missing_table(name: &str) -> SqlError {
-    let mut parts: Vec<&str> = name.split('.').collect();
-    if parts.len() == 3 {
-        parts.remove(0);
-    }
-    if parts.first() == Some(&crate::catalog::PATH_SCHEMA) {
-        parts.remove(0);
-    }
-    SqlError::new(
-        sqlstate::UNDEFINED_TABLE,
-        format!("relation \"{}\" does not exist", parts.join(".")),
-    )
+    let path = format!("{}.", crate::catalog::PATH_SCHEMA);
+    // A name may hold dots itself: only what is known to stand before it is taken away.
+    let name = match name.split_once(&path) {
+        Some((_, unqualified)) => unqualified,
+        None if name.split('.').count() == 3 => name.split_once('.').map_or(name, |(_, n)| n),
+        None => name,
+    };
+    SqlError::new(sqlstate::UNDEFINED_TABLE, format!("relation \"{name}\" does not exist"))
 }
 
 fn missing_function(name: &str) -> SqlError {
@@ -272,12 +350,44 @@ fn not_implemented(m: &str) -> SqlError {
             format!("type \"{}\" does not exist", rest.to_lowercase()),
         );
     }
+    let subquery = ["ScalarSubquery(", "Exists(", "InSubquery(", "OuterReferenceColumn("];
+    if subquery.iter().any(|s| m.contains(&format!("not support logical expression {s}"))) {
+        return SqlError::unsupported("a subquery of this form is not supported here")
+            .with_hint("a join, or a subquery in FROM, can often say the same");
+    }
+    if m.starts_with("Unsupported CAST from") {
+        return SqlError::new("42846", cannot_cast(m));
+    }
+    if m.contains("does not support logical expression WindowFunction") {
+        return SqlError::new(
+            sqlstate::WINDOWING,
+            "window functions are allowed in the list of results and in ORDER BY only",
+        );
+    }
     SqlError::unsupported(first_line(m))
+}
+
+/// `Unsupported CAST from Boolean to Date32` with the names of Postgres.
+fn cannot_cast(m: &str) -> String {
+    let types = m.strip_prefix("Unsupported CAST from ").and_then(|types| types.split_once(" to "));
+    match types {
+        Some((from, to)) => {
+            format!("cannot cast type {} to {}", in_postgres(from), in_postgres(to))
+        }
+        None => first_line(m),
+    }
 }
 
 fn execution(m: &str) -> SqlError {
     let state = [
         ("ivide by zero", sqlstate::DIVISION_BY_ZERO),
+        ("square root of a negative number", "2201F"),
+        ("zero raised to a negative power", "2201F"),
+        ("factorial of a negative number", sqlstate::OUT_OF_RANGE),
+        ("too large to store in a Decimal128", sqlstate::OUT_OF_RANGE),
+        ("negative count not allowed", "22011"),
+        ("NTILE requires", "22014"),
+        ("regex parse error", INVALID_REGEX),
         ("more than one row", sqlstate::CARDINALITY),
         ("Cannot cast string", sqlstate::INVALID_TEXT),
         ("Error parsing timestamp", sqlstate::INVALID_DATETIME),
@@ -327,7 +437,7 @@ pub(crate) fn pg_type(data_type: &DataType) -> String {
 /// The Postgres name of a field's type as the information schema spells it, and its internal name.
 pub(crate) fn pg_field_type(field: &Field) -> (String, String) {
     match field.metadata().get(PG_TYPE_KEY) {
-        Some(name) => (name.clone(), name.clone()),
+        Some(name) => (crate::catalog::sql_name(name).to_string(), name.clone()),
         None => pg_names(field.data_type()),
     }
 }
@@ -338,7 +448,8 @@ fn pg_names(data_type: &DataType) -> (String, String) {
         DataType::Boolean => ("boolean", "bool"),
         DataType::Int8 | DataType::UInt8 | DataType::Int16 => ("smallint", "int2"),
         DataType::UInt16 | DataType::Int32 => ("integer", "int4"),
-        DataType::UInt32 | DataType::Int64 => ("bigint", "int8"),
+        DataType::UInt32 => ("oid", "oid"),
+        DataType::Int64 => ("bigint", "int8"),
         DataType::UInt64 | DataType::Decimal128(..) | DataType::Decimal256(..) => {
             ("numeric", "numeric")
         }
@@ -372,6 +483,11 @@ mod tests {
             DataFusionError::Plan("table 'otus.$path.nope' not found".into()),
             "42P01",
             "relation \"nope\" does not exist",
+        );
+        check(
+            DataFusionError::Plan("table 'otus.$path.a.b.nope' not found".into()),
+            "42P01",
+            "relation \"a.b.nope\" does not exist",
         );
         check(
             DataFusionError::Plan("table 'otus.sales.nope' not found".into()),

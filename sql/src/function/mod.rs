@@ -4,12 +4,15 @@
 mod arithmetic;
 mod bucket;
 mod bytea;
+mod catalogue;
 mod constant;
 mod date_trunc;
-mod format_type;
 mod json;
+mod marked;
+mod number;
 mod operator;
 mod part;
+mod plain;
 mod postgres;
 mod series;
 mod session;
@@ -19,7 +22,6 @@ mod time_zone;
 mod to_char;
 mod zoned;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef};
@@ -33,9 +35,12 @@ use otus_engine::types::PG_TYPE_KEY;
 pub(crate) use arithmetic::{Checked, whole};
 pub(crate) use bucket::{bucket, floor};
 pub(crate) use bytea::Bytea;
+pub(crate) use catalogue::{NAME_OF, SHOWN_NAME, VectorItems, is_of_catalogue, name_of, reg_call};
 pub(crate) use date_trunc::unit_granularity;
+pub(crate) use marked::{AS_JSONB, AS_UUID};
 pub(crate) use operator::{DistinctElements, Operators};
 pub(crate) use part::{exact_part, length};
+pub(crate) use plain::OR_EMPTY;
 pub(crate) use session::SessionFacts;
 pub(crate) use time_bucket::{
     TIME_BUCKET, argument_types as bucket_types, buckets, is_text, literal, lowered, time_bucket,
@@ -45,6 +50,7 @@ pub(crate) use time_zone::{TIMEZONE, instant_of_text, timezone, with_full_second
 pub(crate) use to_char::{FROM_TEXT, pattern_unit};
 pub(crate) use zoned::{shift, shown};
 
+use crate::catalog::KEYWORDS;
 use crate::error::{SqlError, SqlResult};
 use crate::{aggregate, gapfill};
 
@@ -96,8 +102,10 @@ pub(crate) fn register(state: &mut SessionState) -> DfResult<()> {
         state.register_udf(Arc::new(udf))?;
     }
     state.register_udf(Arc::new(operator::type_of()))?;
-    let own = [format_type::format_type(), to_char::to_char(), to_char::of_seconds(), timezone()];
+    datafusion_pg_functions::datetime::register(state);
+    let own = [to_char::to_char(), to_char::of_seconds(), timezone()];
     let all = own.into_iter().chain(to_char::from_text()).chain(postgres::all());
+    let all = all.chain(catalogue::all()).chain(plain::all()).chain(marked::all());
     for udf in
         all.chain(sets::all()).chain(json::all()).chain(gapfill::all()).chain(series::lists())
     {
@@ -106,6 +114,7 @@ pub(crate) fn register(state: &mut SessionState) -> DfResult<()> {
     for table in series::tables() {
         state.register_udtf(table.name(), Arc::clone(table.function()));
     }
+    state.register_udtf(KEYWORDS, Arc::new(catalogue::Keywords));
     state.register_expr_planner(Arc::new(json::Operators))?;
     aggregate::register(state)
 }
@@ -116,10 +125,15 @@ pub(crate) fn json_field(field: Field) -> FieldRef {
     Arc::new(field.with_metadata(mark.into()))
 }
 
-/// Registers `pg_table_is_visible` for one statement that asks for it.
-pub(crate) fn register_visible(state: &mut SessionState, oids: HashSet<i32>) -> SqlResult<()> {
-    let udf = Arc::new(postgres::visible(oids));
-    state.register_udf(udf).map(|_| ()).map_err(SqlError::from)
+/// Names of the functions that statements can call.
+pub(crate) fn names(state: &SessionState) -> Vec<String> {
+    let scalars = state.scalar_functions().keys();
+    let others = state.aggregate_functions().keys().chain(state.window_functions().keys());
+    let mut names: Vec<String> = scalars.chain(others).cloned().collect();
+    names.extend(session::NAMES.iter().map(|name| (*name).to_string()));
+    names.sort();
+    names.dedup();
+    names
 }
 
 /// Registers what answers for one session.

@@ -9,9 +9,10 @@ use arrow::datatypes::{
     DataType, Decimal128Type, Float64Type, IntervalMonthDayNano, IntervalMonthDayNanoType,
     IntervalUnit, TimeUnit, i256,
 };
+use datafusion::common::utils::SingleRowListArrayBuilder;
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::Result as DfResult;
-use datafusion::functions_nested::expr_fn::array_element;
+use datafusion::functions_nested::expr_fn::{array_element, array_has_all, array_has_any};
 use datafusion::logical_expr::planner::{
     ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr,
 };
@@ -22,6 +23,7 @@ use datafusion::logical_expr::{
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
 use crate::error::{SqlError, pg_type, sqlstate};
+use crate::statement::{Item, parsed_array};
 
 /// Digits of a numeric.
 const DIGITS: u8 = 38;
@@ -38,12 +40,25 @@ impl ExprPlanner for Operators {
         expr: RawBinaryExpr,
         schema: &DFSchema,
     ) -> DfResult<PlannerResult<RawBinaryExpr>> {
+        let expr = super::number::typed(expr, schema);
+        let expr = super::marked::beside_uuid(expr, schema)?;
+        let expr = beside_list(expr, schema)?;
         let (Ok(left), Ok(right)) = (expr.left.get_type(schema), expr.right.get_type(schema))
         else {
             return Ok(PlannerResult::Original(expr));
         };
         let is_span = |t: &DataType| matches!(t, DataType::Interval(_));
+        let is_list = |t: &DataType| matches!(t, DataType::List(_) | DataType::LargeList(_));
         let planned = match &expr.op {
+            BinaryOperator::PGOverlap if is_list(&left) && is_list(&right) => {
+                array_has_any(expr.left, expr.right)
+            }
+            BinaryOperator::AtArrow if is_list(&left) && is_list(&right) => {
+                array_has_all(expr.left, expr.right)
+            }
+            BinaryOperator::ArrowAt if is_list(&left) && is_list(&right) => {
+                array_has_all(expr.right, expr.left)
+            }
             BinaryOperator::Multiply if is_span(&left) && right.is_numeric() => {
                 times().call(vec![expr.left, expr.right])
             }
@@ -67,6 +82,48 @@ impl ExprPlanner for Operators {
         };
         Ok(PlannerResult::Planned(planned))
     }
+}
+
+/// A text beside an array is an array as it is written, `tags @> '{new}'`.
+fn beside_list(mut expr: RawBinaryExpr, schema: &DFSchema) -> DfResult<RawBinaryExpr> {
+    use BinaryOperator as B;
+    let takes = matches!(
+        expr.op,
+        B::Eq
+            | B::NotEq
+            | B::Lt
+            | B::LtEq
+            | B::Gt
+            | B::GtEq
+            | B::PGOverlap
+            | B::AtArrow
+            | B::ArrowAt
+    );
+    if !takes {
+        return Ok(expr);
+    }
+    let list_type = |e: &Expr| e.get_type(schema).ok().filter(|t| matches!(t, DataType::List(_)));
+    if let Some(of) = list_type(&expr.left) {
+        expr.right = as_list(expr.right, &of)?;
+    } else if let Some(of) = list_type(&expr.right) {
+        expr.left = as_list(expr.left, &of)?;
+    }
+    Ok(expr)
+}
+
+fn as_list(expr: Expr, of: &DataType) -> DfResult<Expr> {
+    let Expr::Literal(value, metadata) = &expr else { return Ok(expr) };
+    let Some(Some(text)) = value.try_as_str() else { return Ok(expr) };
+    let items = parsed_array(text)?;
+    let flat = items.iter().map(|item| match item {
+        Item::Null => Some(None),
+        Item::Text(text) => Some(Some(text.as_str())),
+        Item::List(_) => None,
+    });
+    let Some(flat) = flat.collect::<Option<Vec<_>>>() else { return Ok(expr) };
+    let texts = Arc::new(StringArray::from(flat));
+    let list = SingleRowListArrayBuilder::new(texts).build_list_scalar();
+    Ok(Expr::Literal(list.cast_to(of)?, metadata.clone()))
 }
 
 /// Plans `(array_agg(DISTINCT x))[n]`, to be asked before the planner's own, which forgets the `DISTINCT`.

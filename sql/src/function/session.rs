@@ -1,9 +1,10 @@
 //! Functions that answer for one session: who, where, which settings.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, ListArray, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, StringArray};
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::ScalarValue;
 use datafusion::common::utils::SingleRowListArrayBuilder;
@@ -15,12 +16,18 @@ use datafusion::logical_expr::{
 
 use super::argument;
 use super::constant::constant;
-use crate::error::{SqlError, sqlstate};
+use crate::catalog::PG_SCHEMA;
+use crate::error::{SqlError, SqlResult, sqlstate};
 use crate::session::SERVER_VERSION;
 
+/// Gives a setting of the session a value; the last argument is whether for the transaction alone.
+pub(crate) type Assign = dyn Fn(&str, &str, bool) -> SqlResult<String> + Send + Sync;
+
 /// What functions may tell of a session.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct SessionFacts {
+    /// Changes a setting; none = that cannot be done here.
+    pub(crate) assign: Option<Box<Assign>>,
     pub(crate) user: String,
     pub(crate) database: String,
     pub(crate) backend_pid: i32,
@@ -33,9 +40,28 @@ pub(crate) struct SessionFacts {
     pub(crate) settings: BTreeMap<String, String>,
 }
 
+impl fmt::Debug for SessionFacts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionFacts").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
 fn text(value: impl Into<String>) -> ScalarValue {
     ScalarValue::Utf8(Some(value.into()))
 }
+
+/// Names of the functions of a session.
+pub(super) const NAMES: [&str; 9] = [
+    "now",
+    "statement_timestamp",
+    "version",
+    "current_database",
+    "current_schema",
+    "current_schemas",
+    "pg_backend_pid",
+    "current_setting",
+    "set_config",
+];
 
 /// The functions of a session.
 pub(super) fn all(facts: &Arc<SessionFacts>) -> Vec<ScalarUDF> {
@@ -63,10 +89,46 @@ pub(super) fn all(facts: &Arc<SessionFacts>) -> Vec<ScalarUDF> {
         constant("current_database", &["current_catalog"], none(), text(&facts.database)),
         constant("current_schema", &[], none(), ScalarValue::Utf8(schema)),
         constant("pg_backend_pid", &[], none(), ScalarValue::Int32(Some(facts.backend_pid))),
-        constant("current_schemas", &[], TypeSignature::Exact(vec![DataType::Boolean]), list(path)),
+        ScalarUDF::from(Schemas::new(path)),
         ScalarUDF::from(Setting::new(facts)),
-        ScalarUDF::from(SetConfig::default()),
+        ScalarUDF::from(SetConfig::new(facts)),
     ]
+}
+
+/// `current_schemas(implicit)`: the search path, with Postgres's own schema first if asked for.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Schemas {
+    path: Vec<String>,
+    signature: Signature,
+}
+
+impl Schemas {
+    fn new(path: Vec<String>) -> Self {
+        let signature = Signature::exact(vec![DataType::Boolean], Volatility::Stable);
+        Self { path, signature }
+    }
+}
+
+impl ScalarUDFImpl for Schemas {
+    fn name(&self) -> &'static str {
+        "current_schemas"
+    }
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+    fn return_type(&self, _: &[DataType]) -> DfResult<DataType> {
+        Ok(list(Vec::new()).data_type())
+    }
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        let implicit = matches!(
+            args.args.first(),
+            Some(ColumnarValue::Scalar(ScalarValue::Boolean(Some(true))))
+        );
+        let own = implicit && !self.path.iter().any(|schema| schema == PG_SCHEMA);
+        let own = own.then(|| PG_SCHEMA.to_string());
+        let path = own.into_iter().chain(self.path.iter().cloned());
+        Ok(ColumnarValue::Scalar(list(path.collect())))
+    }
 }
 
 fn list(items: Vec<String>) -> ScalarValue {
@@ -138,14 +200,29 @@ impl ScalarUDFImpl for Setting {
     }
 }
 
-/// `set_config(name, value, local)`: refused, as a query must not change its session; SET does.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct SetConfig(Signature);
+/// `set_config(name, value, local)`: sets as SET does, and gives the value.
+#[derive(Debug)]
+struct SetConfig {
+    facts: Arc<SessionFacts>,
+    signature: Signature,
+}
 
-impl Default for SetConfig {
-    fn default() -> Self {
+impl SetConfig {
+    fn new(facts: &Arc<SessionFacts>) -> Self {
         let types = vec![DataType::Utf8, DataType::Utf8, DataType::Boolean];
-        Self(Signature::exact(types, Volatility::Volatile))
+        Self { facts: Arc::clone(facts), signature: Signature::exact(types, Volatility::Volatile) }
+    }
+}
+
+impl PartialEq for SetConfig {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.facts, &other.facts)
+    }
+}
+impl Eq for SetConfig {}
+impl std::hash::Hash for SetConfig {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.facts).hash(state);
     }
 }
 
@@ -154,25 +231,27 @@ impl ScalarUDFImpl for SetConfig {
         "set_config"
     }
     fn signature(&self) -> &Signature {
-        &self.0
+        &self.signature
     }
     fn return_type(&self, _: &[DataType]) -> DfResult<DataType> {
         Ok(DataType::Utf8)
     }
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
-        // The bytea_output and search_path that tools set here are the defaults; anything else is SET's.
-        let e = SqlError::unsupported("set_config() is not supported").with_hint("use SET");
-        match args.args.first() {
-            Some(ColumnarValue::Scalar(ScalarValue::Utf8(Some(name))))
-                if name == "bytea_output" =>
-            {
-                Ok(args
-                    .args
-                    .get(1)
-                    .cloned()
-                    .unwrap_or(ColumnarValue::Scalar(ScalarValue::Utf8(None))))
-            }
-            _ => Err(DataFusionError::from(e)),
-        }
+        let Some(assign) = &self.facts.assign else {
+            let e = SqlError::unsupported("set_config() is not supported here");
+            return Err(e.with_hint("use SET").into());
+        };
+        let (names, values) = (argument(&args, 0)?, argument(&args, 1)?);
+        let local = args.args.get(2).map(|v| v.to_array(args.number_rows)).transpose()?;
+        let is_local = |row: usize| {
+            local.as_ref().is_some_and(|local| local.is_valid(row) && local.as_boolean().value(row))
+        };
+        let pairs = names.as_string::<i32>().iter().zip(values.as_string::<i32>().iter());
+        let set = pairs.enumerate().map(|(row, (name, value))| match (name, value) {
+            (Some(name), Some(value)) => assign(name, value, is_local(row)).map(Some),
+            (Some(_), None) | (None, _) => Ok(None),
+        });
+        let set: StringArray = set.collect::<SqlResult<Vec<_>>>()?.into();
+        Ok(ColumnarValue::Array(Arc::new(set)))
     }
 }

@@ -30,7 +30,23 @@ pub(super) fn compile(def: &NamedQueryDef) -> Result<NamedQuery, QueryProblem> {
     named_outputs(&query).map_err(in_sql)?;
     bind(&mut query, def)?;
     qualify(&mut query);
-    Ok(NamedQuery { def: def.clone(), query: *query })
+    let words = statement::words(&query.to_string());
+    let relations = relations(&query);
+    Ok(NamedQuery { def: def.clone(), query: *query, relations, words })
+}
+
+/// The tables that a query names. They have their schema by now; what has none is part of the query.
+fn relations(query: &Query) -> Option<Vec<(String, String)>> {
+    let mut found = Vec::new();
+    let flow = ast::visit_relations(query, |name| match name.0.as_slice() {
+        [ObjectNamePart::Identifier(schema), ObjectNamePart::Identifier(table)] => {
+            found.push((folded(schema), folded(table)));
+            ControlFlow::Continue(())
+        }
+        [_] => ControlFlow::Continue(()),
+        _ => ControlFlow::Break(()),
+    });
+    flow.is_continue().then_some(found)
 }
 
 fn parameters(def: &NamedQueryDef) -> Result<(), QueryProblem> {

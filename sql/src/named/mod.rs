@@ -7,13 +7,16 @@ mod check;
 mod compile;
 mod expand;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::Field;
 use datafusion::sql::sqlparser::ast::{self, Query};
+use otus_engine::snapshot::Snapshot;
 use otus_engine::types::ColumnType;
 
+use crate::catalog;
 use crate::error::{SqlError, SqlResult};
 pub(crate) use argument::of_value;
 pub use check::check_queries;
@@ -90,6 +93,28 @@ pub(crate) struct NamedQuery {
     pub(crate) def: NamedQueryDef,
     /// Placeholders `$name` stand under casts to their types.
     query: Query,
+    /// Schemas and names of the tables in it; none if they cannot be told.
+    relations: Option<Vec<(String, String)>>,
+    /// Every name in it.
+    words: Option<HashSet<String>>,
+}
+
+impl NamedQuery {
+    /// Whether a snapshot shows all the tables that it names, and it names no column of them that is hidden.
+    pub(crate) fn is_seen_by(&self, snapshot: &Snapshot) -> bool {
+        if snapshot.catalog().whole().is_none() {
+            return true;
+        }
+        let hidden =
+            |(schema, name): &(String, String)| catalog::hidden_columns(snapshot, schema, name);
+        let Some(relations) = &self.relations else { return false };
+        let Some(hidden) = relations.iter().map(hidden).collect::<Option<Vec<_>>>() else {
+            return false;
+        };
+        let hidden = hidden.concat();
+        let names = |words: &HashSet<String>| hidden.iter().any(|name| words.contains(name));
+        self.words.as_ref().is_some_and(|words| !names(words))
+    }
 }
 
 impl fmt::Debug for NamedQuery {
@@ -99,7 +124,7 @@ impl fmt::Debug for NamedQuery {
 }
 
 /// The named queries of a process.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct NamedQueries(Vec<Arc<NamedQuery>>);
 
 impl NamedQueries {
@@ -121,6 +146,11 @@ impl NamedQueries {
 
     pub(crate) fn find(&self, name: &str) -> Option<&Arc<NamedQuery>> {
         self.0.iter().find(|query| query.def.name == name)
+    }
+
+    /// Those whose tables a snapshot shows. They run with the rights of whoever calls them.
+    pub(crate) fn seen_by(&self, snapshot: &Snapshot) -> Self {
+        Self(self.0.iter().filter(|query| query.is_seen_by(snapshot)).cloned().collect())
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<NamedQuery>> {

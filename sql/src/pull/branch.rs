@@ -21,7 +21,7 @@ use super::plan::{self, Ground};
 use super::problem::{Path, Problem, join};
 use super::query::{Interval, Moment};
 use super::records::{self, RecordsQuery};
-use super::source;
+use super::source::TimeRanges;
 use super::table::{event_tables, tree_name};
 use super::tree::keyed;
 use super::value::{Map, Value};
@@ -74,10 +74,11 @@ pub(super) struct Outcome {
 pub(super) fn collect(
     pattern: &mut Pattern,
     pinned: &PinnedState,
+    ranges: &TimeRanges,
     queries: &NamedQueries,
     problems: &mut Vec<Problem>,
 ) -> Vec<Branch> {
-    let mut work = Collector { pinned, problems, branches: Vec::new() };
+    let mut work = Collector { pinned, ranges, problems, branches: Vec::new() };
     let Pattern::Map(root) = pattern else { return Vec::new() };
     for entry in &mut root.entries {
         let path = vec![entry.name().clone()];
@@ -101,6 +102,7 @@ pub(super) fn collect(
 
 struct Collector<'a> {
     pinned: &'a PinnedState,
+    ranges: &'a TimeRanges,
     problems: &'a mut Vec<Problem>,
     branches: Vec<Branch>,
 }
@@ -184,7 +186,7 @@ impl Collector<'_> {
             }
         };
         let snapshot = self.pinned.snapshot();
-        let newest_us = source::time_range(snapshot, table).map(|(_, newest)| newest);
+        let newest_us = self.ranges.get(snapshot, table).map(|(_, newest)| newest);
         let moment = Moment { now_us: snapshot.pinned_at_us(), newest_us };
         let given = Call { table, argument, rows, seq, path, argument_path, moment };
         let own = Arc::clone(table);
@@ -347,7 +349,7 @@ async fn record_rows(
 
 fn interval_meta(table: &CompiledTable, interval: Interval, pinned: &PinnedState, meta: &mut Map) {
     let at = |us: i64| instant_in(us, interval.zone);
-    let newest = source::time_range(pinned.snapshot(), table);
+    let newest = TimeRanges::default().get(pinned.snapshot(), table);
     for (name, value) in [
         ("from", at(interval.from_us)),
         ("to", at(interval.to_us)),

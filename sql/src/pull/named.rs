@@ -35,12 +35,13 @@ pub(super) const QUERIES: &str = "queries";
 /// Looks at the queries that a pattern calls. One that cannot be planned is left out: it fails when it runs.
 pub(super) async fn describe(session: &Session, pattern: &Pattern) -> Described {
     let mut described = Described::new();
+    let queries = session.named();
     let Pattern::Map(root) = pattern else { return described };
     for entry in root.entries.iter().filter(|entry| entry.key == Value::keyword(QUERIES)) {
         let Target::Into(Pattern::Map(calls)) = &entry.target else { continue };
         for call in &calls.entries {
             let Value::Keyword(name) = &call.key else { continue };
-            let Some(query) = session.engine().named().find(name) else { continue };
+            let Some(query) = queries.find(name) else { continue };
             if let Ok(columns) = session.named_columns(query).await {
                 described.insert(name.to_string(), columns);
             }

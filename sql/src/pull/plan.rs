@@ -12,7 +12,7 @@ use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, LogicalPlan, LogicalPlanBuilder, ScalarFunctionArgs, ScalarUDF,
-    ScalarUDFImpl, Signature, SortExpr, Volatility, cast, lit,
+    ScalarUDFImpl, Signature, SortExpr, TableSource, Volatility, cast, lit,
 };
 use datafusion::scalar::ScalarValue;
 use otus_engine::compiled::CompiledTable;
@@ -39,7 +39,7 @@ pub(super) struct Ground<'a> {
 pub(super) fn metrics(ground: &Ground<'_>, query: &MetricsQuery) -> SqlResult<LogicalPlan> {
     let time = ground.table.def.time.as_str();
     let Interval { from_us, to_us, .. } = query.interval;
-    let mut plan = LogicalPlanBuilder::scan("source", provider_as_source(ground.raw()), None)?
+    let mut plan = LogicalPlanBuilder::scan("source", ground.source(), None)?
         .filter(ground.within(time, from_us, to_us))?;
     for filter in &query.filters {
         plan = plan.filter(filter.to_expr(&|name| PlanColumn::new_unqualified(name)))?;
@@ -86,7 +86,7 @@ pub(super) fn metrics(ground: &Ground<'_>, query: &MetricsQuery) -> SqlResult<Lo
 /// Rows of a records query, columns in its order.
 pub(super) fn records(ground: &Ground<'_>, query: &RecordsQuery) -> SqlResult<LogicalPlan> {
     let time = ground.table.def.time.as_str();
-    let mut plan = LogicalPlanBuilder::scan("source", provider_as_source(ground.raw()), None)?
+    let mut plan = LogicalPlanBuilder::scan("source", ground.source(), None)?
         .filter(ground.within(time, query.interval.from_us, query.interval.to_us))?;
     for filter in &query.filters {
         plan = plan.filter(filter.to_expr(&|name| PlanColumn::new_unqualified(name)))?;
@@ -104,6 +104,11 @@ pub(super) fn records(ground: &Ground<'_>, query: &RecordsQuery) -> SqlResult<Lo
 }
 
 impl Ground<'_> {
+    /// The rows of the table.
+    pub(super) fn source(&self) -> Arc<dyn TableSource> {
+        provider_as_source(self.raw())
+    }
+
     fn raw(&self) -> Arc<dyn TableProvider> {
         Arc::new(RawTable::new(Arc::clone(self.snapshot), Arc::clone(self.table)))
     }

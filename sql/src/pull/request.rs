@@ -17,6 +17,7 @@ use super::named::{self, QUERIES};
 use super::pattern::{Pattern, Target};
 use super::problem::{Path, Problem};
 use super::shape::validate;
+use super::source::TimeRanges;
 use super::table::{event_tables, tree_name};
 use super::text::ReadLimits;
 use super::tree;
@@ -154,10 +155,14 @@ async fn answer(
         Err(error) => return unavailable(&error, accept),
     };
     let Request { mut pattern, parts } = request;
-    let queries = session.engine().named();
+    let queries = &pinned.named();
+    let ranges = match TimeRanges::of(session, &pinned, &pattern).await {
+        Ok(ranges) => ranges,
+        Err(error) => return unavailable(&error, accept),
+    };
     let offered = tree::shape(pinned.snapshot(), named::shape(queries, &described));
     let mut problems = validate(&pattern, &offered);
-    let branches = branch::collect(&mut pattern, &pinned, queries, &mut problems);
+    let branches = branch::collect(&mut pattern, &pinned, &ranges, queries, &mut problems);
     if !problems.is_empty() {
         return PullResponse::refusal(422, accept, &problems);
     }
@@ -170,7 +175,7 @@ async fn answer(
         put(&mut meta, &branch.path, about);
         results.insert((branch.path.clone(), branch.call), rows);
     }
-    let data = data(&pattern, &pinned, queries);
+    let data = data(&pattern, &pinned, &ranges, queries);
     let host = Results(Mutex::new(results));
     // A large answer takes a while to build: that is work for the query threads.
     let built = session.engine().spawn(async move {
@@ -221,7 +226,12 @@ fn put(map: &mut Map, path: &[Value], about: Value) {
 }
 
 /// The tree that the pattern runs over: endpoints whose results are there already, and facts.
-fn data(pattern: &Pattern, pinned: &PinnedState, queries: &NamedQueries) -> Value {
+fn data(
+    pattern: &Pattern,
+    pinned: &PinnedState,
+    ranges: &TimeRanges,
+    queries: &NamedQueries,
+) -> Value {
     let snapshot = pinned.snapshot();
     let endpoint = || Value::symbol("endpoint");
     let mut root = Map::new();
@@ -239,7 +249,8 @@ fn data(pattern: &Pattern, pinned: &PinnedState, queries: &NamedQueries) -> Valu
         }
         let mut tables = Map::new();
         for table in event_tables(snapshot) {
-            let value = if name == "bounds" { tree::bounds(snapshot, table) } else { endpoint() };
+            let value =
+                if name == "bounds" { tree::bounds(snapshot, ranges, table) } else { endpoint() };
             tables.insert(Value::keyword(tree_name(table)), value);
         }
         root.insert(Value::keyword(name), Value::Map(tables));

@@ -7,7 +7,7 @@ use otus_engine::snapshot::Snapshot;
 use super::convert::{data_type_name, instant_in};
 use super::named::QUERIES;
 use super::shape::{ArgumentShape, Kind, Shape};
-use super::source::time_range;
+use super::source::TimeRanges;
 use super::table::{event_tables, is_dimension, metrics_rows, record_rows, tree_name};
 use super::value::{Map, Value};
 
@@ -86,8 +86,8 @@ pub(super) fn shape(snapshot: &Snapshot, queries: Shape) -> Shape {
 }
 
 /// `:bounds` of one table: first and last event, and how long ago the last was, in milliseconds.
-pub(super) fn bounds(snapshot: &Snapshot, table: &CompiledTable) -> Value {
-    let Some((first, last)) = time_range(snapshot, table) else {
+pub(super) fn bounds(snapshot: &Snapshot, ranges: &TimeRanges, table: &CompiledTable) -> Value {
+    let Some((first, last)) = ranges.get(snapshot, table) else {
         return keyed([("first", Value::Nil), ("last", Value::Nil), ("lag", Value::Nil)]);
     };
     let first = first.max(snapshot.horizon_us(table.id).unwrap_or(i64::MIN));

@@ -95,7 +95,9 @@ impl FactsCache {
         };
         let facts = Arc::new(facts);
         let mut known = self.tables.lock();
-        known.retain(|(other, _)| other.id != table.id && Arc::strong_count(other) > 1);
+        // Of one table there may be several parts, each of which somebody sees.
+        let stays = |other: &CompiledTable| other.id != table.id || !other.is_whole();
+        known.retain(|(other, _)| stays(other) && Arc::strong_count(other) > 1);
         if known.len() < KEPT {
             known.push((Arc::clone(table), Arc::clone(&facts)));
         }

@@ -272,7 +272,8 @@ impl Work<'_> {
         match self.serve(&case, aggregate, frame) {
             Ok((plan, used, notice)) => Fate::Served(Box::new(plan), used, notice),
             Err(Failure::Refused(refusal)) => {
-                if self.mode == Mode::Auto && !refusal.idle && !case.folds() {
+                let may_wish = raw.table().is_whole() && self.mode == Mode::Auto;
+                if may_wish && !refusal.idle && !case.folds() {
                     let wish = wish::wish(&case, self.state, self.facts);
                     let known = &mut self.report.wishes;
                     known.extend(wish.filter(|wish| !known.contains(wish)));
@@ -346,7 +347,8 @@ impl Work<'_> {
         let answer = Answer::Rollup {
             name: def.name.clone(),
             view: def.view_name(design.coarsest),
-            parts: design.lines(def.finest()),
+            // Times of rows that nobody may see are none of the statement's.
+            parts: table.guard().map_or_else(|| design.lines(def.finest()), |_| Vec::new()),
         };
         let used = Use { table: table.def.name.clone(), answer };
         Ok((plan, used, design.notice))
@@ -476,6 +478,7 @@ impl<'a> Case<'a> {
             _ => false,
         };
         !self.framed
+            && self.raw.table().guard().is_none()
             && self.keys.is_empty()
             && self.conditions.is_empty()
             && self.raw_facts.horizon == i64::MIN

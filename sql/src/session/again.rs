@@ -6,7 +6,6 @@ use std::time::Duration;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use datafusion::physical_plan::SendableRecordBatchStream;
-use datafusion::scalar::ScalarValue;
 use otus_engine::snapshot::Snapshot;
 use tokio::time::Instant;
 
@@ -15,7 +14,7 @@ use super::run::Started;
 use super::{Frame, Inner, PinnedState, Session};
 use crate::cache::{self, Content, Keeping, Kept, Key, Seen, Tag};
 use crate::error::SqlResult;
-use crate::outcome::{Outcome, RowTag};
+use crate::outcome::{Outcome, Parameter, RowTag};
 use crate::queries::{self, Asked};
 use crate::rewrite::Report;
 use crate::statement::Plannable;
@@ -76,10 +75,10 @@ impl Session {
 
     /// What a query may be answered with; none if the session asks for nothing of that, or sees a moment of its
     /// own.
-    pub(super) fn wanted(&self, query: &Plannable, params: &[ScalarValue]) -> Option<Arc<Wanted>> {
+    pub(super) fn wanted(&self, query: &Plannable, params: &[Parameter]) -> Option<Arc<Wanted>> {
         let text = self.inner.lock().text.clone()?;
         // What clients know of the catalogue is never old.
-        if query.catalog_text.is_some() {
+        if query.names_catalog {
             return None;
         }
         self.wanted_as("sql", text, params)
@@ -90,7 +89,7 @@ impl Session {
         &self,
         face: &'static str,
         text: Arc<str>,
-        params: &[ScalarValue],
+        params: &[Parameter],
     ) -> Option<Arc<Wanted>> {
         let answers = self.engine.answers();
         let inner = self.inner.lock();
@@ -103,7 +102,8 @@ impl Session {
         }
         let user = self.user.clone();
         let settings = inner.settings.of_answers();
-        let key = Key { face, text, params: params.to_vec(), user, settings };
+        let identity = self.identity.clone();
+        let key = Key { face, text, params: params.to_vec(), user, identity, settings };
         let known = inner.tags.known.clone();
         let seen = Arc::new(answers.seen());
         let max_age = Duration::from_millis(max_age);

@@ -4,7 +4,7 @@
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::DFSchema;
 use datafusion::error::{DataFusionError, Result as DfResult};
@@ -21,7 +21,7 @@ use super::run::{Started, too_old};
 use super::stop::Stop;
 use super::{Frame, Prepared, Session, tagged};
 use crate::error::{SqlError, SqlResult, sqlstate};
-use crate::outcome::{Outcome, RowTag};
+use crate::outcome::{Outcome, Parameter, RowTag};
 use crate::statement::{FetchCount, Plannable, Statement};
 use crate::zone::in_zone;
 
@@ -29,6 +29,9 @@ use crate::zone::in_zone;
 const CURSORS_MAX: usize = 100;
 /// Most prepared statements of a session made by PREPARE.
 const PREPARED_MAX: usize = 1_000;
+
+/// Bytes of the texts of these: parsed they take a multiple.
+const PREPARED_BYTES_MAX: usize = 8 << 20;
 
 /// A declared cursor.
 pub(super) struct Cursor {
@@ -77,7 +80,7 @@ impl Session {
         name: &str,
         hold: bool,
         query: &Plannable,
-        params: Vec<ScalarValue>,
+        params: Vec<Parameter>,
     ) -> SqlResult<Outcome> {
         let in_transaction = {
             let inner = self.inner.lock();
@@ -149,6 +152,18 @@ impl Session {
         Ok(Outcome::Rows { schema, stream, tag: RowTag::Fetch, snapshot })
     }
 
+    /// Passes over rows of a cursor.
+    pub(super) async fn move_on(&self, name: &str, count: FetchCount) -> SqlResult<Outcome> {
+        let Outcome::Rows { mut stream, .. } = self.fetch(name, count)? else {
+            return Err(SqlError::internal("a cursor gave no rows"));
+        };
+        let mut passed = 0;
+        while let Some(batch) = stream.next().await {
+            passed += batch.map_err(SqlError::from)?.num_rows();
+        }
+        Ok(tagged(format!("MOVE {passed}")))
+    }
+
     /// Refuses to go on with rows of a moment too long ago: files of it may be gone.
     pub fn check_age(&self, snapshot: &Snapshot) -> SqlResult<()> {
         snapshot.check_age(self.engine.dataset().clock().now_us()).map_err(too_old)
@@ -177,6 +192,12 @@ impl Session {
         let mut inner = self.inner.lock();
         if inner.prepared.len() >= PREPARED_MAX {
             return Err(SqlError::new(sqlstate::LIMIT_EXCEEDED, "too many prepared statements"));
+        }
+        let held: usize = inner.prepared.values().map(|p| p.statement.text().len()).sum();
+        if held + query.text().len() > PREPARED_BYTES_MAX {
+            let message = "the texts of prepared statements are too long together";
+            return Err(SqlError::new(sqlstate::LIMIT_EXCEEDED, message)
+                .with_hint("DEALLOCATE those that are not needed any more"));
         }
         match inner.prepared.entry(name.to_string()) {
             Entry::Occupied(_) => Err(SqlError::new(
@@ -232,10 +253,13 @@ impl Session {
         let (inner, args, types) = (frame.detached(), args.to_vec(), described.params);
         let params = frame.on_threads(async move {
             let values = args.iter().zip(&types);
-            values.map(|(arg, data_type)| constant(&inner, arg, data_type)).collect()
+            let value = |(arg, field): (_, &FieldRef)| {
+                Ok(Parameter::of(constant(&inner, arg, field.data_type())?, field))
+            };
+            values.map(value).collect()
         });
-        let params: Vec<ScalarValue> = params.await?;
-        Box::pin(self.execute(&prepared.statement, params)).await
+        let params: Vec<Parameter> = params.await?;
+        Box::pin(self.execute_with(&prepared.statement, params)).await
     }
 }
 
@@ -251,11 +275,11 @@ fn constant(frame: &Frame, expr: &ast::Expr, data_type: &DataType) -> SqlResult<
     crate::compile::constant(&frame.state, cast)
 }
 
-/// The Arrow type of a type's SQL name.
-fn sql_type(data_type: &ast::DataType) -> SqlResult<Option<DataType>> {
+/// The type of a type's SQL name.
+fn sql_type(data_type: &ast::DataType) -> SqlResult<Option<FieldRef>> {
     let name = data_type.to_string();
     match name.parse::<otus_engine::types::ColumnType>() {
-        Ok(t) => Ok(Some(t.arrow())),
+        Ok(t) => Ok(Some(Arc::new(t.field("", true)))),
         Err(_) if name.eq_ignore_ascii_case("unknown") => Ok(None),
         Err(_) => Err(SqlError::new(
             sqlstate::UNDEFINED_OBJECT,

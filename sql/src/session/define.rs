@@ -8,12 +8,18 @@ use crate::outcome::{Outcome, Report};
 impl Session {
     pub(super) async fn define(&self, ddl: &Ddl, text: &str) -> SqlResult<Outcome> {
         let tag = ddl.tag();
+        self.check_writable(tag)?;
         if self.inner.lock().transaction.is_some() {
             let message = format!("{tag} cannot run inside a transaction block");
             return Err(SqlError::new(sqlstate::IN_TRANSACTION, message)
                 .with_hint("definitions change at once: commit first, or use autocommit"));
         }
-        if !self.is_local {
+        if self.identity.as_ref().is_some_and(|identity| !identity.is_admin()) {
+            let message = format!("permission denied: {tag} is for administrators");
+            return Err(SqlError::new(sqlstate::NOT_ALLOWED, message)
+                .with_hint("a role with admin = true is needed, or the configuration file"));
+        }
+        if self.identity.is_none() && !self.is_local {
             let message = format!("{tag} is for clients on the server's own machine");
             return Err(SqlError::new(sqlstate::NOT_ALLOWED, message).with_hint(
                 "connect by 127.0.0.1 or ::1 there, or declare it in the configuration file",

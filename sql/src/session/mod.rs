@@ -3,6 +3,7 @@
 //! transaction or cursor holds one.
 
 mod again;
+mod append;
 mod cursor;
 mod define;
 mod describe;
@@ -23,23 +24,30 @@ use datafusion::scalar::ScalarValue;
 use otus_engine::snapshot::Snapshot;
 use parking_lot::Mutex;
 
+use crate::access::{Allowance, Identity};
 use crate::bounded::{BoundCalls, Bounds};
+use crate::catalog::Catalogue;
 use crate::engine::SqlEngine;
 use crate::error::{SqlError, SqlResult, sqlstate};
-use crate::outcome::{Outcome, Report, TransactionStatus};
+use crate::observer::{Observed, StatementObserver};
+use crate::outcome::{Outcome, Parameter, Report, TransactionStatus};
 use crate::queries::Asked;
 use crate::rewrite::Mode;
 use crate::statement::{self, Action, Statement};
 pub use again::Provenance;
 pub(crate) use again::Wanted;
+pub use append::CopyIn;
+use append::Pending;
 use cursor::Cursor;
 pub use guard::CancelHandle;
 use guard::Guard;
+pub(crate) use parameter::{Operands, number as parameter_number};
 pub use run::PinnedState;
 pub(crate) use run::Ready;
 use run::too_old;
 pub use settings::SERVER_VERSION;
 use settings::Settings;
+pub(crate) use settings::setting_description;
 use stop::Stop;
 use transaction::Transaction;
 
@@ -58,8 +66,13 @@ pub struct SessionOptions {
     /// Settings the client asked for at start, such as `TimeZone`, `search_path`, `application_name`,
     /// `statement_timeout`. Unknown names are ignored.
     pub settings: BTreeMap<String, String>,
-    /// Whether the client is on this machine, or this process itself: only such may declare tables.
+    /// Whether the client is on this machine, or this process itself: without an identity only such may declare
+    /// tables.
     pub is_local: bool,
+    /// Who asks; none = somebody who may see and do everything, as where no users are configured.
+    pub identity: Option<Arc<Identity>>,
+    /// Who is told of each statement when it has ended.
+    pub observer: Option<Arc<dyn StatementObserver>>,
 }
 
 /// One session. All methods take `&self`; statements of one session run one after another.
@@ -67,8 +80,10 @@ pub struct Session {
     engine: Arc<SqlEngine>,
     user: String,
     is_local: bool,
+    identity: Option<Arc<Identity>>,
+    observer: Option<Arc<dyn StatementObserver>>,
     backend_pid: i32,
-    inner: Mutex<Inner>,
+    inner: Arc<Mutex<Inner>>,
     cancel: CancelHandle,
 }
 
@@ -80,6 +95,10 @@ struct Inner {
     cursors: HashMap<String, Cursor>,
     prepared: HashMap<String, Prepared>,
     reports: Vec<Report>,
+    /// Records that wait for the end of the transaction.
+    pending: Vec<Pending>,
+    /// Whether the statements of one text are an implicit transaction.
+    holding: bool,
     /// Text of the statement that runs; none = a plan without text.
     text: Option<Arc<str>>,
     tags: again::Tags,
@@ -89,7 +108,7 @@ struct Inner {
 #[derive(Clone)]
 struct Prepared {
     statement: Statement,
-    types: Vec<Option<arrow::datatypes::DataType>>,
+    types: Vec<Option<arrow::datatypes::FieldRef>>,
 }
 
 /// What a running statement needs of its session, taken when it begins.
@@ -102,18 +121,26 @@ struct Frame {
     rollups: Mode,
     asked: Asked,
     bounds: Bounds,
+    /// What the statement may take besides; none = nothing of its own.
+    allowance: Option<Allowance>,
     /// What the question may be answered with besides; none = nothing.
     wanted: Option<Arc<Wanted>>,
 }
 
 impl Session {
     pub(crate) fn new(engine: Arc<SqlEngine>, options: SessionOptions) -> Self {
+        let mut options = options;
+        // Who was let in is who asks, whatever else the client has said.
+        if let Some(identity) = &options.identity {
+            options.user.clone_from(&identity.user);
+        }
         let mut settings = Settings::default();
         let mut reports = Vec::new();
         settings.fix("session_authorization", &options.user);
         if engine.config().port != 0 {
             settings.fix("port", &engine.config().port.to_string());
         }
+        settings.fix("max_connections", &engine.config().connections_max.to_string());
         let zone = engine.config().timezone.clone();
         let timeout = engine.config().statement_timeout;
         let timeout = timeout.map(|t| ("statement_timeout".to_string(), t.as_millis().to_string()));
@@ -136,8 +163,10 @@ impl Session {
             engine,
             user: options.user,
             is_local: options.is_local,
+            identity: options.identity,
+            observer: options.observer,
             backend_pid,
-            inner: Mutex::new(Inner { settings, reports, ..Inner::default() }),
+            inner: Arc::new(Mutex::new(Inner { settings, reports, ..Inner::default() })),
             cancel: CancelHandle::default(),
         }
     }
@@ -149,6 +178,10 @@ impl Session {
     /// The user.
     pub fn user(&self) -> &str {
         &self.user
+    }
+    /// Who asks; none = somebody who may see and do everything.
+    pub fn identity(&self) -> Option<&Arc<Identity>> {
+        self.identity.as_ref()
     }
     /// The number by which clients cancel.
     pub fn backend_pid(&self) -> i32 {
@@ -194,32 +227,64 @@ impl Session {
         self.time_limit(&self.inner.lock().settings)
     }
 
-    /// The session's own limit, as far as it is below that of all queries.
+    /// Longest time that the client may say nothing, if bounded; in a transaction it is another than outside.
+    pub fn idle_timeout(&self) -> Option<std::time::Duration> {
+        let inner = self.inner.lock();
+        let name = match inner.transaction {
+            Some(_) => "idle_in_transaction_session_timeout",
+            None => "idle_session_timeout",
+        };
+        inner.settings.duration(name)
+    }
+
+    /// The session's own limit, as far as it is below that of all queries and that of the user.
     fn time_limit(&self, settings: &Settings) -> Option<std::time::Duration> {
         let all = self.engine.config().statement_timeout;
-        settings.statement_timeout().into_iter().chain(all).min()
+        let own = self.identity.as_ref().and_then(|identity| identity.limits().timeout);
+        settings.statement_timeout().into_iter().chain(all).chain(own).min()
     }
 
     /// Parses the statements of one message. Whatever is not on the allow-list is refused here.
     pub fn parse(&self, sql: &str) -> SqlResult<Vec<Statement>> {
         // A long text takes long to read, and whoever asks may have other connections to serve.
         let runtime = tokio::runtime::Handle::try_current().map(|handle| handle.runtime_flavor());
-        match runtime {
+        let observed = self.observer.as_ref().map(|observer| Observed::begin(observer, sql));
+        let parsed = match runtime {
             Ok(tokio::runtime::RuntimeFlavor::MultiThread) if sql.len() > LONG_TEXT_BYTES => {
                 tokio::task::block_in_place(|| statement::parse(sql))
             }
             _ => statement::parse(sql),
+        };
+        match (observed, &parsed) {
+            (Some(observed), Err(e)) => observed.failed(e),
+            (Some(observed), Ok(_)) => observed.forgotten(),
+            (None, _) => {}
         }
+        parsed
     }
 
     /// Runs a statement. Rows come as a stream; everything else is done on return.
     pub async fn execute(&self, stmt: &Statement, params: Vec<ScalarValue>) -> SqlResult<Outcome> {
+        self.execute_with(stmt, params.into_iter().map(Parameter::from).collect()).await
+    }
+
+    /// The same with parameters that know their Postgres type.
+    pub async fn execute_with(
+        &self,
+        stmt: &Statement,
+        params: Vec<Parameter>,
+    ) -> SqlResult<Outcome> {
         {
             let mut inner = self.inner.lock();
             inner.text = Some(stmt.text().into());
             inner.provenance = Provenance::default();
         }
+        let observed = self.observer.as_ref().map(|o| Observed::begin(o, stmt.text()));
         let result = self.execute_inner(stmt, params).await;
+        let result = match observed {
+            Some(observed) => observed.answers(result),
+            None => result,
+        };
         self.inner.lock().text = None;
         if result.is_err() {
             self.fail();
@@ -227,11 +292,7 @@ impl Session {
         result
     }
 
-    async fn execute_inner(
-        &self,
-        stmt: &Statement,
-        params: Vec<ScalarValue>,
-    ) -> SqlResult<Outcome> {
+    async fn execute_inner(&self, stmt: &Statement, params: Vec<Parameter>) -> SqlResult<Outcome> {
         if self.transaction_status() == TransactionStatus::Failed && !stmt.ends_transaction() {
             return Err(SqlError::new(
                 sqlstate::TRANSACTION_FAILED,
@@ -249,8 +310,12 @@ impl Session {
             },
             Action::Declare { name, hold, query } => self.declare(name, *hold, query, params).await,
             Action::Fetch { name, count } => self.fetch(name, *count),
+            Action::Move { name, count } => self.move_on(name, *count).await,
             Action::Execute { name, args } => self.execute_prepared(name, args).await,
             Action::Define(ddl) => Box::pin(self.define(ddl, stmt.text())).await,
+            Action::Insert(insert) => Box::pin(self.insert(insert, params)).await,
+            Action::CopyIn(copy) => self.copy_in(copy),
+            Action::Commit { chain } => Box::pin(self.commit(*chain)).await,
             other => self.command(other),
         }
     }
@@ -260,9 +325,9 @@ impl Session {
             Action::Show(name) => self.show(name),
             Action::Set { name, value, local } => self.set(name, value.as_deref(), *local),
             Action::ResetAll => self.reset_all(),
-            Action::SetTransaction { repeatable } => self.set_transaction(*repeatable),
-            Action::Begin { repeatable } => self.begin(*repeatable),
-            Action::Commit { chain } => self.commit(*chain),
+            Action::SetTransaction(modes) => self.set_transaction(*modes),
+            Action::SetCharacteristics(modes) => self.set_characteristics(*modes),
+            Action::Begin(modes) => self.begin(*modes),
             Action::Rollback { chain } => self.rollback(*chain),
             Action::Savepoint(name) => self.savepoint(name),
             Action::Release(name) => self.release(name),
@@ -282,6 +347,7 @@ impl Session {
     }
 
     fn frame_at(&self, pinned: Option<Arc<Snapshot>>) -> SqlResult<Frame> {
+        let allowance = self.engine.allowance(self.identity.as_ref())?;
         let mut inner = self.inner.lock();
         let now_us = self.engine.dataset().clock().now_us();
         let started_us = inner.transaction.as_ref().map_or(now_us, |t| t.started_us);
@@ -295,31 +361,37 @@ impl Session {
             }
             _ => self.engine.dataset().snapshot(),
         };
+        let snapshot = self.engine.seen_by(snapshot, self.identity.as_ref());
         let path = inner.settings.search_path(&self.user);
-        let mut state = self.engine.state(&snapshot, &path);
+        let mut state = self.engine.state(&snapshot, &path, &self.user);
         state.config_mut().options_mut().execution.time_zone =
             Some(inner.settings.value("TimeZone"));
         let options = Arc::clone(state.config_options());
         let props = state.execution_props_mut();
         props.query_execution_start_time = chrono::DateTime::from_timestamp_micros(started_us);
         props.config_options = Some(options);
+        let own = Arc::downgrade(&self.inner);
         let facts = crate::function::SessionFacts {
+            assign: Some(Box::new(move |name, value, local| {
+                show::assign(&own, name, value, local)
+            })),
             user: self.user.clone(),
             database: self.engine.config().database.clone(),
             backend_pid: self.backend_pid,
             search_path: path,
             transaction_us: started_us,
             statement_us: now_us,
-            settings: inner
-                .settings
-                .all()
-                .into_iter()
-                .map(|(name, value, _)| (name.to_lowercase(), value))
-                .collect(),
+            settings: inner.settings.by_name(),
         };
-        crate::function::register_session(&mut state, &Arc::new(facts))?;
+        let facts = Arc::new(facts);
+        if let Some(catalogue) = state.config_options().extensions.get::<Catalogue>() {
+            catalogue.set_session(&facts, self.identity.as_ref());
+        }
+        crate::function::register_session(&mut state, &facts)?;
         let stop = Stop::default();
-        let bounds = Bounds::new(stop.flag(), self.engine.config().memory_bytes);
+        let all = self.engine.config().memory_bytes;
+        let memory = allowance.as_ref().and_then(Allowance::memory).map_or(all, |own| own.min(all));
+        let bounds = Bounds::new(stop.flag(), memory);
         state.add_analyzer_rule(Arc::new(BoundCalls(bounds.clone())));
         let guard = Guard::new(self.cancel.arm(), self.time_limit(&inner.settings));
         #[cfg(test)]
@@ -330,7 +402,17 @@ impl Session {
         let engine = Arc::clone(&self.engine);
         let asked = self.asked(&inner);
         let (guard, state) = (guard.telling(stop), Arc::new(state));
-        Ok(Frame { engine, snapshot, state, guard, rollups, asked, bounds, wanted: None })
+        Ok(Frame {
+            engine,
+            snapshot,
+            state,
+            guard,
+            rollups,
+            asked,
+            bounds,
+            allowance,
+            wanted: None,
+        })
     }
 }
 

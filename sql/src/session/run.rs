@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::error::{DataFusionError, Result as DfResult};
-use datafusion::execution::{RecordBatchStream, SessionState};
+use datafusion::execution::{RecordBatchStream, SessionState, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
 use datafusion::scalar::ScalarValue;
@@ -23,15 +23,18 @@ use tokio::time::Instant;
 use super::again::Given;
 use super::stop::{Stop, stoppable};
 use super::{Frame, Session};
+use crate::access::Allowance;
 use crate::aggregate;
 use crate::bounded;
 use crate::cache::Tag;
+use crate::correlated;
 use crate::engine::SqlEngine;
 use crate::error::{SqlError, SqlResult, sqlstate};
 use crate::lanes::Lane;
-use crate::named::{self, NamedQuery};
-use crate::outcome::{Outcome, RowTag};
+use crate::named::{self, NamedQueries, NamedQuery};
+use crate::outcome::{Outcome, Parameter, RowTag};
 use crate::plan;
+use crate::planning;
 use crate::queries::{self, Running};
 use crate::rewrite::{self, Mode, Report};
 use crate::statement::{Explain, OutputNames, Plannable};
@@ -43,7 +46,7 @@ impl Session {
     pub(super) async fn run_query(
         &self,
         query: &Plannable,
-        params: Vec<ScalarValue>,
+        params: Vec<Parameter>,
     ) -> SqlResult<Outcome> {
         let wanted = self.wanted(query, &params);
         if let Some(again) = wanted.as_ref().and_then(|wanted| self.given_again(wanted)) {
@@ -69,13 +72,14 @@ impl Session {
         &self,
         options: Explain,
         query: &Plannable,
-        params: Vec<ScalarValue>,
+        params: Vec<Parameter>,
     ) -> SqlResult<Outcome> {
         let frame = self.frame()?;
         let (query, inner) = (query.clone(), frame.detached());
         let work = async move {
-            let plan = plan::logical(&inner.state, &query).await?;
-            inner.prepared(plan::with_params(plan, params)?).await
+            let plan = plan::logical(&inner.state, &query, &types_of(&params)).await?;
+            let plan = plan::with_params(plan, params)?;
+            inner.prepared(plan::nested(&inner.state, &query, plan)?).await
         };
         let mut ready = frame.on_threads(work).await?;
         let mut run = None;
@@ -134,6 +138,7 @@ impl Session {
         let crate::statement::Action::Query(query) = statement.action() else {
             return Err(SqlError::internal("a query was expected"));
         };
+        let params = params.into_iter().map(Parameter::from).collect();
         let Started { schema, stream, .. } = pinned.0.start(query.clone(), params).await?;
         Ok((schema, pinned.0.guard.clone().watch(stream)))
     }
@@ -163,6 +168,10 @@ impl PinnedState {
     pub fn snapshot(&self) -> &Arc<Snapshot> {
         &self.0.snapshot
     }
+    /// The named queries whose tables the snapshot shows.
+    pub(crate) fn named(&self) -> Arc<NamedQueries> {
+        self.0.state.config().get_extension::<NamedQueries>().unwrap_or_default()
+    }
     /// The planner's state: its catalogue is that of the snapshot.
     pub fn state(&self) -> &SessionState {
         &self.0.state
@@ -186,6 +195,7 @@ impl Frame {
         &self,
         work: impl Future<Output = SqlResult<T>> + Send + 'static,
     ) -> SqlResult<T> {
+        let work = planning::until(self.bounds.over(), work);
         let mut task = Task(self.engine.plan(work));
         self.guard
             .run(async {
@@ -204,12 +214,13 @@ impl Frame {
     pub(super) async fn start(
         &self,
         query: Plannable,
-        params: Vec<ScalarValue>,
+        params: Vec<Parameter>,
     ) -> SqlResult<Started> {
         let inner = self.detached();
         self.on_threads(async move {
-            let logical = plan::logical(&inner.state, &query).await?;
+            let logical = plan::logical(&inner.state, &query, &types_of(&params)).await?;
             let logical = plan::with_params(logical, params)?;
+            let logical = plan::nested(&inner.state, &query, logical)?;
             inner.open(logical, &query.names).await
         })
         .await
@@ -220,7 +231,11 @@ impl Frame {
     }
 
     /// Starts a plan; to be called where it is planned.
-    async fn open(&self, logical: LogicalPlan, names: &OutputNames) -> SqlResult<Started> {
+    pub(super) async fn open(
+        &self,
+        logical: LogicalPlan,
+        names: &OutputNames,
+    ) -> SqlResult<Started> {
         let begun = Instant::now();
         self.see(&logical)?;
         let Ready { physical, state, report, promised, .. } = self.prepared(logical).await?;
@@ -235,7 +250,7 @@ impl Frame {
         let stop = Stop::default();
         let physical = stoppable(physical, &stop).map_err(SqlError::from)?;
         let threads = self.engine.lanes().handle(lane);
-        let mut stream = started(physical, &state, threads)?;
+        let mut stream = started(physical, self.context(&state)?, threads)?;
         let (sender, receiver) = mpsc::channel(QUEUE_BATCHES);
         let shown = Arc::clone(&schema);
         let task = threads.spawn(async move {
@@ -255,6 +270,8 @@ impl Frame {
             _stop: stop,
             over: self.bounds.over(),
             running,
+            allowance: self.allowance.clone(),
+            given: 0,
         };
         Ok(Started { schema, stream: Box::pin(rows), report, tag, given: Given::Run })
     }
@@ -262,6 +279,18 @@ impl Frame {
     /// The plan as it will run, and what rollups do in it.
     async fn prepared(&self, logical: LogicalPlan) -> SqlResult<Ready> {
         plan::verify(&logical)?;
+        match self.prepared_as_is(logical.clone()).await {
+            Err(e) if self.rollups != Mode::Force && correlated::may_help(&e) => {
+                match correlated::joined(logical) {
+                    Some(joined) => self.prepared_as_is(joined).await,
+                    None => Err(e),
+                }
+            }
+            done => done,
+        }
+    }
+
+    async fn prepared_as_is(&self, logical: LogicalPlan) -> SqlResult<Ready> {
         let state = self.state.as_ref();
         let options = state.config_options();
         let analyzed = state.analyzer().execute_and_check(logical, options, |_, _| {})?;
@@ -328,7 +357,8 @@ impl Frame {
         let stop = Stop::default();
         let physical = stoppable(Arc::clone(&ready.physical), &stop).map_err(SqlError::from)?;
         let threads = self.engine.lanes().handle(lane);
-        let mut stream = started(Arc::clone(&physical), &ready.state, threads)?;
+        let context = self.context(&ready.state)?;
+        let mut stream = started(Arc::clone(&physical), context, threads)?;
         let mut task = Task(threads.spawn(async move {
             let mut rows = 0_usize;
             while let Some(batch) = stream.next().await {
@@ -341,6 +371,14 @@ impl Frame {
             Err(_) => return Err(SqlError::internal("the query failed unexpectedly")),
         };
         Ok((physical, plan::Run { rows, took: begun.elapsed(), lane }))
+    }
+
+    /// What a plan runs with.
+    fn context(&self, state: &SessionState) -> SqlResult<Arc<TaskContext>> {
+        match &self.allowance {
+            Some(allowance) => allowance.context(state).map_err(SqlError::from),
+            None => Ok(state.task_ctx()),
+        }
     }
 
     /// The state, with smaller batches where a plan builds wide values.
@@ -357,14 +395,19 @@ impl Frame {
     }
 }
 
+/// The types of parameters.
+pub(super) fn types_of(params: &[Parameter]) -> Vec<Option<DataType>> {
+    params.iter().map(|p| Some(p.value.data_type())).collect()
+}
+
 /// Starts a plan on given threads: operators start their tasks where they are themselves.
 fn started(
     physical: Arc<dyn ExecutionPlan>,
-    state: &SessionState,
+    context: Arc<TaskContext>,
     threads: &Handle,
 ) -> SqlResult<SendableRecordBatchStream> {
     let _here = threads.enter();
-    execute_stream(physical, state.task_ctx()).map_err(SqlError::from)
+    execute_stream(physical, context).map_err(SqlError::from)
 }
 
 /// A plan that can run.
@@ -432,6 +475,9 @@ struct Rows {
     /// Set before these rows are dropped if something stopped the statement, else after it.
     over: Arc<AtomicBool>,
     running: Running,
+    /// The statement counts as running as long as this is here.
+    allowance: Option<Allowance>,
+    given: u64,
 }
 
 impl Drop for Rows {
@@ -480,6 +526,14 @@ impl Stream for Rows {
         match futures::ready!(self.receiver.poll_recv(cx)) {
             Some(Ok(batch)) => {
                 self.running.count(batch.num_rows());
+                let rows = u64::try_from(batch.num_rows()).unwrap_or(u64::MAX);
+                self.given = self.given.saturating_add(rows);
+                let checked = self.allowance.as_ref().map(|a| a.check_rows(self.given));
+                if let Some(Err(e)) = checked {
+                    self.running.fail(e.sqlstate);
+                    self.task.0.abort();
+                    return Poll::Ready(Some(Err(e.into())));
+                }
                 Poll::Ready(Some(Ok(batch)))
             }
             Some(Err(e)) => {

@@ -14,6 +14,7 @@ enum Kind {
     Duration,
     Zone,
     Encoding,
+    DateStyle,
     OneOf(&'static [&'static str]),
     ReadOnly,
 }
@@ -45,8 +46,11 @@ const fn reported(
     Known { name, default, kind, reported: true, description }
 }
 
-const ISOLATION: &[&str] =
+pub(super) const ISOLATION: &[&str] =
     &["read committed", "repeatable read", "serializable", "read uncommitted"];
+
+/// Bytes of the names and values of the settings that a client makes up.
+const OWN_BYTES_MAX: usize = 64 << 10;
 
 /// Settings that change the rows of an answer, as far as no function asks for them.
 const OF_ANSWERS: &[&str] = &[
@@ -66,17 +70,19 @@ static KNOWN: &[Known] = &[
     known("bytea_output", "hex", Kind::OneOf(&["hex", "escape"]), "Output format of bytea."),
     known("client_min_messages", "notice", Kind::Text, "Least severity of messages sent."),
     reported("client_encoding", "UTF8", Kind::Encoding, "Encoding of the client."),
-    reported("DateStyle", "ISO, MDY", Kind::Text, "Format of dates; always ISO."),
+    reported("DateStyle", "ISO, MDY", Kind::DateStyle, "Format of dates; always ISO."),
+    known("default_table_access_method", "heap", Kind::Text, "Accepted, without effect."),
     known("default_transaction_isolation", "read committed", Kind::OneOf(ISOLATION), "Isolation of a new transaction."),
-    reported("default_transaction_read_only", "on", Kind::Bool, "Tables are written by ingestion only."),
+    reported("default_transaction_read_only", "off", Kind::Bool, "Whether a new transaction must not write."),
     known("extra_float_digits", "1", Kind::Integer, "Digits of floats."),
-    known("idle_in_transaction_session_timeout", "0", Kind::Duration, "Accepted, without effect."),
+    known("idle_in_transaction_session_timeout", "0", Kind::Duration, "Longest silence of a client in a transaction; 0 = any."),
+    known("idle_session_timeout", "0", Kind::Duration, "Longest silence of a client outside a transaction; 0 = any."),
     reported("in_hot_standby", "off", Kind::ReadOnly, "Whether the server is a standby."),
     reported("integer_datetimes", "on", Kind::ReadOnly, "Dates are integers."),
     reported(
         "IntervalStyle",
         "postgres",
-        Kind::OneOf(&["postgres", "iso_8601", "sql_standard", "postgres_verbose"]),
+        Kind::OneOf(&["postgres", "iso_8601"]),
         "Format of intervals.",
     ),
     known("jit", "off", Kind::Bool, "Accepted, without effect."),
@@ -90,6 +96,7 @@ static KNOWN: &[Known] = &[
     known("max_identifier_length", "63", Kind::ReadOnly, "Longest name."),
     known("max_index_keys", "32", Kind::ReadOnly, "Columns of an index."),
     known("otus.cache_max_age", "0", Kind::Duration, "How old an answer may be that is given again; 0 = none is."),
+    known("otus.insert_wait", "accepted", Kind::OneOf(&["accepted", "visible"]), "What INSERT and COPY FROM wait for."),
     known("otus.rollups", "auto", Kind::OneOf(&["auto", "off", "force"]), "Whether queries use rollups by themselves."),
     reported("is_superuser", "off", Kind::ReadOnly, "Whether the user may do everything."),
     reported("search_path", "\"$user\", public", Kind::Text, "Schemas of unqualified names."),
@@ -103,10 +110,11 @@ static KNOWN: &[Known] = &[
     known("synchronous_commit", "on", Kind::Text, "Accepted, without effect."),
     reported("TimeZone", "UTC", Kind::Zone, "Time zone in which times are shown and read."),
     known("transaction_isolation", "read committed", Kind::OneOf(ISOLATION), "Isolation of this transaction."),
-    known("transaction_read_only", "on", Kind::Bool, "Tables are written by ingestion only."),
+    known("transaction_read_only", "off", Kind::Bool, "Whether this transaction must not write."),
     known("work_mem", "4MB", Kind::Text, "Accepted, without effect."),
     known("row_security", "on", Kind::Bool, "Accepted, without effect."),
     known("default_text_search_config", "pg_catalog.simple", Kind::Text, "Accepted, without effect."),
+    known("default_table_access_method", "heap", Kind::Text, "Accepted, without effect."),
     known("default_tablespace", "", Kind::Text, "Accepted, without effect."),
     known("tcp_keepalives_idle", "0", Kind::Integer, "Accepted, without effect."),
     known("tcp_keepalives_interval", "0", Kind::Integer, "Accepted, without effect."),
@@ -131,6 +139,11 @@ fn find(name: &str) -> Option<&'static Known> {
     KNOWN.iter().find(|k| k.name.eq_ignore_ascii_case(name))
 }
 
+/// A setting's name as it is spelled.
+pub(super) fn shown_name(name: &str) -> &str {
+    find(name).map_or(name, |known| known.name)
+}
+
 fn canonical(name: &str) -> SqlResult<String> {
     match find(name) {
         Some(known) => Ok(known.name.to_string()),
@@ -147,6 +160,12 @@ fn canonical(name: &str) -> SqlResult<String> {
     }
 }
 
+/// The name of a known setting as it is written, what it is, and whether it is fixed.
+pub(crate) fn setting_description(name: &str) -> Option<(&'static str, &'static str, bool)> {
+    let known = find(name)?;
+    Some((known.name, known.description, matches!(known.kind, Kind::ReadOnly)))
+}
+
 impl Settings {
     /// The value a session starts with, which RESET brings back. Unknown names are ignored, as clients
     /// send all sorts; bad values are errors.
@@ -155,7 +174,7 @@ impl Settings {
         if let Some(known) = find(&name)
             && !matches!(known.kind, Kind::ReadOnly)
         {
-            let value = check(known, value)?;
+            let value = check(known, value, &self.value(known.name))?;
             self.defaults.insert(name, value);
         }
         Ok(())
@@ -176,12 +195,15 @@ impl Settings {
                 format!("parameter \"{name}\" cannot be changed"),
             ));
         }
+        if let (Some(value), None) = (value, known) {
+            self.check_own(&name, value)?;
+        }
         match (value, known) {
             (None, _) => {
                 self.values.remove(&name);
             }
             (Some(value), Some(known)) => {
-                let value = check(known, value)?;
+                let value = check(known, value, &self.value(known.name))?;
                 self.values.insert(name.clone(), value);
             }
             (Some(value), None) => {
@@ -189,6 +211,19 @@ impl Settings {
             }
         }
         Ok(name)
+    }
+
+    /// Settings of the client's own must stay within bounds: each savepoint copies them.
+    fn check_own(&self, name: &str, value: &str) -> SqlResult<()> {
+        let own =
+            self.values.iter().filter(|(held, _)| held.as_str() != name && held.contains('.'));
+        let held: usize = own.map(|(name, value)| name.len() + value.len()).sum();
+        if held + name.len() + value.len() > OWN_BYTES_MAX {
+            let message =
+                format!("settings with a dot hold at most {OWN_BYTES_MAX} bytes together");
+            return Err(SqlError::new(sqlstate::LIMIT_EXCEEDED, message));
+        }
+        Ok(())
     }
 
     /// The current value.
@@ -218,6 +253,11 @@ impl Settings {
         self.values.clear();
     }
 
+    /// All values, by names in lower case.
+    pub(crate) fn by_name(&self) -> BTreeMap<String, String> {
+        self.all().into_iter().map(|(name, value, _)| (name.to_lowercase(), value)).collect()
+    }
+
     /// Name, value and description of every known setting.
     pub(crate) fn all(&self) -> Vec<(String, String, String)> {
         let mut all: Vec<_> = KNOWN
@@ -241,7 +281,12 @@ impl Settings {
 
     /// The longest time of a statement, if bounded.
     pub(crate) fn statement_timeout(&self) -> Option<std::time::Duration> {
-        match self.value("statement_timeout").parse::<u64>() {
+        self.duration("statement_timeout")
+    }
+
+    /// The value of a setting that is a time; none = 0.
+    pub(crate) fn duration(&self, name: &str) -> Option<std::time::Duration> {
+        match self.value(name).parse::<u64>() {
             Ok(ms) if ms > 0 => Some(std::time::Duration::from_millis(ms)),
             _ => None,
         }
@@ -253,12 +298,14 @@ impl Settings {
             .split(',')
             .map(|part| part.trim().trim_matches('"'))
             .filter(|part| !part.is_empty())
+            // The schema of a user named as Otus itself would show its system tables to everybody.
+            .filter(|part| *part != "$user" || user != crate::provider::SYSTEM_SCHEMA)
             .map(|part| if part == "$user" { user.to_string() } else { part.to_string() })
             .collect()
     }
 }
 
-fn check(known: &Known, value: &str) -> SqlResult<String> {
+fn check(known: &Known, value: &str, current: &str) -> SqlResult<String> {
     let bad = |what: &str| {
         SqlError::new(
             sqlstate::INVALID_PARAMETER,
@@ -285,6 +332,9 @@ fn check(known: &Known, value: &str) -> SqlResult<String> {
         Kind::Zone => {
             zone(text).ok_or_else(|| bad("a name of the time-zone database, such as Europe/Berlin"))
         }
+        Kind::DateStyle => date_style(text, current).ok_or_else(|| {
+            bad("ISO, with MDY, DMY or YMD: dates are read and shown as in 2026-01-31")
+        }),
         Kind::Encoding => match text.to_ascii_lowercase().replace(['-', '_'], "").as_str() {
             "utf8" | "unicode" | "sqlascii" | "auto" => Ok("UTF8".into()),
             _ => Err(bad("UTF8")),
@@ -295,6 +345,22 @@ fn check(known: &Known, value: &str) -> SqlResult<String> {
             .map(|v| (*v).to_string())
             .ok_or_else(|| bad(&format!("one of {}", list.join(", ")))),
     }
+}
+
+/// `ISO` and an order of fields, either of which may be left out; the order is told, as dates are read as ISO
+/// alone.
+fn date_style(text: &str, current: &str) -> Option<String> {
+    let mut order = current.split(", ").nth(1).unwrap_or("MDY");
+    for word in text.split(',').map(str::trim) {
+        match word.to_ascii_uppercase().as_str() {
+            "ISO" => {}
+            "MDY" | "US" | "NONEURO" | "NONEUROPEAN" => order = "MDY",
+            "DMY" | "EURO" | "EUROPEAN" => order = "DMY",
+            "YMD" => order = "YMD",
+            _ => return None,
+        }
+    }
+    Some(format!("ISO, {order}"))
 }
 
 fn duration_ms(text: &str) -> Option<u64> {
@@ -344,6 +410,11 @@ mod tests {
         check("server_version", "1", Err("55P02"));
         check("client_encoding", "'utf-8'".trim_matches('\''), Ok("UTF8"));
         check("client_encoding", "latin1", Err("22023"));
+        check("datestyle", "iso", Ok("ISO, MDY"));
+        check("DateStyle", "ISO, DMY", Ok("ISO, DMY"));
+        check("DateStyle", "iso", Ok("ISO, DMY"));
+        check("DateStyle", "German", Err("22023"));
+        check("my.long", &"x".repeat(70_000), Err("54000"));
     }
 
     #[test]

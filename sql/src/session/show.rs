@@ -1,22 +1,95 @@
 //! SET, SHOW, RESET and DISCARD.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use arrow::array::{ArrayRef, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use parking_lot::Mutex;
 
-use super::{Session, tagged};
+use super::settings::{ISOLATION, Settings, shown_name};
+use super::{Inner, Session, tagged};
 use crate::error::{SqlError, SqlResult, sqlstate};
 use crate::outcome::{Outcome, Report, RowTag};
+use crate::statement::Modes;
+
+fn on_off(on: bool) -> String {
+    if on { "on" } else { "off" }.to_string()
+}
+
+/// The modes of the running transaction that a SET of this name means, if it is about them.
+fn modes(name: &str, value: Option<&str>) -> SqlResult<Option<Modes>> {
+    let mut checked = Settings::default();
+    let mut known = |name: &str| {
+        checked.set(name, value)?;
+        Ok::<_, SqlError>(checked.value(name))
+    };
+    Ok(match name.to_ascii_lowercase().as_str() {
+        "transaction_isolation" => {
+            let level = known("default_transaction_isolation")?;
+            let isolation = ISOLATION.iter().copied().find(|known| *known == level);
+            Some(Modes { isolation, read_only: None })
+        }
+        "transaction_read_only" => {
+            let read_only = known("default_transaction_read_only")? == "on";
+            Some(Modes { isolation: None, read_only: Some(read_only) })
+        }
+        _ => None,
+    })
+}
+
+fn set(inner: &mut Inner, name: &str, value: Option<&str>, local: bool) -> SqlResult<String> {
+    if local && inner.transaction.is_none() {
+        inner.reports.push(Report::Notice {
+            severity: "WARNING",
+            sqlstate: sqlstate::NO_TRANSACTION,
+            message: "SET LOCAL can only be used in transaction blocks".into(),
+        });
+        return Ok(name.to_owned());
+    }
+    let before = inner.settings.clone();
+    let name = inner.settings.set(name, value)?;
+    if local && let Some(t) = &mut inner.transaction {
+        t.note_local(&name, &before);
+    }
+    tell_changes(&before, inner);
+    Ok(name)
+}
+
+/// Sets as a function of a query does, for the session whose state this is; gives the value.
+pub(super) fn assign(
+    inner: &Weak<Mutex<Inner>>,
+    name: &str,
+    value: &str,
+    local: bool,
+) -> SqlResult<String> {
+    let Some(inner) = inner.upgrade() else { return Err(SqlError::canceled()) };
+    if modes(name, Some(value))?.is_some() {
+        let message = format!("set_config() does not change \"{name}\"");
+        return Err(SqlError::unsupported(message).with_hint("use SET TRANSACTION"));
+    }
+    let mut inner = inner.lock();
+    let name = set(&mut inner, name, Some(value), local)?;
+    Ok(inner.settings.value(&name))
+}
+
+/// Puts reported settings that differ from `before` among the reports.
+pub(super) fn tell_changes(before: &Settings, inner: &mut Inner) {
+    let old = before.reported();
+    for ((name, value), (_, was)) in inner.settings.reported().into_iter().zip(old) {
+        if value != was {
+            inner.reports.push(Report::Parameter { name, value });
+        }
+    }
+}
 
 /// Columns of a SHOW.
 pub(super) fn schema(name: &str) -> SchemaRef {
     let text = |name: &str| Field::new(name, DataType::Utf8, true);
     Arc::new(match name {
         "all" => Schema::new(vec![text("name"), text("setting"), text("description")]),
-        _ => Schema::new(vec![text(name)]),
+        _ => Schema::new(vec![text(shown_name(name))]),
     })
 }
 
@@ -32,7 +105,14 @@ impl Session {
             vec![column(|r| &r.0), column(|r| &r.1), column(|r| &r.2)]
         } else {
             let value = match (name, &inner.transaction) {
-                ("transaction_isolation", Some(t)) if t.repeatable => "repeatable read".into(),
+                ("transaction_isolation", Some(t)) => t.isolation.clone(),
+                ("transaction_isolation", None) => {
+                    inner.settings.value("default_transaction_isolation")
+                }
+                ("transaction_read_only", Some(t)) => on_off(t.read_only),
+                ("transaction_read_only", None) => {
+                    inner.settings.value("default_transaction_read_only")
+                }
                 _ => inner.settings.get(name)?.1,
             };
             vec![Arc::new(StringArray::from(vec![value]))]
@@ -46,36 +126,11 @@ impl Session {
 
     pub(super) fn set(&self, name: &str, value: Option<&str>, local: bool) -> SqlResult<Outcome> {
         let tag = if value.is_some() { "SET" } else { "RESET" };
-        let mut guard = self.inner.lock();
-        let inner = &mut *guard;
-        if name.eq_ignore_ascii_case("transaction_isolation") {
-            let repeatable =
-                matches!(value, Some(v) if v.starts_with("repeatable") || v == "serializable");
-            drop(guard);
-            return self.set_transaction(repeatable);
-        }
-        if matches!(name, "default_transaction_read_only" | "transaction_read_only")
-            && matches!(value, Some(v) if matches!(v.to_ascii_lowercase().as_str(), "off" | "false" | "0"))
-        {
-            return Err(SqlError::new(
-                sqlstate::READ_ONLY,
-                "transactions cannot be set to read-write: tables are written by ingestion only",
-            ));
-        }
-        if local && inner.transaction.is_none() {
-            inner.reports.push(Report::Notice {
-                severity: "WARNING",
-                sqlstate: sqlstate::NO_TRANSACTION,
-                message: "SET LOCAL can only be used in transaction blocks".into(),
-            });
+        if let Some(modes) = modes(name, value)? {
+            self.set_transaction(modes)?;
             return Ok(tagged(tag));
         }
-        let before = inner.settings.clone();
-        let name = inner.settings.set(name, value)?;
-        if local && let Some(t) = &mut inner.transaction {
-            t.note_local(&name, &before);
-        }
-        self.tell_changes(&before, inner);
+        set(&mut self.inner.lock(), name, value, local)?;
         Ok(tagged(tag))
     }
 
@@ -83,7 +138,7 @@ impl Session {
         let mut guard = self.inner.lock();
         let before = guard.settings.clone();
         guard.settings.reset_all();
-        self.tell_changes(&before, &mut guard);
+        tell_changes(&before, &mut guard);
         Ok(tagged("RESET"))
     }
 
@@ -99,18 +154,7 @@ impl Session {
         guard.settings.reset_all();
         guard.cursors.clear();
         guard.prepared.clear();
-        self.tell_changes(&before, &mut guard);
+        tell_changes(&before, &mut guard);
         Ok(tagged("DISCARD ALL"))
-    }
-
-    /// Puts reported settings that differ from `before` among the reports.
-    #[expect(clippy::unused_self, reason = "reads as what it is: a session telling its client")]
-    pub(super) fn tell_changes(&self, before: &super::Settings, inner: &mut super::Inner) {
-        let old = before.reported();
-        for ((name, value), (_, was)) in inner.settings.reported().into_iter().zip(old) {
-            if value != was {
-                inner.reports.push(Report::Parameter { name, value });
-            }
-        }
     }
 }

@@ -5,7 +5,7 @@ use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
 use super::tokens::Tokens;
-use super::{Action, FetchCount, Plannable, parse_one, query, read_only};
+use super::{Action, FetchCount, Modes, Plannable, parse_one, query};
 use crate::error::{SqlError, SqlResult, sqlstate};
 
 /// Reads one command.
@@ -23,10 +23,10 @@ pub(crate) fn parse(sql: &str, tokens: &mut Tokens) -> SqlResult<Action> {
             true => Action::ResetAll,
             false => Action::Set { name: setting_name(tokens)?, value: None, local: false },
         },
-        "begin" => begin(tokens),
+        "begin" => begin(tokens)?,
         "start" => {
             tokens.expect("transaction")?;
-            begin(tokens)
+            Action::Begin(modes(tokens)?)
         }
         "commit" | "end" => Action::Commit { chain: chain(tokens) },
         "rollback" | "abort" => rollback(tokens)?,
@@ -42,7 +42,14 @@ pub(crate) fn parse(sql: &str, tokens: &mut Tokens) -> SqlResult<Action> {
             _ => Action::Nothing("DISCARD TEMP"),
         },
         "declare" => declare(sql, tokens)?,
-        "fetch" => fetch(tokens)?,
+        "fetch" => {
+            let (name, count) = fetch(tokens)?;
+            Action::Fetch { name, count }
+        }
+        "move" => {
+            let (name, count) = fetch(tokens)?;
+            Action::Move { name, count }
+        }
         "close" => match tokens.take_word("all") {
             true => Action::Close(None),
             false => Action::Close(Some(tokens.expect_word("a cursor")?)),
@@ -69,13 +76,18 @@ pub(crate) fn parse(sql: &str, tokens: &mut Tokens) -> SqlResult<Action> {
 /// Statements of Postgres that Otus knows of and refuses.
 fn refusal(first: &str) -> Option<SqlError> {
     Some(match first {
-        "insert" | "update" | "delete" | "merge" | "truncate" => {
-            read_only(&first.to_ascii_uppercase())
+        "update" | "delete" | "merge" | "truncate" => {
+            let message =
+                format!("{} is not supported: events stay as they are", first.to_ascii_uppercase());
+            SqlError::unsupported(message).with_hint(
+                "INSERT appends events, and writes rows of keyed tables anew; rows of keyed tables are deleted \
+                 with DELETE /api/tables/<table>/<key>",
+            )
         }
         "vacuum" | "grant" | "revoke" | "security" | "refresh" | "reindex" | "cluster"
         | "import" | "reassign" | "analyze" | "checkpoint" | "lock" | "listen" | "notify"
-        | "call" | "do" | "load" | "move" | "describe" | "desc" | "use" | "explain_table"
-        | "attach" | "detach" | "install" | "export" | "unload" | "pragma" | "kill" => {
+        | "call" | "do" | "load" | "describe" | "desc" | "use" | "explain_table" | "attach"
+        | "detach" | "install" | "export" | "unload" | "pragma" | "kill" => {
             SqlError::unsupported(format!("{} is not supported", first.to_ascii_uppercase()))
         }
         _ => return None,
@@ -104,14 +116,19 @@ fn set(tokens: &mut Tokens) -> SqlResult<Action> {
     let local = tokens.take_word("local");
     if !local && tokens.take_word("session") {
         if tokens.take_word("characteristics") {
-            return Ok(rest_of_transaction(tokens));
+            tokens.expect("as")?;
+            tokens.expect("transaction")?;
+            return Ok(Action::SetCharacteristics(modes(tokens)?));
         }
         if tokens.take_word("authorization") {
             return Err(SqlError::unsupported("SET SESSION AUTHORIZATION is not supported"));
         }
     }
     if tokens.take_word("transaction") {
-        return Ok(rest_of_transaction(tokens));
+        if tokens.peek_word().as_deref() == Some("snapshot") {
+            return Err(SqlError::unsupported("SET TRANSACTION SNAPSHOT is not supported"));
+        }
+        return Ok(Action::SetTransaction(modes(tokens)?));
     }
     if tokens.take_word("role") {
         return Err(SqlError::unsupported("SET ROLE is not supported"));
@@ -145,23 +162,41 @@ fn setting_value(tokens: &mut Tokens) -> String {
     format!("{sign}{}", tokens.next_text())
 }
 
-fn rest_of_transaction(tokens: &mut Tokens) -> Action {
-    Action::SetTransaction { repeatable: modes(tokens) }
+fn begin(tokens: &mut Tokens) -> SqlResult<Action> {
+    let _word = tokens.take_word("work") || tokens.take_word("transaction");
+    Ok(Action::Begin(modes(tokens)?))
 }
 
-fn begin(tokens: &mut Tokens) -> Action {
-    Action::Begin { repeatable: modes(tokens) }
-}
-
-/// Reads the modes of a transaction: whether one snapshot serves all its statements. The rest changes
-/// nothing, as every transaction only reads.
-fn modes(tokens: &mut Tokens) -> bool {
-    let mut repeatable = false;
+/// Reads the modes of a transaction; of several of one kind the last counts.
+fn modes(tokens: &mut Tokens) -> SqlResult<Modes> {
+    let mut modes = Modes::default();
     while !tokens.is_end() {
-        let word = tokens.next_word();
-        repeatable |= matches!(word.as_deref(), Some("repeatable" | "serializable"));
+        let unread = tokens.clone();
+        match tokens.next_word().as_deref() {
+            Some("isolation") => {
+                tokens.expect("level")?;
+                modes.isolation = Some(level(tokens)?);
+            }
+            Some("read") if tokens.take_word("only") => modes.read_only = Some(true),
+            Some("read") if tokens.take_word("write") => modes.read_only = Some(false),
+            Some("deferrable") => {}
+            Some("not") if tokens.take_word("deferrable") => {}
+            _ => return Err(unread.syntax_error()),
+        }
+        tokens.take(",");
     }
-    repeatable
+    Ok(modes)
+}
+
+fn level(tokens: &mut Tokens) -> SqlResult<&'static str> {
+    let unread = tokens.clone();
+    Ok(match tokens.next_word().as_deref() {
+        Some("serializable") => "serializable",
+        Some("repeatable") if tokens.take_word("read") => "repeatable read",
+        Some("read") if tokens.take_word("committed") => "read committed",
+        Some("read") if tokens.take_word("uncommitted") => "read uncommitted",
+        _ => return Err(unread.syntax_error()),
+    })
 }
 
 fn chain(tokens: &mut Tokens) -> bool {
@@ -207,7 +242,7 @@ fn declare(sql: &str, tokens: &mut Tokens) -> SqlResult<Action> {
     Ok(Action::Declare { name, hold, query })
 }
 
-fn fetch(tokens: &mut Tokens) -> SqlResult<Action> {
+fn fetch(tokens: &mut Tokens) -> SqlResult<(String, FetchCount)> {
     let backward = || SqlError::new(sqlstate::FEATURE_NOT_SUPPORTED, "cursors only move forward");
     let mut count = FetchCount::Rows(1);
     if let Some(word) = tokens.peek_word() {
@@ -230,7 +265,7 @@ fn fetch(tokens: &mut Tokens) -> SqlResult<Action> {
     }
     let _from = tokens.take_word("from") || tokens.take_word("in");
     let name = tokens.expect_word("a cursor")?;
-    Ok(Action::Fetch { name, count })
+    Ok((name, count))
 }
 
 fn forward_count(tokens: &mut Tokens) -> SqlResult<FetchCount> {

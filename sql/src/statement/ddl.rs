@@ -430,7 +430,7 @@ fn on_table(tokens: &mut Tokens) -> SqlResult<Option<TableName>> {
     Ok(if tokens.take_word("on") { Some(table_name(tokens)?) } else { None })
 }
 
-fn table_name(tokens: &mut Tokens) -> SqlResult<TableName> {
+pub(super) fn table_name(tokens: &mut Tokens) -> SqlResult<TableName> {
     let name = tokens.expect_word("a table")?;
     if !tokens.take(".") {
         return Ok(TableName { schema: None, name });

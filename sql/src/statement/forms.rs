@@ -4,8 +4,10 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    self, Expr, GroupByExpr, LimitClause, Query, Select, SelectItem, Value,
+    self, DataType, Expr, GroupByExpr, LimitClause, Query, Select, SelectItem, Value, Values,
 };
+
+use super::rows::cast;
 
 /// Rewrites all of a query and of those within it.
 pub(super) fn known_forms(query: &mut Query) {
@@ -19,6 +21,10 @@ impl ast::VisitorMut for Forms {
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
         fetch_as_limit(query);
+        if let ast::SetExpr::Values(Values { rows, .. }) = query.body.as_mut() {
+            let width = rows.first().map_or(0, |row| row.content.len());
+            (0..width).for_each(|at| texts_as_one_type(rows, at));
+        }
         ControlFlow::Continue(())
     }
 
@@ -36,6 +42,25 @@ impl ast::VisitorMut for Forms {
             }
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// Texts in a column of VALUES have the type that another of its rows is cast to.
+fn texts_as_one_type(rows: &mut [ast::Parens<Vec<Expr>>], at: usize) {
+    let cast_to = rows.iter().find_map(|row| match row.content.get(at)? {
+        Expr::Cast { data_type, .. } => match data_type {
+            DataType::Uuid | DataType::JSON | DataType::JSONB => Some(data_type.clone()),
+            _ => None,
+        },
+        _ => None,
+    });
+    let Some(data_type) = cast_to else { return };
+    for expr in rows.iter_mut().filter_map(|row| row.content.get_mut(at)) {
+        let is_text = matches!(expr, Expr::Value(v)
+            if matches!(v.value, Value::SingleQuotedString(_) | Value::Null));
+        if is_text {
+            *expr = cast(expr.clone(), data_type.clone());
+        }
     }
 }
 

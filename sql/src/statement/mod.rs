@@ -1,38 +1,55 @@
 //! From text to statements that may run. The allow-list is here, by construction: queries go to the SQL
 //! parser, session commands are read by [`command`], everything else is refused before anything is planned.
-//! No statement reads or writes files of the server, and none writes data.
+//! No statement reads or writes files of the server; INSERT and COPY FROM write to the event log alone.
 
+mod arrays;
 mod casts;
+mod catalogue;
 mod command;
 mod copy;
 mod ddl;
 mod depth;
+mod exists;
 mod forms;
+mod insert;
+mod joins;
+mod numbers;
+mod operands;
 mod precedence;
 mod rewrite;
+mod rows;
 mod series;
+mod size;
 mod sorting;
 mod spelling;
 mod tokens;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use datafusion::sql::sqlparser::ast::{self, Query, SetExpr, TableFactor};
+use arrow::datatypes::FieldRef;
+use datafusion::sql::sqlparser::ast::{
+    self, Query, SetExpr, SetOperator, SetQuantifier, TableFactor,
+};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
-use crate::ddl::Ddl;
+use crate::ddl::{Ddl, TableName};
 use crate::error::{SqlError, SqlResult, sqlstate};
 use crate::outcome::{CopyFormat, RowTag};
-pub(crate) use precedence::bind_distinct;
-pub(crate) use rewrite::{
-    OutputNames, folded, gathered_nothing, name_outputs, operators_as_functions, place_of,
-};
+pub(crate) use arrays::{Item, parsed as parsed_array};
+pub(crate) use catalogue::OR_EMPTY;
+pub(crate) use insert::{check_count, with_types};
+pub(crate) use operands::type_operands;
+use precedence::bind_distinct;
+pub(crate) use rewrite::{OutputNames, folded, place_of};
+use rewrite::{name_outputs, operators_as_functions};
 use spelling::spell_out;
 use tokens::Tokens;
 pub(crate) use tokens::character;
+pub(crate) use tokens::words;
 
 /// Longest text of one message, bytes.
 pub(crate) const STATEMENT_BYTES_MAX: usize = 4 << 20;
@@ -67,12 +84,14 @@ pub(crate) enum Action {
         local: bool,
     },
     ResetAll,
-    SetTransaction {
-        repeatable: bool,
-    },
-    Begin {
-        repeatable: bool,
-    },
+    SetTransaction(Modes),
+    /// `SET SESSION CHARACTERISTICS`: for the transactions to come.
+    SetCharacteristics(Modes),
+    Begin(Modes),
+    /// `INSERT INTO`
+    Insert(Insert),
+    /// `COPY table FROM STDIN`
+    CopyIn(CopyFrom),
     Commit {
         chain: bool,
     },
@@ -89,6 +108,11 @@ pub(crate) enum Action {
         query: Plannable,
     },
     Fetch {
+        name: String,
+        count: FetchCount,
+    },
+    /// As FETCH, without giving the rows.
+    Move {
         name: String,
         count: FetchCount,
     },
@@ -115,10 +139,43 @@ pub(crate) struct Plannable {
     /// Shared: copying a deep tree takes a deep stack.
     pub(crate) query: Arc<Query>,
     pub(crate) names: OutputNames,
-    /// The text if it names the Postgres catalogue, whose dialect rules then apply.
-    pub(crate) catalog_text: Option<String>,
+    /// Whether it names anything of the Postgres catalogue.
+    pub(crate) names_catalog: bool,
+    /// Types that parameters are cast to, by their numbers from 0, where the planner's type does not tell them.
+    pub(crate) casts: Arc<BTreeMap<usize, FieldRef>>,
     /// The text of the whole message, in which places are counted.
     pub(crate) message: Arc<str>,
+}
+
+/// Modes of a transaction, as far as they are said.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Modes {
+    pub(crate) isolation: Option<&'static str>,
+    pub(crate) read_only: Option<bool>,
+}
+
+impl Modes {
+    /// Whether one snapshot is to serve all statements; none = not said.
+    pub(crate) fn repeatable(self) -> Option<bool> {
+        self.isolation.map(|level| matches!(level, "repeatable read" | "serializable"))
+    }
+}
+
+/// An `INSERT`.
+#[derive(Debug, Clone)]
+pub(crate) struct Insert {
+    pub(crate) table: TableName,
+    pub(crate) columns: Option<Vec<String>>,
+    /// The rows; none = one row of defaults.
+    pub(crate) source: Option<Plannable>,
+}
+
+/// A `COPY … FROM STDIN`.
+#[derive(Debug, Clone)]
+pub(crate) struct CopyFrom {
+    pub(crate) table: TableName,
+    pub(crate) columns: Option<Vec<String>>,
+    pub(crate) format: CopyFormat,
 }
 
 /// What an EXPLAIN asks for.
@@ -212,6 +269,7 @@ fn parse_one(sql: &str, mut tokens: Tokens) -> SqlResult<Statement> {
         _ if begins_query(&tokens) => Action::Query(query(sql, &mut tokens)?),
         Some("explain") => explain(sql, &mut tokens)?,
         Some("copy") => copy::parse(sql, &mut tokens)?,
+        Some("insert") => Action::Insert(insert::parse(sql, &mut tokens)?),
         Some("create" | "alter" | "drop" | "comment") => {
             Action::Define(Arc::new(ddl::parse(&mut tokens)?))
         }
@@ -228,31 +286,40 @@ fn begins_query(tokens: &Tokens) -> bool {
 
 /// Reads a query from the next token to wherever the grammar ends.
 pub(crate) fn query(sql: &str, tokens: &mut Tokens) -> SqlResult<Plannable> {
-    let (mut query, from) = parsed(sql, tokens)?;
-    let catalog_text = tokens.names_catalog().then(|| from.text_until(sql, tokens));
+    let names_catalog = tokens.names_catalog();
+    let mut query = parsed(sql, tokens)?;
     let names = name_outputs(&mut query);
+    catalogue::plain_names(&mut query);
     rewrite::spelled_for_planner(&mut query);
     series::rows_of_functions(&mut query);
     casts::name_casts(&mut query);
-    Ok(Plannable { query: Arc::from(query), names, catalog_text, message: tokens.message() })
+    numbers::typed(&mut query);
+    let casts = Arc::new(operands::casts_of_parameters(&query));
+    let message = tokens.message();
+    Ok(Plannable { query: Arc::from(query), names, names_catalog, casts, message })
 }
 
-/// A query that is allowed, its operators as the planner wants them; and the tokens where it began.
-fn parsed(sql: &str, tokens: &mut Tokens) -> SqlResult<(Box<Query>, Tokens)> {
+/// A query that is allowed, its operators as the planner wants them.
+fn parsed(sql: &str, tokens: &mut Tokens) -> SqlResult<Box<Query>> {
     tokens.quote_argument_names();
+    tokens.spell_words();
     let dialect = PostgreSqlDialect {};
     let mut parser = Parser::new(&dialect)
         .with_recursion_limit(NESTING_MAX * 2)
         .with_tokens_with_locations(tokens.rest());
     let mut query = parser.parse_query().map_err(|e| tokens.parser_error(sql, &e))?;
-    let from = tokens.clone();
     tokens.advance_to(&parser.peek_token());
     check_query(&query)?;
+    size::check(&query)?;
     bind_distinct(&mut *query);
     operators_as_functions(&mut *query);
     spell_out(&mut *query);
+    arrays::spelled_out(&mut *query)?;
+    rows::known_comparisons(&mut *query)?;
+    joins::merged_columns(&mut query)?;
+    exists::counted(&mut query);
     forms::known_forms(&mut query);
-    Ok((query, from))
+    Ok(query)
 }
 
 /// Reads the text of one query that is to stand inside others.
@@ -271,12 +338,14 @@ pub(crate) fn subquery(sql: &str) -> SqlResult<Box<Query>> {
         return Err(SqlError::new(sqlstate::SYNTAX, "only a query can have a name"));
     }
     on_deep_stack(move || {
-        let (mut query, _) = parsed(sql, &mut tokens)?;
+        let mut query = parsed(sql, &mut tokens)?;
         tokens.expect_end()?;
         rewrite::name_inner(&mut query);
+        catalogue::plain_names(&mut query);
         rewrite::spelled_for_planner(&mut query);
         series::rows_of_functions(&mut query);
         casts::name_casts(&mut query);
+        numbers::typed(&mut query);
         Ok(query)
     })
 }
@@ -331,11 +400,8 @@ fn check_query(query: &Query) -> SqlResult<()> {
                 self.0 = Some(SqlError::unsupported("TABLESAMPLE is not supported"));
                 return ControlFlow::Break(());
             }
-            if let TableFactor::Table { with_ordinality: true, .. }
-            | TableFactor::Function { with_ordinality: true, .. }
-            | TableFactor::UNNEST { with_ordinality: true, .. } = factor
-            {
-                let e = SqlError::unsupported("WITH ORDINALITY is not supported");
+            if series::lacks_ordinality(factor) {
+                let e = SqlError::unsupported("WITH ORDINALITY is not supported here");
                 self.0 = Some(e.with_hint("row_number() OVER () numbers rows"));
                 return ControlFlow::Break(());
             }
@@ -354,6 +420,15 @@ fn check_query(query: &Query) -> SqlResult<()> {
                 }
                 SetExpr::Select(select) if select.into.is_some() => {
                     self.0 = Some(read_only("SELECT INTO"));
+                    ControlFlow::Break(())
+                }
+                SetExpr::SetOperation {
+                    op: SetOperator::Except | SetOperator::Intersect,
+                    set_quantifier: SetQuantifier::All,
+                    ..
+                } => {
+                    let e = SqlError::unsupported("EXCEPT ALL and INTERSECT ALL are not supported");
+                    self.0 = Some(e.with_hint("without ALL each row comes once"));
                     ControlFlow::Break(())
                 }
                 SetExpr::SetOperation { left, right, .. } => {

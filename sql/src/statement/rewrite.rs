@@ -14,7 +14,7 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::tokenizer::Location;
 
 use super::sorting::{part_inner_sort_keys, part_sort_keys};
-use crate::function::{FROM_TEXT, TIMEZONE};
+use crate::function::{AS_JSONB, AS_UUID, FROM_TEXT, OR_EMPTY, TIMEZONE};
 
 /// Prefix of private aliases.
 const PRIVATE: &str = "__otus_";
@@ -93,34 +93,6 @@ pub(crate) fn operators_as_functions(node: &mut impl ast::VisitMut) {
         }
     }
     let _flow = node.visit(&mut Zones);
-}
-
-/// In a catalogue query `ARRAY(SELECT …)` gathers the roles that a role is a member of, or the options of a
-/// table: Otus has none of them, and the planner has no such constructor.
-pub(crate) fn gathered_nothing(node: &mut impl ast::VisitMut) {
-    struct Gathered;
-    impl ast::VisitorMut for Gathered {
-        type Break = ();
-        fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-            if let Expr::Function(function) = expr
-                && matches!(function.args, FunctionArguments::Subquery(_))
-                && function.name.to_string().eq_ignore_ascii_case("array")
-            {
-                *expr = Expr::Cast {
-                    kind: CastKind::Cast,
-                    expr: Box::new(call("make_array", [])),
-                    data_type: ast::DataType::Array(ast::ArrayElemTypeDef::SquareBracket(
-                        Box::new(ast::DataType::Text),
-                        None,
-                    )),
-                    array: false,
-                    format: None,
-                };
-            }
-            ControlFlow::Continue(())
-        }
-    }
-    let _flow = node.visit(&mut Gathered);
 }
 
 pub(super) fn call(name: &str, args: impl IntoIterator<Item = Expr>) -> Expr {
@@ -226,6 +198,9 @@ pub(crate) fn spelled_for_planner(query: &mut Query) {
         if let Some(date) = as_date(expr) {
             *expr = date;
         }
+        if let Some(read) = read_as(expr) {
+            *expr = read;
+        }
         ControlFlow::<()>::Continue(())
     });
 }
@@ -234,6 +209,15 @@ pub(crate) fn spelled_for_planner(query: &mut Query) {
 fn named_otherwise(function: &mut ast::Function) {
     let is_pair = matches!(&function.args, FunctionArguments::List(list) if list.args.len() == 2);
     let name = function.name.to_string().to_ascii_lowercase();
+    let all_of = match name.as_str() {
+        "array_remove" => Some("array_remove_all"),
+        "array_replace" => Some("array_replace_all"),
+        "ceiling" => Some("ceil"),
+        _ => None,
+    };
+    if let Some(all_of) = all_of {
+        function.name = ast::ObjectName::from(vec![Ident::new(all_of)]);
+    }
     if name == "every" {
         function.name = ast::ObjectName::from(vec![Ident::new("bool_and")]);
     }
@@ -310,6 +294,39 @@ fn lone_value(expr: &Expr) -> Option<Expr> {
         ControlFlow::<()>::Continue(())
     });
     is_plain.then(|| Expr::Nested(Box::new(value.clone())))
+}
+
+/// What is read from text by a function of our own: `x::uuid`, `x::jsonb`. And names that stand for calls.
+fn read_as(expr: &Expr) -> Option<Expr> {
+    match expr {
+        Expr::Cast {
+            kind: CastKind::Cast | CastKind::DoubleColon,
+            expr,
+            data_type,
+            array: false,
+            format: None,
+        } => {
+            let name = match data_type {
+                ast::DataType::Uuid => AS_UUID,
+                ast::DataType::JSONB => AS_JSONB,
+                _ => return None,
+            };
+            Some(call(name, [expr.as_ref().clone()]))
+        }
+        Expr::Substring { expr, substring_from: Some(from), substring_for: None, .. }
+            if is_text(from) =>
+        {
+            Some(call("otus_substring", [expr.as_ref().clone(), from.as_ref().clone()]))
+        }
+        Expr::Identifier(name) if name.quote_style.is_none() => {
+            match name.value.to_ascii_lowercase().as_str() {
+                "current_schema" => Some(call("current_schema", [])),
+                "current_catalog" => Some(call("current_database", [])),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
 }
 
 /// `date(x)` is `x::date`.
@@ -390,7 +407,10 @@ fn figure(expr: &Expr) -> Option<(String, bool)> {
         Expr::Nested(inner) | Expr::Collate { expr: inner, .. } => figure(inner),
         Expr::Function(function) => {
             let last = function.name.0.last().and_then(|p| p.as_ident())?;
-            Some((folded(last), true))
+            match folded(last) {
+                of_subquery if of_subquery == OR_EMPTY => strong("array"),
+                name => Some((name, true)),
+            }
         }
         Expr::Cast { kind: CastKind::Cast | CastKind::DoubleColon, expr, data_type, .. } => {
             figure(expr).filter(|(_, strong)| *strong).or_else(|| weak(&type_name(data_type)))
@@ -402,12 +422,13 @@ fn figure(expr: &Expr) -> Option<(String, bool)> {
             .and_then(figure)
             .filter(|(_, strong)| *strong)
             .or_else(|| weak("case")),
-        Expr::Array(_) => strong("array"),
+        Expr::Array(array) if array.named => strong("array"),
         Expr::Exists { .. } => strong("exists"),
         Expr::Extract { .. } => strong("extract"),
         Expr::Ceil { .. } => strong("ceil"),
         Expr::Floor { .. } => strong("floor"),
         Expr::Position { .. } => strong("position"),
+        Expr::Substring { shorthand: true, .. } => strong("substr"),
         Expr::Substring { .. } => strong("substring"),
         Expr::Overlay { .. } => strong("overlay"),
         Expr::AtTimeZone { .. } => strong("timezone"),
@@ -441,7 +462,7 @@ fn leftmost_ref(body: &SetExpr) -> Option<&Select> {
 /// Postgres' own name of a type.
 fn type_name(data_type: &ast::DataType) -> String {
     let text = data_type.to_string().to_lowercase();
-    let base = text.split('(').next().unwrap_or(&text).trim();
+    let base = text.split('(').next().unwrap_or(&text).trim().trim_end_matches("[]");
     match base {
         "int" | "integer" | "int4" => "int4",
         "bigint" | "int8" => "int8",
@@ -454,7 +475,14 @@ fn type_name(data_type: &ast::DataType) -> String {
         "char" | "character" => "bpchar",
         "timestamp with time zone" => "timestamptz",
         "timestamp without time zone" => "timestamp",
-        other => return other.trim_matches('"').to_string(),
+        other => {
+            let last = other.rsplit('.').next().unwrap_or(other);
+            return last.trim_matches('"').to_string();
+        }
     }
     .to_string()
+}
+
+fn is_text(expr: &Expr) -> bool {
+    matches!(expr, Expr::Value(v) if matches!(v.value, ast::Value::SingleQuotedString(_)))
 }

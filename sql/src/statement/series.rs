@@ -16,14 +16,31 @@ use super::folded;
 const TABLES: [&str; 2] = ["generate_series", "range"];
 
 /// Functions that give a list here and rows in Postgres.
-const LISTS: [&str; 7] = [
+const LISTS: [&str; 11] = [
+    "_pg_expandarray",
     "generate_series",
+    "generate_subscripts",
     "jsonb_array_elements",
     "jsonb_array_elements_text",
     "jsonb_object_keys",
     "json_array_elements",
     "json_array_elements_text",
     "json_object_keys",
+    "regexp_matches",
+    "regexp_split_to_table",
+];
+
+/// Functions with one value that tools ask for in FROM, where they are a table of one row.
+const SINGLE: [&str; 9] = [
+    "current_database",
+    "current_schema",
+    "current_schemas",
+    "current_setting",
+    "now",
+    "pg_backend_pid",
+    "regexp_match",
+    "string_to_array",
+    "version",
 ];
 
 /// Rewrites a query in place.
@@ -39,29 +56,122 @@ fn named(name: &ObjectName, list: &[&str]) -> Option<String> {
     list.contains(&name.as_str()).then_some(name)
 }
 
+/// Whether a relation has WITH ORDINALITY that is not made here.
+pub(super) fn lacks_ordinality(factor: &TableFactor) -> bool {
+    match factor {
+        TableFactor::Table { name, args, with_ordinality: true, .. } => {
+            args.is_none() || (named(name, &TABLES).is_none() && named(name, &LISTS).is_none())
+        }
+        TableFactor::UNNEST { array_exprs, with_ordinality: true, .. } => array_exprs.len() != 1,
+        TableFactor::Function { name, with_ordinality: true, .. } => {
+            let known = [&TABLES[..], &LISTS[..], &["unnest"]].concat();
+            named(name, &known).is_none()
+        }
+        _ => false,
+    }
+}
+
+/// The column of a function in FROM that has a name of its own, which an alias of the table leaves.
+fn own_column(function: &str) -> Option<&'static str> {
+    let has_value = function.ends_with("_array_elements") || function.ends_with("_elements_text");
+    has_value.then_some("value")
+}
+
+/// The alias with a name for each column.
+fn whole_alias(alias: Option<TableAlias>, function: &str, with_ordinality: bool) -> TableAlias {
+    let mut given = alias.unwrap_or_else(|| TableAlias {
+        explicit: true,
+        name: Ident::with_quote('"', function),
+        columns: Vec::new(),
+        at: None,
+    });
+    if given.columns.is_empty() {
+        let own = own_column(function).map(|name| Ident::with_quote('"', name));
+        given.columns.push(column(own.unwrap_or_else(|| given.name.clone())));
+    }
+    if with_ordinality && given.columns.len() == 1 {
+        given.columns.push(column(Ident::with_quote('"', "ordinality")));
+    }
+    given
+}
+
+/// The places of a list's elements, as a list: `generate_series(1, cardinality(list))`.
+fn places_of(list: Expr) -> Expr {
+    let arg = |expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr));
+    let function = |name: &str, args| call(ObjectName::from(vec![Ident::new(name)]), args);
+    let one = Expr::Value(ast::Value::Number("1".into(), false).into());
+    let last = function("cardinality", vec![arg(list)]);
+    function("generate_series", vec![arg(one), arg(last)])
+}
+
+/// `LATERAL f(…)` as `f(…)`, which sees what stands before it anyway.
+fn without_lateral(factor: &TableFactor) -> Option<TableFactor> {
+    let TableFactor::Function { name, args, with_ordinality, alias, .. } = factor else {
+        return None;
+    };
+    let expr = |arg: &FunctionArg| match arg {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
+        _ => None,
+    };
+    if named(name, &["unnest"]).is_some() {
+        return Some(TableFactor::UNNEST {
+            alias: alias.clone(),
+            array_exprs: args.iter().map(expr).collect::<Option<_>>()?,
+            with_offset: false,
+            with_offset_alias: None,
+            with_ordinality: *with_ordinality,
+        });
+    }
+    let known = [&TABLES[..], &LISTS[..]].concat();
+    named(name, &known)?;
+    Some(TableFactor::Table {
+        name: name.clone(),
+        alias: alias.clone(),
+        args: Some(ast::TableFunctionArgs { args: args.clone(), settings: None }),
+        with_hints: Vec::new(),
+        version: None,
+        with_ordinality: *with_ordinality,
+        partitions: Vec::new(),
+        json_path: None,
+        sample: None,
+        index_hints: Vec::new(),
+    })
+}
+
 impl ast::VisitorMut for Rewrite {
     type Break = ();
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
-        let TableFactor::Table { name, alias, args: Some(args), .. } = &mut *factor else {
+        if let Some(plain) = without_lateral(factor) {
+            *factor = plain;
+        }
+        if let TableFactor::UNNEST { alias, array_exprs, with_ordinality, .. } = &mut *factor {
+            if let [list] = array_exprs.as_slice() {
+                let places = with_ordinality.then(|| places_of(list.clone()));
+                *alias = Some(whole_alias(alias.take(), "unnest", *with_ordinality));
+                array_exprs.extend(places);
+                *with_ordinality = false;
+            }
+            return ControlFlow::Continue(());
+        }
+        let TableFactor::Table { name, alias, args: Some(args), with_ordinality, .. } =
+            &mut *factor
+        else {
             return ControlFlow::Continue(());
         };
-        let Some(function) = named(name, &TABLES) else { return ControlFlow::Continue(()) };
-        let mut given = alias.clone().unwrap_or_else(|| TableAlias {
-            explicit: true,
-            name: Ident::with_quote('"', function),
-            columns: Vec::new(),
-            at: None,
-        });
-        if given.columns.is_empty() {
-            given.columns.push(column(given.name.clone()));
-        }
-        if args.args.iter().all(is_integer) {
+        let table = named(name, &TABLES);
+        let single = named(name, &SINGLE).filter(|_| !*with_ordinality);
+        let is_single = single.is_some();
+        let Some(function) = table.clone().or_else(|| named(name, &LISTS)).or(single) else {
+            return ControlFlow::Continue(());
+        };
+        let given = whole_alias(alias.clone(), &function, *with_ordinality);
+        if table.is_some() && !*with_ordinality && args.args.iter().all(is_integer) {
             *alias = Some(given);
-        } else if let Some(subquery) = rows_of(name, &args.args) {
+        } else if let Some(subquery) = rows_of(name, &args.args, !is_single, *with_ordinality) {
             let subquery = Box::new(subquery);
             *factor =
-                TableFactor::Derived { lateral: false, subquery, alias: Some(given), sample: None };
+                TableFactor::Derived { lateral: true, subquery, alias: Some(given), sample: None };
         }
         ControlFlow::Continue(())
     }
@@ -92,17 +202,25 @@ fn is_integer(arg: &FunctionArg) -> bool {
     }
 }
 
-/// `SELECT unnest(f(…))`: here arguments are expressions, which know the session and its parameters.
-fn rows_of(name: &ObjectName, args: &[FunctionArg]) -> Option<Query> {
+/// `SELECT unnest(f(…))`, or `SELECT f(…)` for what is no list: here arguments are expressions, which know the session and its parameters.
+fn rows_of(
+    name: &ObjectName,
+    args: &[FunctionArg],
+    is_list: bool,
+    with_ordinality: bool,
+) -> Option<Query> {
     let dialect = PostgreSqlDialect {};
     let mut parser = Parser::new(&dialect).try_with_sql("SELECT 0").ok()?;
     let mut query = parser.parse_query().ok()?;
     let ast::SetExpr::Select(select) = query.body.as_mut() else { return None };
     let list = call(name.clone(), args.to_vec());
-    select.projection = vec![SelectItem::ExprWithAlias {
-        expr: unnest(list),
-        alias: Ident::with_quote('"', "value"),
-    }];
+    let shown =
+        |expr, name| SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', name) };
+    let value = if is_list { unnest(list.clone()) } else { list.clone() };
+    select.projection = vec![shown(value, "value")];
+    if with_ordinality {
+        select.projection.push(shown(unnest(places_of(list)), "ordinality"));
+    }
     Some(*query)
 }
 

@@ -1,5 +1,6 @@
 //! The tokens of a text with their places, and the small cursor over them that the statement readers use.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
@@ -92,6 +93,43 @@ impl Tokens {
     /// Counts every token as read.
     pub(crate) fn finish(&mut self) {
         self.at = self.list.len();
+    }
+
+    /// Spells words that the parser does not know in others: `x ISNULL` is `x IS NULL`, `TABLE t` is `SELECT * FROM t`, and
+    /// the `ONLY` of `FROM ONLY t` has no meaning without inheritance.
+    pub(crate) fn spell_words(&mut self) {
+        let word = |token: Option<&TokenWithSpan>| match token.map(|t| &t.token) {
+            Some(Token::Word(word)) if word.quote_style.is_none() => {
+                word.value.to_ascii_lowercase()
+            }
+            _ => String::new(),
+        };
+        let mut spelled = Vec::with_capacity(self.list.len());
+        for (at, token) in self.list.iter().enumerate() {
+            let before = at.checked_sub(1).and_then(|at| self.list.get(at));
+            let is_name = matches!(word(self.list.get(at + 1)).as_str(), "" | "where" | "order");
+            let begins = at == self.at || before.is_some_and(|t| t.token == Token::LParen);
+            let follows_set =
+                matches!(word(before).as_str(), "union" | "all" | "except" | "intersect");
+            let of_point = before.is_some_and(|t| t.token == Token::Period);
+            let words: &[&str] = match word(Some(token)).as_str() {
+                "isnull" if at >= self.at && !of_point && word(before) != "as" => &["IS", "NULL"],
+                "table" if at >= self.at && (begins || follows_set) => &["SELECT", "*", "FROM"],
+                "only" if matches!(word(before).as_str(), "from" | "join") && !is_name => continue,
+                _ => {
+                    spelled.push(token.clone());
+                    continue;
+                }
+            };
+            spelled.extend(words.iter().map(|word| TokenWithSpan {
+                token: match *word {
+                    "*" => Token::Mul,
+                    word => Token::make_keyword(word),
+                },
+                span: token.span,
+            }));
+        }
+        self.list = spelled;
     }
 
     /// Moves to the token at which the SQL parser stopped.
@@ -441,4 +479,15 @@ fn lower_first(text: &str) -> String {
         Some(first) => first.to_lowercase().chain(chars).collect(),
         None => String::new(),
     }
+}
+
+/// All names in a text, keywords among them, as they are looked up; none if it is no SQL.
+pub(crate) fn words(sql: &str) -> Option<HashSet<String>> {
+    let tokens = Tokenizer::new(&PostgreSqlDialect {}, sql).tokenize().ok()?;
+    let word = |token: Token| match token {
+        Token::Word(word) if word.quote_style.is_some() => Some(word.value),
+        Token::Word(word) => Some(word.value.to_lowercase()),
+        _ => None,
+    };
+    Some(tokens.into_iter().filter_map(word).collect())
 }

@@ -139,21 +139,29 @@ async fn lists_know_nulls() {
 }
 
 #[tokio::test]
-async fn subqueries_that_may_be_null_stand_alone() {
+async fn subqueries_that_may_be_null_stand_anywhere() {
     let world = World::filled().await;
     world.rows("SET otus.rollups = off").await;
-    for condition in [
-        "kind NOT IN (SELECT 'kind number 1') OR user_id = 7",
-        "NOT (kind IN (SELECT 'kind number 1') AND user_id = 7)",
-        "(kind IN (SELECT 'kind number 1')) IS NULL",
-    ] {
-        let e = world.error(&format!("SELECT count(*) FROM events WHERE {condition}")).await;
-        assert_eq!(e.sqlstate, "0A000", "{condition}: {e:?}");
-        assert!(e.message.contains("IN (SELECT …)"), "{condition}: {e:?}");
-    }
     for (condition, plain) in [
         ("kind NOT IN (SELECT 'kind number 1')", "kind <> 'kind number 1'"),
         ("kind NOT IN (SELECT 'a' UNION ALL SELECT NULL)", "false"),
+        (
+            "kind NOT IN (SELECT 'kind number 1') OR user_id = 7",
+            "kind <> 'kind number 1' OR user_id = 7",
+        ),
+        (
+            "NOT (kind IN (SELECT 'kind number 1') AND user_id = 7)",
+            "NOT (kind = 'kind number 1' AND user_id = 7)",
+        ),
+        (
+            "(kind IN (SELECT 'kind number 1' WHERE user_id > 0)) IS NULL",
+            "kind IS NULL AND user_id > 0",
+        ),
+        ("(kind IN (SELECT 'a' UNION ALL SELECT NULL)) IS NULL", "true"),
+        (
+            "(kind IN (SELECT 'a' UNION ALL SELECT NULL WHERE user_id > 3)) IS NULL",
+            "user_id > 3 OR kind IS NULL",
+        ),
         ("NOT kind IN (SELECT 'kind number 1')", "kind <> 'kind number 1'"),
         (
             "kind IN (SELECT 'kind number 1') OR user_id = 7",

@@ -1,5 +1,6 @@
 //! Sessions over a dataset in memory.
 
+mod access;
 mod arithmetic;
 mod cache;
 mod catalog;

@@ -125,8 +125,11 @@ async fn a_statement_passes_its_own_parameters() {
     let parsed = world.session.parse("SELECT * FROM top_kinds(from => $2, n => $1)").unwrap();
     let described = world.session.describe(&parsed[0], &[]).await.unwrap();
     let instant = "2026-03-01T00:00:00Z".to_string();
-    assert_eq!(described.params[0], DataType::Int64);
-    assert!(matches!(described.params[1], DataType::Timestamp(_, Some(_))), "{described:?}");
+    assert_eq!(*described.params[0].data_type(), DataType::Int64);
+    assert!(
+        matches!(described.params[1].data_type(), DataType::Timestamp(_, Some(_))),
+        "{described:?}"
+    );
     let values = vec![ScalarValue::Int64(Some(3)), ScalarValue::Utf8(Some(instant))];
     let outcome = world.session.execute(&parsed[0], values).await.unwrap();
     let Outcome::Rows { stream, .. } = outcome else { panic!("no rows") };

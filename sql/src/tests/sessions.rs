@@ -167,7 +167,8 @@ async fn types_of_parameters_come_from_where_they_stand() {
     let types = async |sql: &str| {
         let list = world.session.parse(sql).unwrap();
         let described = world.session.describe(&list[0], &[]).await;
-        described.unwrap_or_else(|e| panic!("{sql}: {e:?}")).params
+        let params = described.unwrap_or_else(|e| panic!("{sql}: {e:?}")).params;
+        params.iter().map(|field| field.data_type().clone()).collect::<Vec<_>>()
     };
     assert_eq!(types("SELECT * FROM events WHERE user_id = $1").await, [DataType::Int64]);
     assert_eq!(

@@ -34,7 +34,7 @@ pub(crate) struct World {
     end: std::sync::atomic::AtomicI64,
 }
 
-pub(super) fn definition() -> TableDef {
+pub(crate) fn definition() -> TableDef {
     let column = |name: &str, t: &str| ColumnDef::new(name, t.parse().unwrap());
     let columns = vec![
         column("ts", "timestamptz"),
@@ -236,7 +236,7 @@ pub(crate) async fn rows_of(session: &Session, sql: &str) -> Result<Vec<Vec<Stri
                 }
             }
             Outcome::Command { tag } => rows.push(vec![tag]),
-            Outcome::Empty => {}
+            Outcome::CopyIn(_) | Outcome::Empty => {}
         }
     }
     Ok(rows)

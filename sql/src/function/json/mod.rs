@@ -2,6 +2,7 @@
 //! `#>>`, `@>`, `<@`, `?`, `?|`, `?&` and the functions behind them.
 
 mod arguments;
+mod build;
 mod operators;
 mod walk;
 
@@ -72,6 +73,7 @@ pub(super) fn all() -> Vec<ScalarUDF> {
     FUNCTIONS
         .iter()
         .map(|(name, aliases, does)| ScalarUDF::from(JsonFunction::new(name, aliases, *does)))
+        .chain(build::all())
         .collect()
 }
 

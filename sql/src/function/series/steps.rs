@@ -1,6 +1,6 @@
 //! The values of a series one by one, as Postgres counts them: each is the one before plus the step.
 
-use arrow::array::{ArrayRef, Int64Array, TimestampMicrosecondArray};
+use arrow::array::{ArrayRef, Int32Array, Int64Array, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, IntervalMonthDayNano, IntervalUnit, TimeUnit};
 use chrono::{DateTime, Days, LocalResult, Months, NaiveDateTime, TimeZone};
 use chrono_tz::Tz;
@@ -41,7 +41,9 @@ fn invalid(message: String) -> DataFusionError {
 pub(super) fn argument_types(types: &[DataType]) -> Option<Vec<DataType>> {
     let integer = |t: &DataType| t.is_integer() || t.is_null();
     if (1..=3).contains(&types.len()) && types.iter().all(integer) {
-        return Some(vec![DataType::Int64; types.len()]);
+        let narrow = |t: &DataType| matches!(t, DataType::Int8 | DataType::Int16 | DataType::Int32);
+        let taken = if types.iter().all(narrow) { DataType::Int32 } else { DataType::Int64 };
+        return Some(vec![taken; types.len()]);
     }
     let (start, stop, step, zone) = match types {
         [start, stop, step] => (start, stop, step, None),
@@ -78,8 +80,12 @@ impl Series {
             return Ok(None);
         }
         let zero = || invalid("step size cannot equal zero".to_string());
-        let integers: Option<Vec<i64>> =
-            args.iter().map(|a| if let ScalarValue::Int64(v) = a { *v } else { None }).collect();
+        let integer = |a: &ScalarValue| match a {
+            ScalarValue::Int64(v) => *v,
+            ScalarValue::Int32(v) => v.map(i64::from),
+            _ => None,
+        };
+        let integers: Option<Vec<i64>> = args.iter().map(integer).collect();
         if let Some(integers) = integers {
             let (start, stop, step) = match integers.as_slice() {
                 [stop] => (0, *stop, 1),
@@ -88,7 +94,7 @@ impl Series {
                 _ => return Err(invalid(format!("{name}() takes up to three integers"))),
             };
             let step = if step == 0 { return Err(zero()) } else { Step::Integer(step) };
-            let data_type = DataType::Int64;
+            let data_type = args.first().map_or(DataType::Int64, ScalarValue::data_type);
             return Ok(Some(Self { next: Some(start), stop, step, closed, data_type }));
         }
         let [
@@ -126,6 +132,10 @@ impl Series {
             DataType::Timestamp(TimeUnit::Microsecond, zone) => {
                 Arc::new(TimestampMicrosecondArray::from(values).with_timezone_opt(zone.clone()))
             }
+            // Between integers of the type there are no others.
+            DataType::Int32 => Arc::new(
+                values.into_iter().map(|value| i32::try_from(value).ok()).collect::<Int32Array>(),
+            ),
             _ => Arc::new(Int64Array::from(values)),
         }
     }

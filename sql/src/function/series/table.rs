@@ -43,9 +43,21 @@ impl SeriesFunction {
     }
 }
 
+/// A number that is written in a statement is an integer if it fits.
+fn narrow(value: &ScalarValue) -> ScalarValue {
+    match value {
+        ScalarValue::Int64(Some(wide)) => match i32::try_from(*wide) {
+            Ok(narrow) => ScalarValue::Int32(Some(narrow)),
+            Err(_) => value.clone(),
+        },
+        other => other.clone(),
+    }
+}
+
 impl TableFunctionImpl for SeriesFunction {
     fn call_with_args(&self, args: TableFunctionArgs) -> DfResult<Arc<dyn TableProvider>> {
         let values = self.constants(args.exprs())?;
+        let values: Vec<ScalarValue> = values.iter().map(narrow).collect();
         let types: Vec<DataType> = values.iter().map(ScalarValue::data_type).collect();
         let taken = argument_types(&types)
             .ok_or_else(|| crate::aggregate::no_such_function(self.name, &types))?;

@@ -20,6 +20,7 @@ use otus_engine::time::Granularity;
 use super::super::answer::Encoding;
 use super::super::data::decode_form;
 use super::super::request::run;
+use super::super::source::TimeRanges;
 use super::super::text::{ReadLimits, parse_instant};
 use super::super::value::{Map, Value};
 use super::super::{branch, edn, json, plan};
@@ -558,7 +559,13 @@ async fn columns_read(session: &Session, call: &str) -> Vec<String> {
     let mut pattern = decode_form(&form, Encoding::Edn, &Map::new()).unwrap();
     let pinned = session.pinned_state().unwrap();
     let mut problems = Vec::new();
-    let branches = branch::collect(&mut pattern, &pinned, session.engine().named(), &mut problems);
+    let branches = branch::collect(
+        &mut pattern,
+        &pinned,
+        &TimeRanges::default(),
+        session.engine().named(),
+        &mut problems,
+    );
     assert!(problems.is_empty(), "{problems:?}");
     let [branch] = branches.as_slice() else { panic!("{branches:?}") };
     let branch::Query::Records(table, query) = &branch.query else { panic!("{branch:?}") };

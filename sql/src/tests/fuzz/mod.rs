@@ -8,6 +8,7 @@ mod chance;
 mod compare;
 mod data;
 mod grammar;
+mod part;
 mod query;
 mod run;
 mod table;
@@ -146,6 +147,46 @@ async fn kept_answers_are_those_of_the_moment() {
     }
     println!("{again} of {asked} were given again since nothing had changed for them");
     assert!(n < LIVES || again * 20 > asked, "{again} of {asked}");
+}
+
+/// Who sees a part of the rows is answered as if there were no others.
+#[tokio::test]
+async fn hidden_rows_change_no_answer() {
+    let (mut failed, mut rollup) = (0, 0);
+    let cases = seeds(200);
+    let n = cases.end - cases.start;
+    let mut worlds: Option<(World, World)> = None;
+    for seed in cases {
+        let wanted = seed / CASES_PER_WORLD;
+        if worlds.as_ref().is_none_or(|(w, _)| w.seed != wanted) {
+            let world = World::new(wanted).await;
+            let rows = part::rows(&world).await;
+            worlds = Some((world, World::of_rows(wanted, rows).await));
+        }
+        let (world, part) = worlds.as_ref().unwrap();
+        let query = grammar::query(&world.table, seed);
+        rollup +=
+            u64::from(run::explain_in(&world.of_part, &query).await.contains("events: rollup "));
+        for mode in ["auto", "off"] {
+            let (mine, theirs) = ((&world.of_part, mode), (&part.session, "off"));
+            match run::compare_sessions(mine, theirs, &query).await {
+                Verdict::Same => {}
+                Verdict::Failed(_) => failed += 1,
+                Verdict::Different(what) | Verdict::Broken(what) => {
+                    let (sql, params) = query.sql();
+                    let table = world.table.describe();
+                    let filter = part::condition(&world.table, world.seed);
+                    let steps = &world.steps;
+                    panic!(
+                        "OTUS_SEED={seed}\n{table}{steps:?}\nfilter {filter}\n{mode}\n{sql}\n{params:?}\n{what}"
+                    );
+                }
+            }
+        }
+    }
+    println!("{rollup} of {n} by rollup, {failed} failed");
+    assert!(n < 200 || failed * 10 <= n, "{failed} of {n} queries fail");
+    assert!(n < 200 || rollup * 10 >= n, "{rollup} of {n} are answered by rollup");
 }
 
 /// Rows in files, merged files and chunks are the rows that came.

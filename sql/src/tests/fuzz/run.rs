@@ -87,18 +87,27 @@ pub(super) async fn set(session: &Session, name: &str, value: &str) {
     answer(session, &format!("SET {name} = '{value}'"), vec![]).await.unwrap();
 }
 
-/// The answer in the session of a world, in the query's zone.
-async fn answer_with(world: &World, rollups: &str, query: &Query) -> Result<Answer, SqlError> {
-    set(&world.session, "TimeZone", &query.zone).await;
-    set(&world.session, "otus.rollups", rollups).await;
+/// The answer in a session, in the query's zone.
+async fn answer_with(session: &Session, rollups: &str, query: &Query) -> Result<Answer, SqlError> {
+    set(session, "TimeZone", &query.zone).await;
+    set(session, "otus.rollups", rollups).await;
     let (sql, params) = query.sql();
-    answer(&world.session, &sql, params).await
+    answer(session, &sql, params).await
 }
 
 /// Whether `left` with one setting and `right` with another answer alike.
 pub(super) async fn compare(
     (left, with): (&World, &str),
     (right, without): (&World, &str),
+    query: &Query,
+) -> Verdict {
+    compare_sessions((&left.session, with), (&right.session, without), query).await
+}
+
+/// The same for sessions.
+pub(super) async fn compare_sessions(
+    (left, with): (&Session, &str),
+    (right, without): (&Session, &str),
     query: &Query,
 ) -> Verdict {
     let a = answer_with(left, with, query).await;
@@ -121,12 +130,12 @@ pub(super) async fn compare(
 /// takes none. What differs, and whether the first was given again.
 pub(super) async fn kept(world: &World, query: &Query) -> (Option<String>, bool) {
     set(&world.session, "otus.cache_max_age", "1ms").await;
-    let first = answer_with(world, "auto", query).await;
+    let first = answer_with(&world.session, "auto", query).await;
     let given = world.session.provenance().age.is_some();
-    let second = answer_with(world, "auto", query).await;
+    let second = answer_with(&world.session, "auto", query).await;
     let told = world.session.provenance();
     set(&world.session, "otus.cache_max_age", "0").await;
-    let fresh = answer_with(world, "auto", query).await;
+    let fresh = answer_with(&world.session, "auto", query).await;
     let (natures, ordered) = (query.natures(), query.is_ordered());
     let differs = match (&first, &second, &fresh) {
         (Ok(first), Ok(second), Ok(fresh)) => match told.age {
@@ -150,10 +159,15 @@ pub(super) async fn is_noticed(world: &World, fault: Fault, query: &Query) -> bo
 
 /// The plan of a query as `EXPLAIN` shows it, with the parameters' values in the text.
 pub(super) async fn explain(world: &World, query: &Query) -> String {
-    set(&world.session, "TimeZone", &query.zone).await;
-    set(&world.session, "otus.rollups", "auto").await;
+    explain_in(&world.session, query).await
+}
+
+/// The same in a session.
+pub(super) async fn explain_in(session: &Session, query: &Query) -> String {
+    set(session, "TimeZone", &query.zone).await;
+    set(session, "otus.rollups", "auto").await;
     let (sql, params) = query.sql();
-    match answer(&world.session, &format!("EXPLAIN {sql}"), params).await {
+    match answer(session, &format!("EXPLAIN {sql}"), params).await {
         Ok(answer) => {
             let lines = answer.rows.iter().map(|row| match &row[0] {
                 super::compare::Cell::Text(line) => line.clone(),

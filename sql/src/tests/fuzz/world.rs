@@ -1,11 +1,12 @@
 //! A random table with its rows at every stage of their life: in the open chunk, in sealed chunks (a flush
 //! that failed leaves one), in level-0 files and in compacted ones.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
+use arrow::compute::filter_record_batch;
 use otus_engine::catalog::TableId;
 use otus_engine::clock::ManualClock;
 use otus_engine::dataset::{
@@ -43,6 +44,8 @@ pub(super) struct World {
     pub(super) table: Table,
     pub(super) steps: Vec<Step>,
     pub(super) session: Session,
+    /// Of a user who sees the rows of [`part`] only.
+    pub(super) of_part: Session,
     builder: Builder,
     /// Steps that are taken.
     taken: usize,
@@ -99,6 +102,8 @@ struct Builder {
     ends: BTreeMap<i32, i64>,
     rows: Vec<ArrayRef>,
     taken: usize,
+    /// Partitions and offsets of the rows that are appended; none = all.
+    only: Option<HashSet<(i32, i64)>>,
 }
 
 fn tp(partition: i32) -> TopicPartition {
@@ -121,6 +126,18 @@ impl World {
         plain.def.rollups.clear();
         plain.late_rollup = false;
         let builder = Builder::new(&plain, data::rows(&table, seed)).await;
+        Self::build(seed, plain, steps.collect(), builder).await
+    }
+
+    /// The rows of another one that are named by partition and offset, all in memory, without rollups.
+    pub(super) async fn of_rows(seed: u64, rows: HashSet<(i32, i64)>) -> Self {
+        let table = Table::new(seed);
+        let steps = life(&table, seed).into_iter().filter(|s| matches!(s, Step::Append { .. }));
+        let mut plain = table.clone();
+        plain.def.rollups.clear();
+        plain.late_rollup = false;
+        let mut builder = Builder::new(&plain, data::rows(&table, seed)).await;
+        builder.only = Some(rows);
         Self::build(seed, plain, steps.collect(), builder).await
     }
 
@@ -154,10 +171,14 @@ impl World {
     fn begun(seed: u64, table: Table, steps: Vec<Step>, builder: Builder) -> Self {
         // Files are small here: half of the worlds read them as if they were not.
         let states_cache_bytes = if seed.is_multiple_of(2) { 0 } else { 64 << 20 };
-        let config = SqlConfig { threads: 1, states_cache_bytes, ..SqlConfig::default() };
+        let roles = vec![super::part::role(&table, seed)];
+        let config = SqlConfig { threads: 1, states_cache_bytes, roles, ..SqlConfig::default() };
         let engine = SqlEngine::new(Arc::clone(&builder.dataset), config).unwrap();
         let session = engine.session(SessionOptions { user: "ann".into(), ..Default::default() });
-        Self { seed, table, steps, session, builder, taken: 0 }
+        let identity = engine.roles().identity("eve", &["part".into()], &BTreeMap::new()).unwrap();
+        let of_part = SessionOptions { identity: Some(identity), ..Default::default() };
+        let of_part = engine.session(of_part);
+        Self { seed, table, steps, session, of_part, builder, taken: 0 }
     }
 }
 
@@ -195,6 +216,7 @@ impl Builder {
             ends: BTreeMap::new(),
             rows,
             taken: 0,
+            only: None,
         }
     }
 
@@ -235,13 +257,19 @@ impl Builder {
         columns.push(Arc::new(Int64Array::from_iter_values(from..to)));
         let now = TimestampMicrosecondArray::from(vec![1_800_000_000_000_000; rows]);
         columns.push(Arc::new(now.with_timezone("UTC")));
+        let mut batch = RecordBatch::try_new(Arc::clone(&table.schema), columns).unwrap();
+        if let Some(only) = &self.only {
+            let kept = (from..to).map(|offset| Some(only.contains(&(partition, offset))));
+            batch = filter_record_batch(&batch, &kept.collect()).unwrap();
+        }
+        let rows = batch.num_rows();
         let append = Append {
             table: table.id,
             tp: tp(partition),
             epoch: self.epochs[&partition],
             from,
             to,
-            batch: RecordBatch::try_new(Arc::clone(&table.schema), columns).unwrap(),
+            batch,
             counts: ReadCounts { kept: rows as u64, ..ReadCounts::default() },
             rejected: RecordBatch::new_empty(rejected_schema()),
             fields: vec![],
