@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use otus_engine::{ErrorKind, Result};
 
 use super::{ConfigArgs, output};
+use crate::auth::Tls;
 use crate::otus::open_read_only;
 
 #[derive(Debug, clap::Args)]
@@ -19,6 +20,7 @@ pub(crate) struct CheckArgs {
 
 pub(crate) async fn run(args: CheckArgs) -> Result<ExitCode> {
     let config = args.config.load()?;
+    config.server.tls.as_ref().map(Tls::load).transpose()?;
     let rollups: usize = config.tables.iter().map(|t| t.rollups.len()).sum();
     output::line(&format!(
         "{}: {}, {}, {}",

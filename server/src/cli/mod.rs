@@ -6,6 +6,7 @@ mod check;
 mod infer;
 mod inspect;
 pub(crate) mod output;
+pub(crate) mod password;
 mod pull;
 mod remote;
 mod reset;
@@ -89,6 +90,8 @@ enum Verb {
     Inspect(inspect::InspectArgs),
     /// Propose rollups for what the latest queries read raw rows for
     Advise(advise::AdviseArgs),
+    /// Make what the configuration keeps of a password, or a bearer token
+    Password(password::PasswordArgs),
     /// Set the position of a table in a topic, over a gap or back
     Reset(reset::ResetArgs),
 }
@@ -127,6 +130,7 @@ async fn run(verb: Verb) -> ExitCode {
         Verb::Append(args) => append::run(args).await,
         Verb::Inspect(args) => Box::pin(inspect::run(args)).await,
         Verb::Advise(args) => Box::pin(advise::run(args)).await,
+        Verb::Password(args) => password::run(&args),
         Verb::Reset(args) => Box::pin(reset::run(args)).await,
     };
     match result {

@@ -18,6 +18,9 @@ pub(crate) struct Remote {
     /// http://127.0.0.1:8080
     #[arg(long, value_name = "URL", env = "OTUS_SERVER")]
     server: Option<String>,
+    /// A bearer token, where the server knows users; from the environment only
+    #[arg(skip = std::env::var("OTUS_TOKEN").ok())]
+    token: Option<String>,
     /// The configuration that names the server
     #[arg(short, long, value_name = "FILE", default_value = "otus.toml", env = "OTUS_CONFIG")]
     config: PathBuf,
@@ -84,6 +87,10 @@ impl Remote {
             let error = Error::unavailable(format!("server {base} does not answer"));
             let hint = "is it running? start it with `otus serve`, or `otus demo` to try";
             error.with_source(e).with_hint(hint)
+        };
+        let request = match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
         };
         let response = request.send().await.map_err(cannot)?;
         let is_success = response.status().is_success();

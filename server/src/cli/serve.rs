@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::ConfigArgs;
+use crate::auth::Tls;
 use crate::config::Config;
 use crate::otus::Otus;
 use crate::pgwire::{self, WireOptions};
@@ -33,7 +34,7 @@ pub(crate) struct ServeArgs {
     /// Bring the stored definitions to those of the file where they differ (see `otus check`)
     #[arg(long)]
     apply: bool,
-    /// Listen on other addresses than loopback although nobody is authenticated yet
+    /// Listen on other addresses than loopback although no users are declared
     #[arg(long)]
     trust_network: bool,
 }
@@ -43,8 +44,16 @@ pub(crate) async fn run(args: ServeArgs) -> Result<ExitCode> {
     if telemetry::metrics().is_none() {
         tracing::warn!("metrics are not available");
     }
-    let faces = Faces::bind(&config.server.postgres, &config.server.http, args.trust_network).await;
-    let faces = faces.map_err(|e| name_holder(e, &config))?;
+    let tls = config.server.tls.as_ref().map(Tls::load).transpose()?;
+    let has_users = !config.access.users.is_empty();
+    let is_trusted = args.trust_network || has_users;
+    let faces = Faces::bind(&config.server.postgres, &config.server.http, is_trusted).await;
+    let faces = faces.map_err(|e| name_holder(e, &config))?.with_tls(tls.clone());
+    if has_users && tls.is_none() && faces.leave_this_machine() {
+        tracing::warn!(
+            "passwords and rows cross the network in clear text; [server.tls] encrypts them"
+        );
+    }
     let otus = open(config, &faces, args.apply).await?;
     for change in otus.changes() {
         tracing::info!(change = change.what, "definition applied");
@@ -54,8 +63,10 @@ pub(crate) async fn run(args: ServeArgs) -> Result<ExitCode> {
     let tables = otus.dataset().snapshot().tables().count();
     let (postgres, http) = (serving.postgres.to_string(), serving.http.to_string());
     ServerStarted { postgres: &postgres, http: &http, tables }.emit();
+    let renewing = tls.map(|tls| tokio::spawn(renew(tls)));
     stop_signal().await;
     tracing::info!("stopping");
+    renewing.iter().for_each(tokio::task::JoinHandle::abort);
     let deadline = otus.config().server.shutdown;
     let is_flushed = stop(otus, serving, &shutdown, deadline).await;
     Ok(if is_flushed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -84,6 +95,7 @@ pub(crate) async fn open(config: Config, faces: &Faces, apply: bool) -> Result<O
 pub(crate) struct Faces {
     postgres: TcpListener,
     http: TcpListener,
+    tls: Option<Arc<Tls>>,
 }
 
 /// Faces that answer.
@@ -95,21 +107,36 @@ pub(crate) struct Serving {
 }
 
 impl Faces {
-    /// Binds both addresses.
-    pub(crate) async fn bind(postgres: &str, http: &str, trust_network: bool) -> Result<Self> {
+    /// Binds both addresses. Where `is_trusted`, on any network; otherwise only on this machine.
+    pub(crate) async fn bind(postgres: &str, http: &str, is_trusted: bool) -> Result<Self> {
         Ok(Self {
-            postgres: bind(postgres, "postgres", trust_network).await?,
-            http: bind(http, "http", trust_network).await?,
+            postgres: bind(postgres, "postgres", is_trusted).await?,
+            http: bind(http, "http", is_trusted).await?,
+            tls: None,
         })
+    }
+
+    /// Offers encryption, or requires it.
+    pub(crate) fn with_tls(mut self, tls: Option<Arc<Tls>>) -> Self {
+        self.tls = tls;
+        self
     }
 
     /// Binds both ports on loopback, or the next free ones.
     pub(crate) async fn bind_near(postgres: u16, http: u16) -> Result<Self> {
-        Ok(Self { postgres: bind_near(postgres).await?, http: bind_near(http).await? })
+        let (postgres, http) = (bind_near(postgres).await?, bind_near(http).await?);
+        Ok(Self { postgres, http, tls: None })
     }
 
     pub(crate) fn http_address(&self) -> Result<SocketAddr> {
         address(&self.http)
+    }
+
+    /// Whether others than this machine can reach them.
+    fn leave_this_machine(&self) -> bool {
+        [&self.postgres, &self.http]
+            .iter()
+            .any(|listener| listener.local_addr().is_ok_and(|a| !a.ip().is_loopback()))
     }
 
     /// Begins to answer, until `shutdown` is cancelled.
@@ -117,10 +144,11 @@ impl Faces {
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
         let postgres = self.postgres.local_addr().unwrap_or(unknown);
         let http = self.http.local_addr().unwrap_or(unknown);
-        let options = WireOptions { grace: GRACE, ..WireOptions::default() };
-        let wire =
-            pgwire::serve(self.postgres, Arc::clone(otus.sql()), options, shutdown.child_token());
-        let web = http::serve(self.http, otus.clone(), shutdown.child_token());
+        let (tls, connections_max) = (self.tls.clone(), otus.config().server.connections);
+        let options = WireOptions { grace: GRACE, tls: tls.clone(), connections_max };
+        let (engine, accounts) = (Arc::clone(otus.sql()), Arc::clone(otus.accounts()));
+        let wire = pgwire::serve(self.postgres, engine, accounts, options, shutdown.child_token());
+        let web = http::serve(self.http, otus.clone(), tls, shutdown.child_token());
         let web = async move {
             if let Err(error) = web.await {
                 tracing::error!(%error, "http ended");
@@ -150,6 +178,21 @@ pub(crate) async fn stop(
     flushed
 }
 
+/// Reads the certificate again whenever SIGHUP says that it was renewed.
+async fn renew(tls: Arc<Tls>) {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let Ok(mut hangups) = signal(SignalKind::hangup()) else { return };
+        while hangups.recv().await.is_some() {
+            match tls.reload() {
+                Ok(()) => tracing::info!("the certificate was read again"),
+                Err(error) => tracing::error!(%error, "the certificate was not renewed"),
+            }
+        }
+    }
+}
+
 /// Waits for SIGTERM or SIGINT.
 pub(crate) async fn stop_signal() {
     #[cfg(unix)]
@@ -169,12 +212,14 @@ pub(crate) async fn stop_signal() {
     }
 }
 
-async fn bind(text: &str, face: &str, trust_network: bool) -> Result<TcpListener> {
+async fn bind(text: &str, face: &str, is_trusted: bool) -> Result<TcpListener> {
     let cannot = |e| Error::unavailable(format!("{face}: cannot listen on {text}")).with_source(e);
     let addresses: Vec<SocketAddr> = tokio::net::lookup_host(text).await.map_err(cannot)?.collect();
-    if !trust_network && addresses.iter().any(|a| !a.ip().is_loopback()) {
-        return Err(Error::invalid(format!("{face}: {text} is not a loopback address"))
-            .with_hint("nobody is authenticated yet; --trust-network listens there all the same"));
+    if !is_trusted && addresses.iter().any(|a| !a.ip().is_loopback()) {
+        return Err(Error::invalid(format!("{face}: {text} is not a loopback address")).with_hint(
+            "without [users] everybody who can reach it may do everything: declare users, or say \
+                 --trust-network to listen there all the same",
+        ));
     }
     TcpListener::bind(addresses.as_slice()).await.map_err(|e| {
         cannot(e).with_hint("another process may listen there; choose another port in [server]")

@@ -19,6 +19,7 @@ use tokio_postgres::{AsyncMessage, Client, Config, NoTls, SimpleQueryMessage};
 use self::meta::Meta;
 use self::split::Splitter;
 use self::table::{Style, Table};
+use crate::cli::password;
 use crate::config::ServerConfig;
 
 /// Asks a running server in SQL.
@@ -46,7 +47,7 @@ pub struct SqlArgs {
     /// The configuration that names the server
     #[arg(long, value_name = "FILE", default_value = "otus.toml", env = "OTUS_CONFIG")]
     pub config: PathBuf,
-    /// Name of the user
+    /// Name of the user; the password is PGPASSWORD, or asked for at the terminal
     #[arg(short = 'U', long, default_value = "otus", env = "PGUSER")]
     pub user: String,
     /// Statements to run, separated by semicolons; may be given several times
@@ -79,7 +80,7 @@ impl From<std::io::Error> for Failure {
 /// Runs the client. Exit codes: 0 all went well, 1 a statement failed, 2 no connection.
 pub async fn run(args: SqlArgs) -> ExitCode {
     let (host, port) = address(&args);
-    let client = match connect(&host, port, &args.user).await {
+    let client = match sign_in(&host, port, &args.user).await {
         Ok(client) => client,
         Err(e) => {
             complain(&format!("cannot connect to {host}:{port}: {}", cause(&e)));
@@ -114,9 +115,35 @@ fn address(args: &SqlArgs) -> (String, u16) {
     (host.to_string(), args.port.or_else(|| port.parse().ok()).unwrap_or_default())
 }
 
-async fn connect(host: &str, port: u16, user: &str) -> Result<Client, tokio_postgres::Error> {
+/// Connects; asks for a password where the server wants one, none is in the environment and somebody is there.
+async fn sign_in(host: &str, port: u16, user: &str) -> Result<Client, tokio_postgres::Error> {
+    let given = std::env::var("PGPASSWORD").ok();
+    let refused = match connect(host, port, user, given.as_deref()).await {
+        Err(e) if given.is_none() && wants_password(&e) && std::io::stdin().is_terminal() => e,
+        done => return done,
+    };
+    match password::ask(&format!("Password for user {user}: ")) {
+        Ok(password) => connect(host, port, user, Some(&password)).await,
+        Err(_) => Err(refused),
+    }
+}
+
+/// The driver says by text alone that the server asks for a password which it was not given.
+fn wants_password(e: &tokio_postgres::Error) -> bool {
+    cause(e).contains("password missing")
+}
+
+async fn connect(
+    host: &str,
+    port: u16,
+    user: &str,
+    password: Option<&str>,
+) -> Result<Client, tokio_postgres::Error> {
     let mut config = Config::new();
     config.host(host).port(port).user(user).application_name("otus sql");
+    if let Some(password) = password {
+        config.password(password);
+    }
     config.connect_timeout(std::time::Duration::from_secs(10));
     let (client, mut connection) = config.connect(NoTls).await?;
     tokio::spawn(async move {

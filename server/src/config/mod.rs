@@ -1,6 +1,7 @@
 //! The configuration file: TOML in, definitions of the engine out. All problems are reported at once, each
 //! with its place; unknown keys are errors. The shape of the file is in `docs/configuration.md`.
 
+mod access;
 mod column;
 mod defaults;
 mod limits;
@@ -25,11 +26,13 @@ use otus_engine::{Error, Result};
 use otus_ingest::log::kafka::KafkaConfig;
 use otus_ingest::log::local::LocalOptions;
 use otus_sql::NamedQueryDef;
+use otus_sql::access::RoleDef;
 
 pub use problem::{Problem, Problems, Severity};
 pub use tree::{Environment, SystemEnvironment};
 pub use units::{human_bytes, parse_duration_us, parse_moment_us, parse_size_bytes};
 
+use crate::auth::UserDef;
 use table::PlacedTable;
 use tree::{Section, Sink};
 
@@ -37,8 +40,16 @@ use tree::{Section, Sink};
 const POSTGRES_DEFAULT: &str = "127.0.0.1:5433";
 /// See [`POSTGRES_DEFAULT`].
 const HTTP_DEFAULT: &str = "127.0.0.1:8080";
+/// Each has a file handle.
+const CONNECTIONS_MAX: usize = 100_000;
+/// Sessions of the Postgres endpoint at a time, as Postgres has it.
+const CONNECTIONS_DEFAULT: usize = 100;
 /// Time that a stopping server gives to the last flush.
 const SHUTDOWN_DEFAULT: Duration = Duration::from_secs(30);
+/// Time without a request after which a signed-in session ends.
+const SESSION_IDLE_DEFAULT: Duration = Duration::from_secs(60 * 60);
+/// Time after which a signed-in session ends in any case.
+const SESSION_LIFETIME_DEFAULT: Duration = Duration::from_secs(12 * 60 * 60);
 
 /// Everything that one file declares.
 #[derive(Clone)]
@@ -61,6 +72,8 @@ pub struct Config {
     pub tables: Vec<TableDef>,
     /// Named queries, in the order of the file.
     pub queries: Vec<NamedQueryDef>,
+    /// Who there is, and who may do what.
+    pub access: AccessConfig,
     /// Problems that did not refuse the file.
     pub warnings: Vec<Problem>,
 }
@@ -72,10 +85,52 @@ pub struct ServerConfig {
     pub postgres: String,
     /// Address of the HTTP endpoint.
     pub http: String,
+    /// Most sessions of the Postgres endpoint at a time.
+    pub connections: usize,
     /// Host names under which HTTP may be asked, besides loopback and the address itself.
     pub hosts: Vec<String>,
     /// Time that a stopping server gives to the last flush.
     pub shutdown: Duration,
+    /// With what connections are encrypted; none = they are not.
+    pub tls: Option<TlsConfig>,
+    /// Where the audit log goes: a file, or `stderr`; none = nowhere.
+    pub audit: Option<String>,
+    /// Time without a request after which a signed-in session ends.
+    pub session_idle: Duration,
+    /// Time after which a signed-in session ends in any case.
+    pub session_lifetime: Duration,
+}
+
+/// The `[server.tls]` section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// PEM file of the certificate and those that lead to its authority.
+    pub certificate: PathBuf,
+    /// PEM file of its private key.
+    pub key: PathBuf,
+    /// Whose connections are refused if they are not encrypted.
+    pub required: TlsRequired,
+}
+
+/// Who must encrypt.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum TlsRequired {
+    /// Nobody; who can may.
+    #[default]
+    Nobody,
+    /// Clients of other machines.
+    Remote,
+    /// Everybody.
+    Everybody,
+}
+
+/// The `[users]` and `[roles]` sections.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AccessConfig {
+    /// Who may sign in; nobody = everybody is in, and may do everything.
+    pub users: Vec<UserDef>,
+    /// What users may be.
+    pub roles: Vec<RoleDef>,
 }
 
 impl Default for ServerConfig {
@@ -83,8 +138,13 @@ impl Default for ServerConfig {
         Self {
             postgres: POSTGRES_DEFAULT.to_string(),
             http: HTTP_DEFAULT.to_string(),
+            connections: CONNECTIONS_DEFAULT,
             hosts: Vec::new(),
             shutdown: SHUTDOWN_DEFAULT,
+            tls: None,
+            audit: None,
+            session_idle: SESSION_IDLE_DEFAULT,
+            session_lifetime: SESSION_LIFETIME_DEFAULT,
         }
     }
 }
@@ -152,6 +212,7 @@ impl Config {
             limits: FlushLimits::default(),
             tables: Vec::new(),
             queries: Vec::new(),
+            access: AccessConfig::default(),
             warnings: Vec::new(),
         }
     }
@@ -211,6 +272,7 @@ impl fmt::Debug for Config {
             .field("limits", &self.limits)
             .field("tables", &self.tables)
             .field("queries", &self.queries)
+            .field("access", &self.access)
             .finish_non_exhaustive()
     }
 }
@@ -250,6 +312,7 @@ fn read(root: &Section<'_>, compiler: Option<&dyn ExpressionCompiler>) -> Config
         let tables = (compiler.is_some() && root.is_sound()).then_some(config.tables.as_slice());
         config.queries = query::queries(&section, tables);
     }
+    config.access = access::access(root, &config, compiler.is_some());
     root.finish();
     config
 }
@@ -340,11 +403,26 @@ fn server(section: Section<'_>, server: &mut ServerConfig) {
             *target = address;
         }
     }
+    if let Some(node) = section.take("connections") {
+        let connections = node.integer().and_then(|n| usize::try_from(n).ok());
+        match connections.filter(|n| (1..=CONNECTIONS_MAX).contains(n)) {
+            Some(connections) => server.connections = connections,
+            None => node.error(format!("connections must be between 1 and {CONNECTIONS_MAX}")),
+        }
+    }
     if let Some(hosts) = section.take("hosts").and_then(|n| n.names()) {
         server.hosts = hosts.into_iter().map(|(host, _)| host).collect();
     }
     if let Some(shutdown) = section.take("shutdown").and_then(|n| duration(&n)) {
         server.shutdown = shutdown;
+    }
+    server.tls = section.take("tls").and_then(|n| n.section()).and_then(|s| access::tls(&s));
+    server.audit = section.take("audit").and_then(|n| n.text());
+    if let Some(idle) = section.take("session_idle").and_then(|n| duration(&n)) {
+        server.session_idle = idle;
+    }
+    if let Some(lifetime) = section.take("session_lifetime").and_then(|n| duration(&n)) {
+        server.session_lifetime = lifetime;
     }
     section.finish();
 }

@@ -90,7 +90,7 @@ const RESERVED: [&str; 77] = [
 const RESERVED_SCHEMAS: [&str; 4] = ["otus", "pg_catalog", "information_schema", "pg_toast"];
 
 /// Columns that every table has already.
-const SYSTEM_COLUMNS: [&str; 4] = [
+pub(super) const SYSTEM_COLUMNS: [&str; 4] = [
     catalog::TOPIC_COLUMN,
     catalog::PARTITION_COLUMN,
     catalog::OFFSET_COLUMN,

@@ -23,11 +23,11 @@ impl Environment for Fake {
     }
 }
 
-fn read(text: &str) -> Result<Config, Problems> {
+pub(super) fn read(text: &str) -> Result<Config, Problems> {
     Config::parse("otus.toml", text, &Fake, None)
 }
 
-fn refused(text: &str, expected: &str) {
+pub(super) fn refused(text: &str, expected: &str) {
     let problems = read(text).expect_err("the file is refused").to_string();
     assert_eq!(problems, expected.trim_start_matches('\n'));
 }

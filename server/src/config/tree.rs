@@ -109,6 +109,14 @@ impl<'a> Node<'a> {
         let (message, hint) = (message.into(), Some(hint.into()));
         self.sink.report(Severity::Error, &self.span, &self.path, message, hint);
     }
+    pub(super) fn report(&self, severity: Severity, message: String, hint: String) {
+        let hint = (!hint.is_empty()).then_some(hint);
+        self.sink.report(severity, &self.span, &self.path, message, hint);
+    }
+    pub(super) fn warning_hint(&self, message: impl Into<String>, hint: impl Into<String>) {
+        let (message, hint) = (message.into(), Some(hint.into()));
+        self.sink.report(Severity::Warning, &self.span, &self.path, message, hint);
+    }
     pub(super) fn engine_error(&self, error: &otus_engine::Error) {
         let hint = error.hint().map(str::to_string);
         self.sink.report(Severity::Error, &self.span, &self.path, error.to_string(), hint);

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::asked::{Path, Query};
+use super::caller::Caller;
 use super::error::HttpError;
 use super::{APPEND_BYTES_MAX, Shared, body_bytes, guard};
 use crate::otus::reads;
@@ -35,11 +36,12 @@ pub(super) async fn append(
     State(shared): State<Shared>,
     Path(topic): Path<String>,
     Query(query): Query<AppendQuery>,
+    caller: Caller,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, HttpError> {
     let content_type = guard::content_type(&headers, &[NDJSON, JSON])?;
-    check_topic(&shared, &topic)?;
+    check_topic(&shared, &caller, &topic)?;
     let bytes = body_bytes(body, APPEND_BYTES_MAX).await?;
     let values = if content_type == NDJSON { lines(&bytes) } else { elements(&bytes)? };
     if values.len() > RECORDS_MAX {
@@ -125,9 +127,14 @@ fn refused(error: AppendError) -> HttpError {
 }
 
 /// A topic is open to writing if a served table reads it and says so.
-fn check_topic(shared: &Shared, topic: &str) -> Result<(), HttpError> {
+fn check_topic(shared: &Shared, caller: &Caller, topic: &str) -> Result<(), HttpError> {
     let snapshot = shared.otus.dataset().snapshot();
     let mut readers = snapshot.tables().filter(|t| reads(&t.def, topic)).peekable();
+    let mut allowing = snapshot.tables().filter(|t| reads(&t.def, topic));
+    // Said first and of topics that do not exist too: whoever may not write learns no names.
+    if caller.identity.is_some() && !allowing.any(|t| caller.may_insert(&t.def)) {
+        return Err(caller.denied(&format!("topic {topic:?}")));
+    }
     if readers.peek().is_none() {
         let message = format!("no table reads topic {topic:?}");
         return Err(HttpError::new(StatusCode::NOT_FOUND, "not_found", message));

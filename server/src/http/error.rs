@@ -1,7 +1,7 @@
 //! Errors as HTTP answers: the one place that maps an error's kind to a status.
 
 use axum::Json;
-use axum::http::StatusCode;
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use otus_engine::{Error, ErrorKind};
 use otus_sql::SqlError;
@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 #[derive(Debug)]
 pub(crate) struct HttpError {
     status: StatusCode,
+    headers: Vec<(HeaderName, HeaderValue)>,
     body: Map<String, Value>,
 }
 
@@ -19,11 +20,16 @@ impl HttpError {
         let mut body = Map::new();
         body.insert("code".into(), Value::String(code.to_string()));
         body.insert("message".into(), Value::String(message.into()));
-        Self { status, body }
+        Self { status, headers: Vec::new(), body }
     }
 
     pub(crate) fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.body.insert(key.to_string(), value.into());
+        self
+    }
+
+    pub(crate) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
         self
     }
 
@@ -37,7 +43,9 @@ impl IntoResponse for HttpError {
     fn into_response(self) -> Response {
         let body =
             Value::Object([("error".to_string(), Value::Object(self.body))].into_iter().collect());
-        (self.status, Json(body)).into_response()
+        let mut response = (self.status, Json(body)).into_response();
+        response.headers_mut().extend(self.headers);
+        response
     }
 }
 
@@ -68,6 +76,7 @@ impl From<SqlError> for HttpError {
         let class = error.sqlstate.get(..2).unwrap_or_default();
         let status = match (class, error.sqlstate) {
             (_, "57014") => StatusCode::GATEWAY_TIMEOUT,
+            ("42", "42501") => StatusCode::FORBIDDEN,
             ("53", _) => StatusCode::SERVICE_UNAVAILABLE,
             ("55", _) => StatusCode::CONFLICT,
             ("58", _) => StatusCode::SERVICE_UNAVAILABLE,

@@ -4,16 +4,19 @@
 use std::net::IpAddr;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::Shared;
 use super::error::HttpError;
 
+/// Where a browser says how the asking page and this server are related.
+const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
 /// Middleware: refuses foreign hosts and origins.
 pub(super) async fn guard(State(shared): State<Shared>, request: Request, next: Next) -> Response {
-    match check(request.headers(), &shared.hosts) {
+    match check(request.headers(), &shared.hosts).and_then(|()| check_site(&request)) {
         Ok(()) => next.run(request).await,
         Err(error) => error.into_response(),
     }
@@ -34,6 +37,28 @@ fn check(headers: &HeaderMap, hosts: &[String]) -> Result<(), HttpError> {
         }
     }
     Ok(())
+}
+
+/// A browser says where a request comes from; one that changes something must not come from another site.
+fn check_site(request: &Request) -> Result<(), HttpError> {
+    let site = text(request.headers(), &SITE);
+    if request.method().is_safe() || matches!(site, None | Some("same-origin" | "none")) {
+        return Ok(());
+    }
+    let message = format!("a {} request of another site", request.method());
+    Err(HttpError::new(StatusCode::FORBIDDEN, "forbidden", message))
+}
+
+/// A browser sends cookies along by itself: what changes something by them must say that it comes from a page of
+/// this server. That what is said is true has been checked.
+pub(super) fn check_own_page(method: &Method, headers: &HeaderMap) -> Result<(), HttpError> {
+    let says = headers.contains_key(header::ORIGIN) || headers.contains_key(SITE);
+    if method.is_safe() || says {
+        return Ok(());
+    }
+    let message = format!("a {method} request by cookie says not from which page it comes");
+    Err(HttpError::new(StatusCode::FORBIDDEN, "forbidden", message)
+        .with("hint", "send the header Origin, or use a token instead of the cookie"))
 }
 
 /// Loopback, any address written as numbers, and the configured names.

@@ -8,6 +8,8 @@
 mod again;
 mod append;
 mod asked;
+mod caller;
+mod door;
 mod error;
 mod guard;
 mod ingest;
@@ -16,12 +18,12 @@ mod param;
 mod pull;
 mod render;
 mod schema;
+mod session;
 mod sql;
 mod tables;
 #[cfg(test)]
 mod tests;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -36,8 +38,10 @@ use otus_ingest::PartitionStatus;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::auth::Tls;
 use crate::otus::Otus;
 use crate::telemetry::{self, RequestAnswered};
+use door::{Door, Peer};
 use error::HttpError;
 
 /// Largest query or pattern, bytes.
@@ -56,14 +60,18 @@ struct Context {
     pages: tables::Pages,
 }
 
-/// Serves until `shutdown` is cancelled; answers under way are finished.
+/// Serves until `shutdown` is cancelled; answers under way are finished. Encrypted where `tls` is there and the
+/// client begins so, or it is required.
 pub async fn serve(
     listener: TcpListener,
     otus: Otus,
+    tls: Option<Arc<Tls>>,
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
-    let service = router(otus).into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, service).with_graceful_shutdown(shutdown.cancelled_owned()).await
+    let service = router(otus).into_make_service_with_connect_info::<Peer>();
+    axum::serve(Door::open(listener, tls)?, service)
+        .with_graceful_shutdown(shutdown.cancelled_owned())
+        .await
 }
 
 /// What somebody who is lost is told.
@@ -82,6 +90,7 @@ pub fn router(otus: Otus) -> Router {
     let plain = Router::new()
         .route("/api/pull", post(pull::pull))
         .route("/api/schema", get(schema::schema))
+        .route("/api/session", get(session::show).post(session::sign_in).delete(session::sign_out))
         .route("/api/ingest", get(ingest::status))
         .route("/api/ingest/flush", post(ingest::flush))
         .route("/api/ingest/maintain", post(ingest::maintain))
@@ -109,6 +118,7 @@ pub fn router(otus: Otus) -> Router {
             HttpError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
                 .with("hint", PATHS)
         })
+        .layer(middleware::from_fn_with_state(Arc::clone(&shared), caller::identify))
         .layer(middleware::from_fn_with_state(Arc::clone(&shared), guard::guard))
         .layer(middleware::from_fn(measure))
         .with_state(shared)

@@ -5,19 +5,24 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use otus_engine::catalog::Presentation;
 use otus_engine::compiled::CompiledTable;
-use otus_sql::{NamedQueryInfo, SessionOptions};
+use otus_sql::NamedQueryInfo;
 use serde_json::{Map, Value, json};
 
 use super::Shared;
+use super::caller::Caller;
+use super::error::HttpError;
 use super::render::type_name;
 
-pub(super) async fn schema(State(shared): State<Shared>) -> Response {
-    let snapshot = shared.otus.dataset().snapshot();
-    let tables: Vec<Value> = snapshot.tables().map(|t| table(t)).collect();
-    let options = SessionOptions { user: "otus".into(), ..SessionOptions::default() };
-    let queries = shared.otus.sql().session(options).named_queries().await;
+pub(super) async fn schema(
+    State(shared): State<Shared>,
+    caller: Caller,
+) -> Result<Response, HttpError> {
+    let session = caller.session(&shared);
+    let pinned = session.pinned_state()?;
+    let tables: Vec<Value> = pinned.snapshot().tables().map(|t| table(t)).collect();
+    let queries = session.named_queries().await;
     let queries: Vec<Value> = queries.iter().map(query).collect();
-    axum::Json(json!({ "tables": tables, "queries": queries })).into_response()
+    Ok(axum::Json(json!({ "tables": tables, "queries": queries })).into_response())
 }
 
 fn query(query: &NamedQueryInfo) -> Value {

@@ -1,20 +1,19 @@
 //! `POST /api/sql`: one statement, answered as JSON or CSV, streamed as its rows come.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::Extension;
 use axum::body::{Body, Bytes};
-use axum::extract::{ConnectInfo, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use datafusion::physical_plan::SendableRecordBatchStream;
 use futures::StreamExt;
-use otus_sql::{Outcome, Report, Session, SessionOptions, SqlError};
+use otus_sql::{Outcome, Report, Session, SqlError};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::asked::Query;
+use super::caller::Caller;
 use super::error::HttpError;
 use super::param;
 use super::{QUERY_BYTES_MAX, Shared, again, body_bytes, guard, render};
@@ -62,7 +61,7 @@ pub(super) struct SqlQuery {
 
 pub(super) async fn sql(
     State(shared): State<Shared>,
-    peer: Option<Extension<ConnectInfo<SocketAddr>>>,
+    caller: Caller,
     Query(query): Query<SqlQuery>,
     headers: HeaderMap,
     body: Body,
@@ -78,9 +77,7 @@ pub(super) async fn sql(
         )
         .with("hint", "for example {\"query\": \"SELECT 1\", \"params\": []}")
     })?;
-    let is_local = crate::is_local(peer.map(|Extension(ConnectInfo(peer))| peer));
-    let options = SessionOptions { user: "otus".into(), is_local, ..SessionOptions::default() };
-    let session = Arc::new(shared.otus.sql().session(options));
+    let session = Arc::new(caller.session(&shared));
     for (name, value) in &request.settings {
         assign(&session, name, value)?;
     }
@@ -120,6 +117,11 @@ pub(super) async fn sql(
             let mut response = answer(format, &notices, Body::from_stream(pieces(rows)));
             again::tell(&mut response, tag, came.age);
             Ok(response)
+        }
+        Outcome::CopyIn(_) => {
+            let message = "COPY FROM STDIN is for the Postgres wire".to_owned();
+            Err(HttpError::new(StatusCode::BAD_REQUEST, "invalid", message)
+                .with("hint", "send records to POST /api/append/<topic>"))
         }
         Outcome::Command { tag } => {
             let mut body = serde_json::json!({ "command": tag });

@@ -44,7 +44,7 @@ async fn served() -> Served {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
     let shutdown = CancellationToken::new();
-    tokio::spawn(super::serve(listener, otus.clone(), shutdown.clone()));
+    tokio::spawn(super::serve(listener, otus.clone(), None, shutdown.clone()));
     let client = Client::builder().no_proxy().build().unwrap();
     Served { otus, base, client, shutdown }
 }
@@ -137,7 +137,7 @@ async fn wrong_requests_are_refused() {
         ("/api/sql", json, r#"{"query":"SELECT 1","param":[]}"#, 400, "param"),
         ("/api/sql", json, r#"{"query":"SELECT 1; SELECT 2"}"#, 400, "one statement"),
         ("/api/sql", json, r#"{"query":"SELECT nothing"}"#, 400, "42703"),
-        ("/api/sql", json, r#"{"query":"DROP TABLE clicks"}"#, 400, "DROP"),
+        ("/api/sql", json, r#"{"query":"DROP TABLE clicks"}"#, 403, "DROP"),
         ("/api/sql?format=xml", json, r#"{"query":"SELECT 1"}"#, 400, "xml"),
         ("/api/pull", "text/plain", "{}", 415, "application/edn"),
         ("/api/pull", json, "{", 400, ""),

@@ -16,6 +16,7 @@ use otus_engine::keyed::Key;
 use otus_engine::snapshot::Snapshot;
 
 use super::asked::Path;
+use super::caller::Caller;
 use super::error::HttpError;
 use super::{Shared, guard, render};
 use crate::keyed::{self, RowPlace};
@@ -42,6 +43,26 @@ fn find(snapshot: &Snapshot, name: &str) -> Result<Arc<CompiledTable>, HttpError
         return Err(invalid(message).with("hint", "ask it with POST /api/sql or /api/pull"));
     }
     Ok(Arc::clone(table))
+}
+
+/// The same table, if the caller may see all of it: these pages know nothing of conditions.
+fn readable(
+    shared: &Shared,
+    caller: &Caller,
+    snapshot: &Snapshot,
+    name: &str,
+) -> Result<Arc<CompiledTable>, HttpError> {
+    if caller.identity.is_none() {
+        return find(snapshot, name);
+    }
+    // What the caller does not see at all does not exist for it.
+    let session = caller.session(shared);
+    let seen = find(session.pinned_state()?.snapshot(), name)?;
+    if caller.sees_whole(&seen.def) {
+        return find(snapshot, name);
+    }
+    let hint = "only a part of it is granted: ask with POST /api/sql or /api/pull";
+    Err(caller.denied(&format!("table {name:?}")).with("hint", hint))
 }
 
 /// The key that a path names.
@@ -75,10 +96,11 @@ async fn aside<T: Send + 'static>(
 pub(super) async fn row(
     State(shared): State<Shared>,
     Path((name, text)): Path<(String, String)>,
+    caller: Caller,
     headers: HeaderMap,
 ) -> Result<Response, HttpError> {
     let snapshot = shared.otus.dataset().snapshot();
-    let table = find(&snapshot, &name)?;
+    let table = readable(&shared, &caller, &snapshot, &name)?;
     let key = key(&table, &text)?;
     let Some(row) = keyed::rows(&snapshot, &table)?.get(&key) else {
         let message = format!("table {name:?} has no row {text:?}");

@@ -11,8 +11,9 @@ use otus_engine::keyed::KeyedTable;
 use parking_lot::Mutex;
 use serde::Deserialize;
 
-use super::{aside, find, invalid, shown};
+use super::{aside, invalid, readable, shown};
 use crate::http::asked::{Path, Query};
+use crate::http::caller::Caller;
 use crate::http::error::HttpError;
 use crate::http::{Shared, render};
 
@@ -90,12 +91,15 @@ pub(in crate::http) async fn list(
     State(shared): State<Shared>,
     Path(name): Path<String>,
     Query(query): Query<PageQuery>,
+    caller: Caller,
 ) -> Result<Response, HttpError> {
     let limit = query.limit.unwrap_or(PAGE_ROWS);
     if !(1..=PAGE_ROWS_MAX).contains(&limit) {
         return Err(invalid(format!("limit must be between 1 and {PAGE_ROWS_MAX}")));
     }
     let now_us = shared.otus.dataset().clock().now_us();
+    let snapshot = shared.otus.dataset().snapshot();
+    let table = readable(&shared, &caller, &snapshot, &name)?;
     let (moment, number, block, row) = match &query.cursor {
         Some(cursor) => {
             let (number, block, row) =
@@ -108,8 +112,6 @@ pub(in crate::http) async fn list(
             (moment, Some(number), block, row)
         }
         None => {
-            let snapshot = shared.otus.dataset().snapshot();
-            let table = find(&snapshot, &name)?;
             let rows = snapshot.keyed(table.id).cloned();
             let rows = rows.ok_or_else(|| invalid(format!("table {name:?} is not in memory")))?;
             (Moment { table: name, rows, columns: shown(&table) }, None, 0, 0)

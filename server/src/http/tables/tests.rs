@@ -53,7 +53,7 @@ async fn served() -> Served {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
     let shutdown = CancellationToken::new();
-    tokio::spawn(crate::http::serve(listener, otus.clone(), shutdown.clone()));
+    tokio::spawn(crate::http::serve(listener, otus.clone(), None, shutdown.clone()));
     let client = Client::builder().no_proxy().build().unwrap();
     Served { otus, base, client, shutdown }
 }

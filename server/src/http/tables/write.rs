@@ -14,8 +14,9 @@ use otus_ingest::log::condition::Condition;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{find, invalid, key, tag};
+use super::{DEFAULT_SCHEMA, find, invalid, key, tag};
 use crate::http::asked::{Path, Query};
+use crate::http::caller::Caller;
 use crate::http::error::HttpError;
 use crate::http::{APPEND_BYTES_MAX, Shared, body_bytes, guard};
 use crate::keyed::{self, RowPlace, RowWrite, WriteError};
@@ -43,11 +44,12 @@ pub(in crate::http) async fn put(
     State(shared): State<Shared>,
     Path((name, text)): Path<(String, String)>,
     Query(query): Query<WriteQuery>,
+    caller: Caller,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, HttpError> {
     let wait = query.waits()?;
-    let table = open(&shared, &name)?;
+    let table = open(&shared, &caller, &name)?;
     let key = key(&table, &text)?;
     let condition = condition(&shared, &table, &key, &headers)?;
     let value = value(&shared, &table, &key, &headers, body).await?;
@@ -59,10 +61,11 @@ pub(in crate::http) async fn remove(
     State(shared): State<Shared>,
     Path((name, text)): Path<(String, String)>,
     Query(query): Query<WriteQuery>,
+    caller: Caller,
     headers: HeaderMap,
 ) -> Result<Response, HttpError> {
     let wait = query.waits()?;
-    let table = open(&shared, &name)?;
+    let table = open(&shared, &caller, &name)?;
     let key = key(&table, &text)?;
     let condition = condition(&shared, &table, &key, &headers)?;
     let write = RowWrite { key, value: None, condition, wait };
@@ -74,11 +77,12 @@ pub(in crate::http) async fn create(
     State(shared): State<Shared>,
     Path(name): Path<String>,
     Query(query): Query<WriteQuery>,
+    caller: Caller,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, HttpError> {
     let wait = query.waits()?;
-    let table = open(&shared, &name)?;
+    let table = open(&shared, &caller, &name)?;
     let column = table.def.keyed().and_then(|keyed| table.def.column(&keyed.key));
     if !column.is_some_and(|c| matches!(c.column_type, ColumnType::Text | ColumnType::Uuid)) {
         let hint = format!("PUT /api/tables/{name}/<key> with a key of your own");
@@ -102,9 +106,24 @@ pub(in crate::http) async fn create(
 }
 
 /// The table, if it may be written.
-fn open(shared: &Shared, name: &str) -> Result<std::sync::Arc<CompiledTable>, HttpError> {
+fn open(
+    shared: &Shared,
+    caller: &Caller,
+    name: &str,
+) -> Result<std::sync::Arc<CompiledTable>, HttpError> {
+    let (schema, own) = name.split_once('.').unwrap_or((DEFAULT_SCHEMA, name));
+    // Said first and of tables that do not exist too: whoever may not write learns no names.
+    if caller.identity.as_ref().is_some_and(|identity| !identity.may_insert(schema, own)) {
+        return Err(caller.denied(&format!("table {name:?}")));
+    }
     let snapshot = shared.otus.dataset().snapshot();
     let table = find(&snapshot, name)?;
+    // A write could take the place of a row that the caller does not see, or tell that there is one.
+    let seen = shared.otus.sql().seen_by(snapshot, caller.identity.as_ref());
+    if seen.table_by_id(table.id).is_some_and(|table| table.guard().is_some()) {
+        let hint = "only a part of its rows is granted: they cannot be written one by one";
+        return Err(caller.denied(&format!("table {name:?}")).with("hint", hint));
+    }
     if table.def.append {
         return Ok(table);
     }
