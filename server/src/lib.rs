@@ -9,6 +9,8 @@
 //!
 //! Nothing here decides what the other three crates could decide.
 
+mod appends;
+pub mod auth;
 pub mod cli;
 pub mod client;
 pub mod config;
@@ -22,7 +24,7 @@ mod otus;
 pub mod pgwire;
 pub mod telemetry;
 
-/// Whether a client is on this machine: only such may declare tables.
+/// Whether a client is on this machine: where no users are declared, only such may declare tables.
 pub(crate) fn is_local(peer: Option<std::net::SocketAddr>) -> bool {
     peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback())
 }

@@ -24,6 +24,8 @@ use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
+use crate::appends::Appends;
+use crate::auth::Accounts;
 use crate::config::{Config, SystemEnvironment};
 use crate::ddl::{self, Definitions};
 use crate::keyed::{self, RowLocks};
@@ -43,7 +45,7 @@ pub struct Otus {
     inner: Arc<Inner>,
 }
 
-struct Inner {
+pub(crate) struct Inner {
     config: Config,
     dataset: Arc<Dataset>,
     ingest: Arc<Ingest>,
@@ -52,6 +54,7 @@ struct Inner {
     stop: watch::Sender<bool>,
     work: Mutex<Option<Work>>,
     row_locks: RowLocks,
+    accounts: Arc<Accounts>,
 }
 
 /// The threads that flush and maintain.
@@ -172,6 +175,7 @@ impl OtusBuilder {
         check_names(&dataset, &config)?;
         let changes = dataset.apply_tables(&config.tables, apply).await?;
         let sql = SqlEngine::new(Arc::clone(&dataset), sql_config(&config)).map_err(sql_error)?;
+        let accounts = Accounts::open(&config, sql.roles(), Arc::clone(dataset.clock()))?;
         let (stop, stopped) = watch::channel(false);
         let mut work = work(&dataset, &stopped)?;
         let ingest_config = ingest_config(&config, &storage, &dataset);
@@ -187,8 +191,11 @@ impl OtusBuilder {
         work.spawn(crate::memory::trim(Arc::clone(&sql), stopped));
         let work = Mutex::new(Some(work));
         let row_locks = RowLocks::default();
-        let inner = Inner { config, dataset, ingest, sql, changes, stop, work, row_locks };
-        Ok(Otus { inner: Arc::new(inner) })
+        let inner =
+            Inner { config, dataset, ingest, sql, changes, stop, work, row_locks, accounts };
+        let otus = Otus { inner: Arc::new(inner) };
+        otus.sql().set_appender(Arc::new(Appends::new(&otus)));
+        Ok(otus)
     }
 }
 
@@ -225,6 +232,18 @@ impl Otus {
     pub fn sql(&self) -> &Arc<SqlEngine> {
         &self.inner.sql
     }
+    /// A way to it that does not keep it open.
+    pub(crate) fn weak(&self) -> Weak<Inner> {
+        Arc::downgrade(&self.inner)
+    }
+    /// What [`Self::weak`] leads to, if it is still open.
+    pub(crate) fn of(weak: &Weak<Inner>) -> Option<Self> {
+        weak.upgrade().map(|inner| Self { inner })
+    }
+    /// Who may sign in.
+    pub fn accounts(&self) -> &Arc<Accounts> {
+        &self.inner.accounts
+    }
     /// Held by those who write rows.
     pub(crate) fn row_locks(&self) -> &RowLocks {
         &self.inner.row_locks
@@ -245,6 +264,10 @@ impl Otus {
         match session.execute(statement, Vec::new()).await.map_err(sql_error)? {
             Outcome::Rows { stream, .. } | Outcome::CopyOut { stream, .. } => {
                 stream.try_collect().await.map_err(|e| sql_error(e.into()))
+            }
+            Outcome::CopyIn(_) => {
+                Err(Error::invalid("COPY FROM STDIN has no data here")
+                    .with_hint("use Otus::append"))
             }
             Outcome::Command { .. } | Outcome::Empty => Ok(Vec::new()),
         }
@@ -322,6 +345,7 @@ impl Otus {
             }
             Err(_) => false,
         };
+        self.inner.accounts.close();
         self.inner.stop.send_replace(true);
         let work = self.inner.work.lock().take();
         if let Some(mut work) = work {
@@ -433,7 +457,9 @@ fn sql_config(config: &Config) -> SqlConfig {
     }
     sql.statement_timeout = config.query.timeout;
     sql.queries = config.queries.clone();
+    sql.roles = config.access.roles.clone();
     let port = config.server.postgres.rsplit_once(':').map(|(_, port)| port.parse());
+    sql.connections_max = config.server.connections;
     sql.port = port.and_then(Result::ok).unwrap_or(0);
     sql
 }

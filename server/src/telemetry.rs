@@ -125,3 +125,51 @@ impl ServerStopped {
         }
     }
 }
+
+/// How a sign-in ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SignInResult {
+    /// The user is in.
+    Ok,
+    /// The password, proof or token was wrong.
+    Failed,
+    /// Nothing was looked at: too much was wrong before.
+    Refused,
+}
+
+impl SignInResult {
+    /// As logs and metrics name it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Failed => "failed",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// Somebody tried to sign in.
+#[derive(Debug)]
+pub(crate) struct SignIn<'a> {
+    /// The user, as the client says; empty where it says none.
+    pub(crate) user: &'a str,
+    pub(crate) face: &'static str,
+    pub(crate) address: Option<std::net::IpAddr>,
+    pub(crate) result: SignInResult,
+}
+
+impl SignIn<'_> {
+    pub(crate) fn emit(self) {
+        let Self { user, face, address, result } = self;
+        let outcome = result.name();
+        match result {
+            SignInResult::Failed if !user.is_empty() => {
+                tracing::info!(user, face, ?address, "sign-in failed");
+            }
+            // Whoever is refused, or tries tokens, may come as often as they like.
+            _ => tracing::debug!(user, face, ?address, outcome, "sign-in"),
+        }
+        let labels = [("face", face), ("result", outcome)];
+        metrics::counter!("otus_sign_ins_total", &labels).increment(1);
+    }
+}

@@ -1,10 +1,13 @@
 //! Runs statements of a session and writes their outcomes; the simple protocol is just that.
 
-use otus_sql::{Outcome, Report, Session};
+use std::collections::VecDeque;
+
+use otus_sql::{CopyIn, Outcome, Report, Session, Statement};
 use pgwire::messages::response::{CommandComplete, EmptyQueryResponse};
 use pgwire::messages::startup::ParameterStatus;
 
 use super::copy;
+use super::copy_in::Receiving;
 use super::encode::Zone;
 use super::error::{WireError, notice};
 use super::extended::{Extended, check_transaction};
@@ -16,11 +19,15 @@ use super::types::row_description;
 pub(super) struct Answer {
     session: Session,
     outbox: Outbox,
+    /// Statements of a text that are still to be run.
+    waiting: VecDeque<Statement>,
+    /// Whether they are an implicit transaction.
+    holds: bool,
 }
 
 impl Answer {
     pub(super) fn new(session: Session, outbox: Outbox) -> Self {
-        Self { session, outbox }
+        Self { session, outbox, waiting: VecDeque::new(), holds: false }
     }
 
     pub(super) fn session(&self) -> &Session {
@@ -31,28 +38,75 @@ impl Answer {
         &mut self.outbox
     }
 
-    /// The zone in which instants are shown now.
+    /// The zone and the styles in which values are shown now.
     pub(super) fn zone(&self) -> Zone {
-        Zone::new(&self.session.setting("TimeZone"))
+        let setting = |name| self.session.setting(name);
+        Zone::new(&setting("TimeZone"))
+            .with_styles(&setting("IntervalStyle"), &setting("bytea_output"))
     }
 
-    /// All statements of a text, one after another, until one fails.
+    /// All statements of a text, one after another, until one fails or takes data. Several are an implicit
+    /// transaction.
     pub(super) async fn simple(
         &mut self,
         extended: &mut Extended,
         sql: &str,
-    ) -> Result<(), WireError> {
+    ) -> Result<Option<Receiving>, WireError> {
         let statements = self.session.parse(sql)?;
         if statements.is_empty() {
-            return self.outbox.put(&EmptyQueryResponse::new());
+            self.outbox.put(&EmptyQueryResponse::new())?;
+            return Ok(None);
         }
-        for statement in &statements {
-            check_transaction(self, statement)?;
+        self.holds = statements.len() > 1 && self.session.hold();
+        self.waiting = statements.into();
+        let result = self.go_on(extended).await;
+        self.settle(result).await
+    }
+
+    /// The rest of the text after a COPY took its data.
+    pub(super) async fn after_copy(
+        &mut self,
+        extended: &mut Extended,
+    ) -> Result<Option<Receiving>, WireError> {
+        let result = self.go_on(extended).await;
+        self.settle(result).await
+    }
+
+    /// Forgets what was still to be run, and what that text would have written.
+    pub(super) async fn give_up(&mut self) {
+        self.waiting.clear();
+        if std::mem::take(&mut self.holds) {
+            let _nothing_is_written = self.session.let_go(false).await;
+        }
+    }
+
+    async fn settle(
+        &mut self,
+        result: Result<Option<Receiving>, WireError>,
+    ) -> Result<Option<Receiving>, WireError> {
+        match result {
+            Ok(None) => {
+                if std::mem::take(&mut self.holds) {
+                    self.session.let_go(true).await?;
+                }
+                Ok(None)
+            }
+            Ok(receiving) => Ok(receiving),
+            Err(e) => {
+                self.give_up().await;
+                Err(e)
+            }
+        }
+    }
+
+    async fn go_on(&mut self, extended: &mut Extended) -> Result<Option<Receiving>, WireError> {
+        while let Some(statement) = self.waiting.pop_front() {
+            check_transaction(self, &statement)?;
             if extended.deallocate(statement.text()) {
                 self.complete("DEALLOCATE".to_owned())?;
                 continue;
             }
-            match self.session.execute(statement, Vec::new()).await? {
+            match self.session.execute(&statement, Vec::new()).await? {
                 Outcome::Rows { schema, stream, tag, .. } => {
                     self.outbox.put(&row_description(&schema, &[]))?;
                     let zone = self.zone();
@@ -63,10 +117,19 @@ impl Answer {
                         .await?;
                     self.complete(tag.complete(sent.rows as u64))?;
                 }
+                Outcome::CopyIn(copy) => return self.receive(copy).await.map(Some),
                 other => self.rowless(other).await?,
             }
         }
-        Ok(())
+        Ok(None)
+    }
+
+    /// Asks for the data of a COPY.
+    pub(super) async fn receive(&mut self, copy: Box<CopyIn>) -> Result<Receiving, WireError> {
+        let receiving = Receiving::new(copy, self.zone());
+        self.outbox.put(&receiving.response()?)?;
+        self.outbox.flush().await?;
+        Ok(receiving)
     }
 
     /// Writes an outcome that is the same in both protocols.
@@ -80,7 +143,9 @@ impl Answer {
             }
             Outcome::Command { tag } => self.complete(tag),
             Outcome::Empty => self.outbox.put(&EmptyQueryResponse::new()),
-            Outcome::Rows { .. } => Err(WireError::error("XX000", "rows took the wrong way")),
+            Outcome::Rows { .. } | Outcome::CopyIn(_) => {
+                Err(WireError::error("XX000", "rows took the wrong way"))
+            }
         }
     }
 

@@ -8,6 +8,8 @@ use parking_lot::Mutex;
 use rand::Rng;
 use tokio_util::sync::CancellationToken;
 
+use crate::auth::equal_in_constant_time;
+
 /// Every connection of this server that a cancel request could name.
 #[derive(Debug, Default)]
 pub(super) struct CancelRegistry {
@@ -100,10 +102,6 @@ impl Drop for Running {
     fn drop(&mut self) {
         *self.slot.running.lock() = None;
     }
-}
-
-fn equal_in_constant_time(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).fold(0, |acc, (x, y)| acc | (x ^ y)) == 0
 }
 
 #[cfg(test)]

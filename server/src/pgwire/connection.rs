@@ -5,12 +5,15 @@
 use pgwire::messages::extendedquery::{BindComplete, CloseComplete, ParseComplete};
 use pgwire::messages::response::{ReadyForQuery, TransactionStatus as WireStatus};
 use pgwire::messages::startup::{Authentication, BackendKeyData, ParameterStatus, SecretKey};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use bytes::Bytes;
 use otus_sql::{Session, TransactionStatus};
 
 use super::answer::Answer;
 use super::cancel::Registered;
+use super::copy_in::Receiving;
 use super::error::WireError;
 use super::extended::Extended;
 use super::frame::{Request, Target};
@@ -36,6 +39,16 @@ pub(super) struct Connection {
 struct Work {
     answer: Answer,
     extended: Extended,
+    /// A COPY that takes data.
+    copying: Option<Copying>,
+}
+
+/// A COPY that takes data.
+struct Copying {
+    receiving: Receiving,
+    /// Whether it came by the simple protocol.
+    simple: bool,
+    deadline: Option<Instant>,
 }
 
 /// Whether the conversation goes on.
@@ -52,7 +65,11 @@ impl Connection {
         session: Session,
         registered: Registered,
     ) -> Self {
-        let work = Work { answer: Answer::new(session, outbox), extended: Extended::default() };
+        let work = Work {
+            answer: Answer::new(session, outbox),
+            extended: Extended::default(),
+            copying: None,
+        };
         Self { inbox, registered, work }
     }
 
@@ -68,21 +85,35 @@ impl Connection {
         self.greet().await?;
         let mut skipping = false;
         loop {
-            let frame = tokio::select! {
-                biased;
-                () = stop.graceful.cancelled() => return Err(shut_down()),
-                frame = self.inbox.frame() => frame?,
+            let next = match &self.work.copying {
+                Some(copying) => {
+                    let (until, simple) = (copying.deadline, copying.simple);
+                    match self.next_of_copy(stop, until).await {
+                        Err(e) if !e.is_fatal() => {
+                            skipping = !simple;
+                            self.work.fail(&e, !simple).await?;
+                            continue;
+                        }
+                        next => next?,
+                    }
+                }
+                None => self.next(stop).await?,
             };
-            let Some((tag, body)) = frame else { return Ok(()) };
+            let Some((tag, body)) = next else { return Ok(()) };
             let request = Request::decode(tag, body);
-            let extended = match &request {
-                Ok(request) => request.is_extended(),
-                Err(_) => tag != b'Q',
+            let extended = match (&self.work.copying, &request) {
+                (Some(copying), _) => !copying.simple,
+                (None, Ok(request)) => request.is_extended(),
+                (None, Err(_)) => tag != b'Q',
             };
             match request {
                 Ok(Request::Terminate) => return Ok(()),
                 Ok(Request::Sync) => skipping = false,
-                Ok(Request::CopyInput) => continue,
+                Ok(Request::CopyData(_) | Request::CopyDone | Request::CopyFail(_))
+                    if self.work.copying.is_none() =>
+                {
+                    continue;
+                }
                 _ if skipping => continue,
                 _ => {}
             }
@@ -94,6 +125,49 @@ impl Connection {
                     skipping = extended;
                     self.work.fail(&e, extended).await?;
                 }
+            }
+        }
+    }
+
+    /// The next message; none at the end of the conversation.
+    async fn next(&mut self, stop: &Stop) -> Result<Option<(u8, Bytes)>, WireError> {
+        let answer = &self.work.answer;
+        let idle = answer.session().idle_timeout();
+        let in_transaction = answer.session().transaction_status() != TransactionStatus::Idle;
+        let frame = tokio::select! {
+            biased;
+            () = stop.graceful.cancelled() => return Err(shut_down()),
+            frame = self.inbox.frame() => frame?,
+            () = sleep_until(idle.map(|idle| Instant::now() + idle)) => {
+                return Err(match in_transaction {
+                    true => WireError::fatal(
+                        "25P03",
+                        "terminating connection due to idle-in-transaction timeout",
+                    ),
+                    false => WireError::fatal(
+                        "57P05",
+                        "terminating connection due to idle-session timeout",
+                    ),
+                });
+            }
+        };
+        Ok(frame)
+    }
+
+    /// The next message while a COPY waits for data: that statement runs, and can be cancelled.
+    async fn next_of_copy(
+        &mut self,
+        stop: &Stop,
+        until: Option<Instant>,
+    ) -> Result<Option<(u8, Bytes)>, WireError> {
+        let running = self.registered.begin();
+        tokio::select! {
+            biased;
+            () = running.cancelled() => Err(cancelled()),
+            () = stop.forced.cancelled() => Err(shut_down()),
+            frame = self.inbox.frame() => frame,
+            () = sleep_until(until) => {
+                Err(WireError::error("57014", "canceling statement due to statement timeout"))
             }
         }
     }
@@ -127,12 +201,24 @@ impl Connection {
         tokio::select! {
             biased;
             () = running.cancelled() => {
-                Err(WireError::error("57014", "canceling statement due to user request"))
+                Err(cancelled())
             }
             () = stop.forced.cancelled() => Err(shut_down()),
             () = self.inbox.gone() => Ok(Next::End),
             result = self.work.handle(request) => result.map(|()| Next::Continue),
         }
+    }
+}
+
+fn cancelled() -> WireError {
+    WireError::error("57014", "canceling statement due to user request")
+}
+
+/// Sleeps for ever without a time.
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -142,12 +228,15 @@ fn shut_down() -> WireError {
 
 impl Work {
     async fn handle(&mut self, request: Request) -> Result<(), WireError> {
-        let Self { answer, extended } = self;
+        if self.copying.is_some() {
+            return self.copy(request).await;
+        }
+        let Self { answer, extended, .. } = self;
         match request {
             Request::Query(sql) => {
                 extended.forget_unnamed();
-                answer.simple(extended, &sql).await?;
-                return self.ready().await;
+                let receiving = answer.simple(extended, &sql).await?;
+                return self.received(receiving, true).await;
             }
             Request::Parse { name, query, types } => {
                 extended.parse(answer, name, &query, &types).await?;
@@ -168,18 +257,72 @@ impl Work {
                 answer.outbox().put(&CloseComplete::new())?;
             }
             Request::Execute { portal, rows_max } => {
-                extended.execute(answer, &portal, rows_max).await?;
+                if let Some(receiving) = extended.execute(answer, &portal, rows_max).await? {
+                    return self.received(Some(receiving), false).await;
+                }
             }
             Request::Flush => answer.outbox().flush().await?,
             Request::Sync => return self.ready().await,
-            // Both are dealt with where requests are read.
-            Request::Terminate | Request::CopyInput => {}
+            // These are dealt with where requests are read.
+            Request::Terminate
+            | Request::CopyData(_)
+            | Request::CopyDone
+            | Request::CopyFail(_) => {}
         }
         // A pipeline of requests must not pile up answers without bound.
         if self.answer.outbox().is_full() {
             self.answer.outbox().flush().await?;
         }
         Ok(())
+    }
+
+    /// After statements that perhaps wait for data.
+    async fn received(
+        &mut self,
+        receiving: Option<Receiving>,
+        simple: bool,
+    ) -> Result<(), WireError> {
+        let timeout = self.answer.session().statement_timeout();
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        self.copying = receiving.map(|receiving| Copying { receiving, simple, deadline });
+        if simple && self.copying.is_none() {
+            return self.ready().await;
+        }
+        Ok(())
+    }
+
+    /// A message within a COPY.
+    async fn copy(&mut self, request: Request) -> Result<(), WireError> {
+        let Some(copying) = &mut self.copying else { return Ok(()) };
+        let session = self.answer.session();
+        match request {
+            Request::CopyData(data) => copying.receiving.data(session, &data).await,
+            // Clients may send them ahead.
+            Request::Flush | Request::Sync => Ok(()),
+            Request::CopyDone => {
+                let Some(Copying { receiving, simple, .. }) = self.copying.take() else {
+                    return Ok(());
+                };
+                let finished = receiving.finish(session).await;
+                let tag = match finished {
+                    Ok(tag) => tag,
+                    Err(e) => {
+                        self.answer.give_up().await;
+                        return Err(e);
+                    }
+                };
+                self.answer.complete(tag)?;
+                if !simple {
+                    return Ok(());
+                }
+                let receiving = self.answer.after_copy(&mut self.extended).await?;
+                self.received(receiving, true).await
+            }
+            Request::CopyFail(reason) => {
+                Err(WireError::error("57014", format!("COPY from stdin failed: {reason}")))
+            }
+            _ => Err(WireError::fatal("08P01", "unexpected message type during COPY from stdin")),
+        }
     }
 
     /// Ends a cycle: the client may send again.
@@ -200,7 +343,12 @@ impl Work {
 
     /// Tells of an error that the connection survives.
     async fn fail(&mut self, e: &WireError, extended: bool) -> Result<(), WireError> {
+        let e = match self.copying.take() {
+            Some(copying) => &copying.receiving.failed(self.answer.session(), e.clone()),
+            None => e,
+        };
         tracing::debug!(sqlstate = %e.sqlstate, message = %e.message, "statement failed");
+        self.answer.give_up().await;
         self.answer.session().fail();
         self.answer.reports()?;
         self.answer.outbox().put(&e.response())?;

@@ -24,7 +24,9 @@ pub(super) async fn send(
     let code = i16::from(format.kind == CopyKind::Binary);
     let codes = vec![code; cursor.schema().fields().len()];
     out.put(&CopyOutResponse::new(i8::from(code == 1), columns, codes))?;
-    let writer = Writer { format, zone };
+    let fields = cursor.schema().fields().iter();
+    let forced = fields.map(|field| format.force_quote.has(field.name())).collect();
+    let writer = Writer { format, zone, forced };
     if writer.has_header_line() {
         message(b'd', out.buffer(), |out| {
             writer.head(cursor.schema(), out);
@@ -61,6 +63,8 @@ pub(super) async fn send(
 struct Writer<'a> {
     format: &'a CopyFormat,
     zone: &'a Zone,
+    /// Which columns are always quoted.
+    forced: Vec<bool>,
 }
 
 impl Writer<'_> {
@@ -79,7 +83,7 @@ impl Writer<'_> {
             CopyKind::Text | CopyKind::Csv => {
                 for (index, field) in schema.fields().iter().enumerate() {
                     self.separate(index, out);
-                    self.value(field.name(), schema.fields().len(), out);
+                    self.value(field.name(), schema.fields().len(), false, out);
                 }
                 out.put_u8(b'\n');
             }
@@ -110,7 +114,8 @@ impl Writer<'_> {
             column.put_text(row, self.zone, text)?;
             let text = std::str::from_utf8(text)
                 .map_err(|_| WireError::error("XX000", "a value has no text form"))?;
-            self.value(text, columns.len(), out);
+            let forced = self.forced.get(index).copied().unwrap_or(false);
+            self.value(text, columns.len(), forced, out);
         }
         out.put_u8(b'\n');
         Ok(())
@@ -122,18 +127,19 @@ impl Writer<'_> {
         }
     }
 
-    fn value(&self, text: &str, columns: usize, out: &mut BytesMut) {
+    fn value(&self, text: &str, columns: usize, forced: bool, out: &mut BytesMut) {
         match self.format.kind {
-            CopyKind::Csv => self.csv(text, columns, out),
+            CopyKind::Csv => self.csv(text, columns, forced, out),
             _ => self.escaped(text, out),
         }
     }
 
     /// Quoted where it could be misread, or taken for a null or the end of the data.
-    fn csv(&self, text: &str, columns: usize, out: &mut BytesMut) {
+    fn csv(&self, text: &str, columns: usize, forced: bool, out: &mut BytesMut) {
         let f = self.format;
         let special = |c: char| c == f.delimiter || c == f.quote || c == '\n' || c == '\r';
-        let quoted = text == f.null || (columns == 1 && text == "\\.") || text.contains(special);
+        let quoted =
+            forced || text == f.null || (columns == 1 && text == "\\.") || text.contains(special);
         if !quoted {
             return out.put_slice(text.as_bytes());
         }
@@ -195,7 +201,8 @@ mod tests {
             .map(|(field, column)| Encoder::new(field, column).unwrap())
             .collect();
         let zone = Zone::new("UTC");
-        let writer = Writer { format, zone: &zone };
+        let forced = schema.fields().iter().map(|f| format.force_quote.has(f.name())).collect();
+        let writer = Writer { format, zone: &zone, forced };
         let (mut out, mut text) = (BytesMut::new(), BytesMut::new());
         if format.header || format.kind == CopyKind::Binary {
             writer.head(&schema, &mut out);

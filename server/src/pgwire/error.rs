@@ -15,10 +15,12 @@ pub(super) struct WireError {
     pub(super) severity: Severity,
     pub(super) sqlstate: String,
     pub(super) message: String,
-    pub(super) detail: Option<String>,
-    pub(super) hint: Option<String>,
+    pub(super) detail: Option<Box<str>>,
+    pub(super) hint: Option<Box<str>>,
     /// Character in the statement's text, from 1.
     pub(super) position: Option<usize>,
+    /// Where in the data it happened.
+    pub(super) context: Option<Box<str>>,
 }
 
 impl WireError {
@@ -31,6 +33,7 @@ impl WireError {
             detail: None,
             hint: None,
             position: None,
+            context: None,
         }
     }
 
@@ -41,11 +44,17 @@ impl WireError {
 
     /// A value that cannot be read or written as its type.
     pub(super) fn value(sqlstate: &str, type_name: &str, text: &str) -> Self {
-        Self::error(sqlstate, format!("invalid input syntax for type {type_name}: {text:?}"))
+        Self::error(sqlstate, format!("invalid input syntax for type {type_name}: \"{text}\""))
     }
 
     #[must_use]
-    pub(super) fn with_hint(mut self, hint: impl Into<String>) -> Self {
+    pub(super) fn with_detail(mut self, detail: impl Into<Box<str>>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    #[must_use]
+    pub(super) fn with_hint(mut self, hint: impl Into<Box<str>>) -> Self {
         self.hint = Some(hint.into());
         self
     }
@@ -75,6 +84,7 @@ impl WireError {
         ];
         fields.extend(self.detail.as_deref().map(|d| (b'D', clean(d))));
         fields.extend(self.hint.as_deref().map(|h| (b'H', clean(h))));
+        fields.extend(self.context.as_deref().map(|c| (b'W', clean(c))));
         fields.extend(self.position.map(|p| (b'P', p.to_string())));
         ErrorResponse::new(fields)
     }
@@ -119,9 +129,10 @@ impl From<otus_sql::SqlError> for WireError {
             severity: Severity::Error,
             sqlstate: e.sqlstate.to_owned(),
             message: e.message,
-            detail: e.detail,
-            hint: e.hint,
+            detail: e.detail.map(Box::from),
+            hint: e.hint.map(Box::from),
             position: e.position,
+            context: None,
         }
     }
 }

@@ -4,23 +4,23 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, Schema, SchemaRef};
-use datafusion::common::ScalarValue;
+use arrow::datatypes::{Schema, SchemaRef};
 use otus_engine::snapshot::Snapshot;
-use otus_sql::{Outcome, RowTag, Statement, TransactionStatus};
+use otus_sql::{Outcome, Parameter, RowTag, Statement, TransactionStatus};
 use pgwire::messages::data::{NoData, ParameterDescription};
 use pgwire::messages::extendedquery::PortalSuspended;
 use pgwire::messages::response::EmptyQueryResponse;
 use tokio_postgres::types::Type;
 
 use super::answer::Answer;
+use super::copy_in::Receiving;
 use super::encode::Zone;
 use super::error::WireError;
 use super::frame::{Bind, Format, Target};
-use super::limits::{PORTALS_MAX, STATEMENTS_MAX};
+use super::limits::{PORTALS_BYTES_MAX, PORTALS_MAX, STATEMENTS_BYTES_MAX, STATEMENTS_MAX};
 use super::params;
 use super::rows::{Cursor, data_row};
-use super::types::{parameter_type, pg_type, row_description};
+use super::types::{parameter_field, pg_type, row_description};
 
 /// Prepared statements and portals of a connection, by name; the unnamed ones have the empty name.
 #[derive(Default)]
@@ -36,14 +36,18 @@ struct Prepared {
     parameters: Vec<Type>,
     /// Columns of the answer; none if it has no rows.
     schema: Option<SchemaRef>,
+    /// Length of its name and text.
+    bytes: usize,
 }
 
 /// A statement with its parameters.
 struct Portal {
     prepared: Arc<Prepared>,
-    parameters: Vec<ScalarValue>,
+    parameters: Vec<Parameter>,
     formats: Vec<Format>,
     state: PortalState,
+    /// Length of its name and of its parameters as they came.
+    bytes: usize,
 }
 
 enum PortalState {
@@ -124,16 +128,24 @@ impl Extended {
                 return Err(too_many("prepared statements"));
             }
         }
+        if name.is_empty() {
+            self.statements.remove("");
+        }
+        let bytes = name.len() + sql.len();
+        let held: usize = self.statements.values().map(|prepared| prepared.bytes).sum();
+        if held + bytes > STATEMENTS_BYTES_MAX {
+            return Err(too_many("bytes of prepared statements"));
+        }
         let mut statements = answer.session().parse(sql)?;
         if statements.len() > 1 {
             let message = "cannot insert multiple commands into a prepared statement";
             return Err(WireError::error("42601", message));
         }
         let prepared = match statements.pop() {
-            None => Prepared { statement: None, parameters: Vec::new(), schema: None },
+            None => Prepared { statement: None, parameters: Vec::new(), schema: None, bytes: 0 },
             Some(statement) => prepare(answer, statement, oids).await?,
         };
-        self.statements.insert(name, Arc::new(prepared));
+        self.statements.insert(name, Arc::new(Prepared { bytes, ..prepared }));
         Ok(())
     }
 
@@ -150,6 +162,15 @@ impl Extended {
             if self.portals.len() >= PORTALS_MAX {
                 return Err(too_many("portals"));
             }
+        }
+        if bind.portal.is_empty() {
+            self.portals.remove("");
+        }
+        let values = bind.parameters.iter().flatten();
+        let bytes = bind.portal.len() + values.map(|value| value.len()).sum::<usize>();
+        let held: usize = self.portals.values().map(|portal| portal.bytes).sum();
+        if held + bytes > PORTALS_BYTES_MAX {
+            return Err(too_many("bytes of parameters"));
         }
         let (given, wanted) = (bind.parameters.len(), prepared.parameters.len());
         if given != wanted {
@@ -174,16 +195,21 @@ impl Extended {
             let format = Format::of(&bind.parameter_formats, index);
             let value =
                 params::decode(&prepared.parameters[index], format, value.as_deref(), &zone);
-            parameters.push(value.map_err(|mut e| {
-                e.detail.get_or_insert(format!("in parameter ${}", index + 1));
+            let value = value.map_err(|mut e| {
+                e.context = Some(context(&bind.portal, index).into());
                 e
-            })?);
+            })?;
+            parameters.push(match parameter_field(&prepared.parameters[index]) {
+                Some(field) => Parameter::of(value, &field),
+                None => value.into(),
+            });
         }
         let portal = Portal {
             prepared,
             parameters,
             formats: bind.result_formats,
             state: PortalState::Ready,
+            bytes,
         };
         self.portals.insert(bind.portal, portal);
         Ok(())
@@ -222,13 +248,13 @@ impl Extended {
         answer: &mut Answer,
         name: &str,
         rows_max: usize,
-    ) -> Result<(), WireError> {
+    ) -> Result<Option<Receiving>, WireError> {
         // Taken out: whatever goes wrong ends the portal, and being dropped ends its work.
         let Some(mut portal) = self.portals.remove(name) else { return Err(no_portal(name)) };
         let Some(statement) = &portal.prepared.statement else {
             answer.outbox().put(&EmptyQueryResponse::new())?;
             self.portals.insert(name.to_owned(), portal);
-            return Ok(());
+            return Ok(None);
         };
         check_transaction(answer, statement)?;
         let state = std::mem::replace(&mut portal.state, PortalState::Done);
@@ -246,25 +272,30 @@ impl Extended {
                 };
                 answer.complete(tag.complete(0))?;
                 self.portals.insert(name.to_owned(), portal);
-                return Ok(());
+                return Ok(None);
             }
             PortalState::Ready => {
                 let parameters = std::mem::take(&mut portal.parameters);
                 if self.deallocate(statement.text()) {
                     answer.complete("DEALLOCATE".to_owned())?;
                     self.portals.insert(name.to_owned(), portal);
-                    return Ok(());
+                    return Ok(None);
                 }
-                match answer.session().execute(statement, parameters).await? {
+                match answer.session().execute_with(statement, parameters).await? {
                     Outcome::Rows { schema, stream, tag, snapshot } => {
                         check_schema(portal.prepared.schema.as_ref(), &schema)?;
                         let (cursor, zone) = (Cursor::new(schema, stream), answer.zone());
                         Box::new(Suspended { cursor, tag, zone, snapshot })
                     }
+                    Outcome::CopyIn(copy) => {
+                        let receiving = answer.receive(copy).await?;
+                        self.portals.insert(name.to_owned(), portal);
+                        return Ok(Some(receiving));
+                    }
                     other => {
                         answer.rowless(other).await?;
                         self.portals.insert(name.to_owned(), portal);
-                        return Ok(());
+                        return Ok(None);
                     }
                 }
             }
@@ -283,7 +314,7 @@ impl Extended {
             answer.complete(tag.complete(sent.rows as u64))?;
         }
         self.portals.insert(name.to_owned(), portal);
-        Ok(())
+        Ok(None)
     }
 
     fn statement(&self, name: &str) -> Result<&Arc<Prepared>, WireError> {
@@ -295,6 +326,15 @@ impl Extended {
             };
             WireError::error("26000", message)
         })
+    }
+}
+
+/// Where a value of a parameter was wrong.
+fn context(portal: &str, index: usize) -> String {
+    let number = index + 1;
+    match portal {
+        "" => format!("unnamed portal parameter ${number}"),
+        name => format!("portal \"{name}\" parameter ${number}"),
     }
 }
 
@@ -318,7 +358,7 @@ async fn prepare(
         .iter()
         .map(|oid| Type::from_oid(*oid).filter(|pg| *pg != Type::UNKNOWN && *oid != 0))
         .collect();
-    let hints: Vec<_> = given.iter().map(|pg| pg.as_ref().and_then(parameter_type)).collect();
+    let hints: Vec<_> = given.iter().map(|pg| pg.as_ref().and_then(parameter_field)).collect();
     let description = answer.session().describe(&statement, &hints).await?;
     let parameters = description
         .params
@@ -326,10 +366,11 @@ async fn prepare(
         .enumerate()
         .map(|(index, found)| match given.get(index) {
             Some(Some(pg)) => pg.clone(),
-            _ => pg_type(&Field::new("", found.clone(), true)),
+            _ => pg_type(found),
         })
         .collect();
-    Ok(Prepared { statement: Some(statement), parameters, schema: description.schema })
+    let schema = description.schema;
+    Ok(Prepared { statement: Some(statement), parameters, schema, bytes: 0 })
 }
 
 fn describe(

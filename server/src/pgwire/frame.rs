@@ -65,8 +65,12 @@ pub(super) enum Request {
     Flush,
     Sync,
     Terminate,
-    /// Data of a COPY FROM that was refused: to be skipped.
-    CopyInput,
+    /// Data of a COPY FROM; outside one, of one that failed: to be skipped.
+    CopyData(Bytes),
+    /// The end of these data.
+    CopyDone,
+    /// The client gives the COPY up, and says why.
+    CopyFail(String),
 }
 
 /// A statement given its parameters.
@@ -119,7 +123,9 @@ impl Request {
             b'H' => Self::Flush,
             b'S' => Self::Sync,
             b'X' => Self::Terminate,
-            b'd' | b'c' | b'f' => return Ok(Self::CopyInput),
+            b'd' => return Ok(Self::CopyData(r.0)),
+            b'c' => Self::CopyDone,
+            b'f' => Self::CopyFail(r.text()?),
             b'F' => return Err(WireError::fatal("0A000", "function calls are not supported")),
             other => {
                 return Err(WireError::fatal(

@@ -15,12 +15,15 @@ mod answer;
 mod cancel;
 mod connection;
 mod copy;
+mod copy_in;
 mod encode;
+mod entrance;
 mod error;
 mod extended;
 mod frame;
 mod io;
 mod limits;
+mod login;
 mod params;
 mod rows;
 mod startup;
@@ -38,9 +41,10 @@ use tokio_util::sync::CancellationToken;
 
 use self::cancel::CancelRegistry;
 use self::connection::{Connection, Stop};
+use self::entrance::Entered;
 use self::error::WireError;
-use self::io::{Inbox, Outbox};
-use self::startup::{Hello, Opening};
+use self::startup::Hello;
+use crate::auth::{Accounts, Pending, Tls};
 
 /// Settings of the Postgres wire.
 #[derive(Debug, Clone)]
@@ -49,11 +53,13 @@ pub struct WireOptions {
     pub connections_max: usize,
     /// Time that running statements have to end when the server stops.
     pub grace: Duration,
+    /// With what connections are encrypted; none = they are not.
+    pub tls: Option<Arc<Tls>>,
 }
 
 impl Default for WireOptions {
     fn default() -> Self {
-        Self { connections_max: 100, grace: Duration::from_secs(5) }
+        Self { connections_max: 100, grace: Duration::from_secs(5), tls: None }
     }
 }
 
@@ -62,15 +68,19 @@ struct Server {
     engine: Arc<SqlEngine>,
     registry: Arc<CancelRegistry>,
     sessions: Arc<Semaphore>,
+    pending: Arc<Pending>,
+    accounts: Arc<Accounts>,
+    tls: Option<Arc<Tls>>,
     stop: Stop,
 }
 
 /// Serves clients until `shutdown` is cancelled: then takes no more, ends idle sessions at once and
-/// running statements after a grace. Nobody is authenticated: the caller decides on which address that
-/// is acceptable.
+/// running statements after a grace. Where no users are declared everybody is let in: the caller decides on which
+/// address that is acceptable.
 pub async fn serve(
     listener: TcpListener,
     engine: Arc<SqlEngine>,
+    accounts: Arc<Accounts>,
     options: WireOptions,
     shutdown: CancellationToken,
 ) {
@@ -78,6 +88,9 @@ pub async fn serve(
         engine,
         registry: Arc::default(),
         sessions: Arc::new(Semaphore::new(options.connections_max)),
+        pending: Pending::new(limits::PENDING_MAX),
+        accounts,
+        tls: options.tls,
         stop: Stop { graceful: shutdown.clone(), forced: CancellationToken::new() },
     });
     let sockets_max = options.connections_max + limits::EXTRA_CONNECTIONS;
@@ -132,57 +145,33 @@ impl Server {
     }
 
     async fn converse(&self, socket: TcpStream, peer: Option<SocketAddr>) -> Result<(), WireError> {
-        socket.set_nodelay(true)?;
-        let (reader, writer) = socket.into_split();
-        let (mut inbox, mut outbox) = (Inbox::new(reader), Outbox::new(writer));
-        let hello = match self.open(&mut inbox, &mut outbox).await {
-            Ok(Some(hello)) => hello,
-            Ok(None) => return Ok(()),
-            Err(e) => return outbox.farewell(e).await,
+        let waiting = self.pending.enter();
+        let entered = tokio::select! {
+            biased;
+            // Many wait: whoever has kept silent longest is told nothing, which would take time too.
+            () = waiting.evicted().cancelled() => return Ok(()),
+            entered = tokio::time::timeout(limits::STARTUP_TIMEOUT, self.enter(socket, peer)) => entered,
         };
+        drop(waiting);
+        let Some(entered) = entered.unwrap_or(Ok(None))? else { return Ok(()) };
+        let Entered { inbox, mut outbox, hello, identity, origin } = entered;
         let Ok(_permit) = Arc::clone(&self.sessions).try_acquire_owned() else {
             let e = WireError::fatal("53300", "sorry, too many clients already");
             return outbox.farewell(e).await;
         };
         let registered = self.registry.register(hello.secret_bytes);
+        let observer = self.accounts.observer(&hello.user, identity.as_ref(), origin);
         let session = self.engine.session(SessionOptions {
             user: hello.user,
             database: hello.database,
             backend_pid: registered.pid(),
             settings: hello.settings,
             is_local: crate::is_local(peer),
+            identity,
+            observer,
         });
         Connection::new(inbox, outbox, session, registered).run(&self.stop).await
     }
-
-    /// The startup dialogue in bounded time. None if there is nothing more to do.
-    async fn open(
-        &self,
-        inbox: &mut Inbox,
-        outbox: &mut Outbox,
-    ) -> Result<Option<Hello>, WireError> {
-        let opening = tokio::select! {
-            biased;
-            () = self.stop.graceful.cancelled() => {
-                return Err(WireError::fatal("57P03", "the database system is shutting down"));
-            }
-            opening = tokio::time::timeout(limits::STARTUP_TIMEOUT, startup::open(inbox, outbox)) => {
-                opening.map_err(|_| WireError::fatal("08006", "startup took too long"))??
-            }
-        };
-        match opening {
-            Opening::Closed => Ok(None),
-            Opening::Cancel { pid, secret } => {
-                self.registry.cancel(pid, &secret);
-                Ok(None)
-            }
-            Opening::Session(mut hello) => {
-                hello.database = self.database(&hello)?;
-                Ok(Some(hello))
-            }
-        }
-    }
-
     /// There is one database. Clients that name none send the user's name, which is taken for it.
     fn database(&self, hello: &Hello) -> Result<String, WireError> {
         let only = &self.engine.config().database;

@@ -1,4 +1,4 @@
-//! The dialogue before the first statement: encryption refused, version negotiated, parameters read.
+//! The dialogue before the first statement: encryption, version negotiated, parameters read.
 
 use std::collections::BTreeMap;
 
@@ -19,6 +19,8 @@ const MINOR_MAX: u16 = 2;
 /// What a client came for.
 #[derive(Debug)]
 pub(super) enum Opening {
+    /// To go on encrypted.
+    Encrypt,
     /// To work.
     Session(Hello),
     /// To stop another connection's statement.
@@ -38,14 +40,19 @@ pub(super) struct Hello {
     pub(super) secret_bytes: usize,
 }
 
-/// Reads until the client has said what it wants.
-pub(super) async fn open(inbox: &mut Inbox, outbox: &mut Outbox) -> Result<Opening, WireError> {
+/// Reads until the client has said what it wants. Whether it may ask for encryption is `offers_tls`.
+pub(super) async fn open(
+    inbox: &mut Inbox,
+    outbox: &mut Outbox,
+    offers_tls: bool,
+) -> Result<Opening, WireError> {
     // A client asks at most once for each kind of encryption.
     for _ in 0..3 {
         let Some(mut packet) = inbox.untagged(STARTUP_BYTES_MAX).await? else {
             return Ok(Opening::Closed);
         };
         match i32::from_be_bytes([packet[4], packet[5], packet[6], packet[7]]) {
+            SSL_REQUEST if offers_tls => return Ok(Opening::Encrypt),
             SSL_REQUEST | GSS_REQUEST => {
                 outbox.buffer().put_u8(b'N');
                 outbox.flush().await?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, TimeUnit};
 use arrow_pg::datatypes::field_into_pg_type;
-use otus_engine::types::PG_TYPE_KEY;
+use otus_engine::types::{ColumnType, PG_TYPE_KEY};
 use pgwire::messages::data::{FieldDescription, RowDescription};
 use tokio_postgres::types::{Kind, Type};
 
@@ -12,13 +12,12 @@ use super::frame::Format;
 
 /// The type that clients are told.
 pub(super) fn pg_type(field: &Field) -> Type {
-    match field.metadata().get(PG_TYPE_KEY).map(String::as_str) {
-        Some("uuid") => return Type::UUID,
-        Some("jsonb") => return Type::JSONB,
-        _ => {}
+    if let Some(marked) = field.metadata().get(PG_TYPE_KEY).and_then(|mark| marked(mark)) {
+        return marked;
     }
     match field.data_type() {
         DataType::Null => Type::TEXT,
+        DataType::UInt32 => Type::OID,
         // Ranks and row numbers are unsigned in the engine and bigint for everybody else.
         DataType::UInt64 => Type::INT8,
         DataType::Decimal32(..) | DataType::Decimal64(..) | DataType::Decimal256(..) => {
@@ -32,6 +31,37 @@ pub(super) fn pg_type(field: &Field) -> Type {
         | DataType::LargeListView(item) => array_of(item),
         _ => field_into_pg_type(&Arc::new(field.clone())).unwrap_or(Type::TEXT),
     }
+}
+
+/// The type of a mark.
+fn marked(mark: &str) -> Option<Type> {
+    Some(match mark {
+        "uuid" => Type::UUID,
+        "jsonb" => Type::JSONB,
+        "name" => Type::NAME,
+        "char" => Type::CHAR,
+        "varchar" => Type::VARCHAR,
+        "xid" => Type::XID,
+        "inet" => Type::INET,
+        "pg_lsn" => Type::PG_LSN,
+        "pg_node_tree" => Type::PG_NODE_TREE,
+        "aclitem" => Type::ACLITEM,
+        "anyarray" => Type::ANYARRAY,
+        "int2vector" => Type::INT2_VECTOR,
+        "oidvector" => Type::OID_VECTOR,
+        "regclass" => Type::REGCLASS,
+        "regtype" => Type::REGTYPE,
+        "regproc" => Type::REGPROC,
+        "regprocedure" => Type::REGPROCEDURE,
+        "regnamespace" => Type::REGNAMESPACE,
+        "regrole" => Type::REGROLE,
+        "regoper" => Type::REGOPER,
+        "regoperator" => Type::REGOPERATOR,
+        "regconfig" => Type::REGCONFIG,
+        "regdictionary" => Type::REGDICTIONARY,
+        "regcollation" => Type::REGCOLLATION,
+        _ => return None,
+    })
 }
 
 fn array_of(item: &FieldRef) -> Type {
@@ -55,6 +85,10 @@ fn array_type(item: &Type) -> Option<Type> {
         Type::TEXT => Type::TEXT_ARRAY,
         Type::CHAR => Type::CHAR_ARRAY,
         Type::OID => Type::OID_ARRAY,
+        Type::NAME => Type::NAME_ARRAY,
+        Type::VARCHAR => Type::VARCHAR_ARRAY,
+        Type::ACLITEM => Type::ACLITEM_ARRAY,
+        Type::REGTYPE => Type::REGTYPE_ARRAY,
         Type::UUID => Type::UUID_ARRAY,
         Type::JSONB => Type::JSONB_ARRAY,
         Type::DATE => Type::DATE_ARRAY,
@@ -101,6 +135,45 @@ pub(super) fn parameter_type(pg: &Type) -> Option<DataType> {
             _ => return None,
         },
     })
+}
+
+/// The same with the Postgres name where Arrow's type does not tell it.
+pub(super) fn parameter_field(pg: &Type) -> Option<FieldRef> {
+    let named = match *pg {
+        Type::UUID => Some(ColumnType::Uuid),
+        Type::JSONB => Some(ColumnType::Jsonb),
+        _ => None,
+    };
+    if let Some(column_type) = named {
+        return Some(Arc::new(column_type.field("", true)));
+    }
+    let data_type = match pg.kind() {
+        Kind::Array(item) => {
+            let item = parameter_field(item)?.as_ref().clone().with_name("item");
+            DataType::List(Arc::new(item))
+        }
+        _ => parameter_type(pg)?,
+    };
+    Some(Arc::new(Field::new("", data_type, true)))
+}
+
+/// A type's name as messages show it.
+pub(super) fn type_name(pg: &Type) -> String {
+    match *pg {
+        Type::BOOL => "boolean".into(),
+        Type::INT2 => "smallint".into(),
+        Type::INT4 => "integer".into(),
+        Type::INT8 => "bigint".into(),
+        Type::FLOAT4 => "real".into(),
+        Type::FLOAT8 => "double precision".into(),
+        Type::TIMESTAMP => "timestamp without time zone".into(),
+        Type::TIMESTAMPTZ => "timestamp with time zone".into(),
+        Type::TIME => "time without time zone".into(),
+        _ => match pg.kind() {
+            Kind::Array(item) => format!("{}[]", type_name(item)),
+            _ => pg.name().to_owned(),
+        },
+    }
 }
 
 /// The message that names the columns of an answer.
@@ -160,8 +233,6 @@ fn type_modifier(data_type: &DataType) -> i32 {
 
 #[cfg(test)]
 mod tests {
-    use otus_engine::types::ColumnType;
-
     use super::*;
 
     #[test]

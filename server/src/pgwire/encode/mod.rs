@@ -13,6 +13,7 @@ use arrow::array::{
     BinaryArray, BinaryViewArray, BooleanArray, Date32Array, Decimal128Array, Decimal256Array,
     Float32Array, Float64Array, Int16Array, Int32Array, Int64Array, IntervalMonthDayNanoArray,
     ListArray, StringViewArray, StructArray, Time64MicrosecondArray, TimestampMicrosecondArray,
+    UInt32Array,
 };
 use arrow::buffer::NullBuffer;
 use arrow::compute::cast;
@@ -43,6 +44,7 @@ enum Values {
     Int16(Int16Array),
     Int32(Int32Array),
     Int64(Int64Array),
+    Oid(UInt32Array),
     Float32(Float32Array),
     Float64(Float64Array),
     Decimal(Decimal128Array, i8),
@@ -103,6 +105,7 @@ impl Encoder {
             Values::Int16(a) => number::put_int(i64::from(a.value(row)), out),
             Values::Int32(a) => number::put_int(i64::from(a.value(row)), out),
             Values::Int64(a) => number::put_int(a.value(row), out),
+            Values::Oid(a) => number::put_int(i64::from(a.value(row)), out),
             Values::Float32(a) => number::put_float4(a.value(row), out),
             Values::Float64(a) => number::put_float8(a.value(row), out),
             Values::Decimal(a, scale) => match i64::try_from(a.value(row)) {
@@ -114,13 +117,19 @@ impl Encoder {
             }
             Values::Text(a) => out.put_slice(a.value(row).as_bytes()),
             Values::TextView(a) => out.put_slice(a.value(row).as_bytes()),
-            Values::Binary(a) => put_hex(a.value(row), out),
-            Values::BinaryView(a) => put_hex(a.value(row), out),
+            Values::Binary(a) => put_bytes(a.value(row), zone, out),
+            Values::BinaryView(a) => put_bytes(a.value(row), zone, out),
             Values::Date(a) => time::put_date(a.value(row), out)?,
             Values::Time(a) => time::put_time(a.value(row), out),
             Values::Timestamp(a) => time::put_timestamp(a.value(row), None, out)?,
             Values::Timestamptz(a) => time::put_timestamp(a.value(row), Some(zone), out)?,
+            Values::Interval(a) if zone.iso_intervals => {
+                time::put_iso_interval(a.value(row), out);
+            }
             Values::Interval(a) => time::put_interval(a.value(row), out),
+            Values::List(a, items) if self.is_vector() => {
+                nested::put_vector_text(a, items, row, zone, out)?;
+            }
             Values::List(a, items) => nested::put_array_text(a, items, row, zone, out)?,
             Values::Struct(fields) => nested::put_record_text(fields, row, zone, out)?,
         }
@@ -140,6 +149,7 @@ impl Encoder {
             Values::Int16(a) => out.put_i16(a.value(row)),
             Values::Int32(a) => out.put_i32(a.value(row)),
             Values::Int64(a) => out.put_i64(a.value(row)),
+            Values::Oid(a) => out.put_u32(a.value(row)),
             Values::Float32(a) => out.put_f32(a.value(row)),
             Values::Float64(a) => out.put_f64(a.value(row)),
             Values::Decimal(a, scale) => {
@@ -158,10 +168,18 @@ impl Encoder {
                 time::put_timestamp_binary(a.value(row), out)?;
             }
             Values::Interval(a) => time::put_interval_binary(a.value(row), out),
-            Values::List(a, items) => nested::put_array_binary(a, items, row, zone, out)?,
+            Values::List(a, items) => {
+                let first = i32::from(!self.is_vector());
+                nested::put_array_binary(a, items, row, first, zone, out)?;
+            }
             Values::Struct(fields) => nested::put_record_binary(fields, row, zone, out)?,
         }
         Ok(())
+    }
+
+    /// Whether it is an array of the catalogue that counts from zero and is written without braces.
+    fn is_vector(&self) -> bool {
+        matches!(self.pg, Type::INT2_VECTOR | Type::OID_VECTOR)
     }
 
     /// Types that are text in Arrow but not on the wire.
@@ -222,7 +240,8 @@ impl Values {
             // Everything else is brought to one of these first.
             DataType::Int8 | DataType::UInt8 => Self::cast(field, array, &DataType::Int16)?,
             DataType::UInt16 => Self::cast(field, array, &DataType::Int32)?,
-            DataType::UInt32 | DataType::UInt64 => Self::cast(field, array, &DataType::Int64)?,
+            DataType::UInt32 => Self::Oid(array.as_primitive().clone()),
+            DataType::UInt64 => Self::cast(field, array, &DataType::Int64)?,
             DataType::Float16 => Self::cast(field, array, &DataType::Float32)?,
             DataType::Decimal32(p, s) | DataType::Decimal64(p, s) => {
                 Self::cast(field, array, &DataType::Decimal128(*p, *s))?
@@ -298,6 +317,22 @@ fn with_length(
         .map_err(|_| WireError::error("54000", "a value is longer than 2 GiB"))?;
     out[start..start + 4].copy_from_slice(&length.to_be_bytes());
     Ok(())
+}
+
+fn put_bytes(bytes: &[u8], zone: &Zone, out: &mut BytesMut) {
+    if !zone.escaped_bytes {
+        return put_hex(bytes, out);
+    }
+    for byte in bytes {
+        match byte {
+            b'\\' => out.put_slice(b"\\\\"),
+            0x20..=0x7e => out.put_u8(*byte),
+            _ => {
+                let octal = [b'\\', b'0' + (byte >> 6), b'0' + (byte >> 3 & 7), b'0' + (byte & 7)];
+                out.put_slice(&octal);
+            }
+        }
+    }
 }
 
 fn put_hex(bytes: &[u8], out: &mut BytesMut) {

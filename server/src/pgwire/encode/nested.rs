@@ -41,6 +41,23 @@ pub(super) fn put_array_text(
     Ok(())
 }
 
+/// `1 2 3`
+pub(super) fn put_vector_text(
+    list: &ListArray,
+    items: &Encoder,
+    row: usize,
+    zone: &Zone,
+    out: &mut BytesMut,
+) -> Result<(), WireError> {
+    for (count, item) in items_of(list, row).enumerate() {
+        if count > 0 {
+            out.put_u8(b' ');
+        }
+        items.put_text(item, zone, out)?;
+    }
+    Ok(())
+}
+
 /// An element, quoted where it could be misread.
 fn put_item(text: &[u8], out: &mut BytesMut) {
     let special = |b: &u8| matches!(b, b'{' | b'}' | b',' | b'"' | b'\\' | b' ' | b'\t'..=b'\r');
@@ -58,11 +75,12 @@ fn put_item(text: &[u8], out: &mut BytesMut) {
     }
 }
 
-/// Dimensions, whether there are nulls, the element's type, then the elements.
+/// Dimensions, whether there are nulls, the element's type, then the elements; `first` is the first subscript.
 pub(super) fn put_array_binary(
     list: &ListArray,
     items: &Encoder,
     row: usize,
+    first: i32,
     zone: &Zone,
     out: &mut BytesMut,
 ) -> Result<(), WireError> {
@@ -79,7 +97,7 @@ pub(super) fn put_array_binary(
     out.put_u32(items.pg.oid());
     if length > 0 {
         out.put_i32(length);
-        out.put_i32(1);
+        out.put_i32(first);
     }
     for item in range {
         items.put(item, Format::Binary, zone, out)?;

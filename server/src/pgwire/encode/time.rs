@@ -17,11 +17,15 @@ const EPOCH_DAYS: i32 = 10_957;
 /// The same in microseconds.
 const EPOCH_US: i64 = 946_684_800_000_000;
 
-/// The zone in which a session shows instants.
+/// The zone in which a session shows instants, and the styles in which it shows other values.
 #[derive(Debug, Clone)]
 pub(in crate::pgwire) struct Zone {
     name: Arc<str>,
     zone: Option<Tz>,
+    /// Whether intervals are shown as `P1DT2H`.
+    pub(super) iso_intervals: bool,
+    /// Whether bytes are shown as characters and octal escapes.
+    pub(super) escaped_bytes: bool,
 }
 
 impl Zone {
@@ -30,7 +34,13 @@ impl Zone {
         let utc = ["UTC", "Etc/UTC", "GMT", "Z", "+00", "+00:00"];
         let zone =
             if utc.iter().any(|u| u.eq_ignore_ascii_case(name)) { None } else { name.parse().ok() };
-        Self { name: name.into(), zone }
+        Self { name: name.into(), zone, iso_intervals: false, escaped_bytes: false }
+    }
+
+    /// The same with the session's `IntervalStyle` and `bytea_output`.
+    pub(in crate::pgwire) fn with_styles(self, interval: &str, bytea: &str) -> Self {
+        let (iso_intervals, escaped_bytes) = (interval == "iso_8601", bytea == "escape");
+        Self { iso_intervals, escaped_bytes, ..self }
     }
 
     /// The name it was made from.
@@ -181,6 +191,44 @@ pub(super) fn put_interval(value: IntervalMonthDayNano, out: &mut BytesMut) {
     }
 }
 
+/// `P1Y2M3DT4H5M6.5S`, the style `iso_8601`.
+pub(super) fn put_iso_interval(value: IntervalMonthDayNano, out: &mut BytesMut) {
+    let start = out.len();
+    let part = |count: i64, unit: u8, out: &mut BytesMut| {
+        if count != 0 {
+            put_int(count, out);
+            out.put_u8(unit);
+        }
+    };
+    out.put_u8(b'P');
+    part(i64::from(value.months / 12), b'Y', out);
+    part(i64::from(value.months % 12), b'M', out);
+    part(i64::from(value.days), b'D', out);
+    let us = value.nanoseconds / 1_000;
+    if us != 0 || out.len() == start + 1 {
+        out.put_u8(b'T');
+    }
+    part(us / 3_600_000_000, b'H', out);
+    part(us / 60_000_000 % 60, b'M', out);
+    let rest = us % 60_000_000;
+    if rest != 0 || out.len() == start + 2 {
+        if rest < 0 {
+            out.put_u8(b'-');
+        }
+        put_digits(rest.unsigned_abs() / 1_000_000, 1, out);
+        let (mut fraction, mut width) = (rest.unsigned_abs() % 1_000_000, 6);
+        if fraction > 0 {
+            while fraction.is_multiple_of(10) {
+                fraction /= 10;
+                width -= 1;
+            }
+            out.put_u8(b'.');
+            put_digits(fraction, width, out);
+        }
+        out.put_u8(b'S');
+    }
+}
+
 pub(super) fn put_date_binary(days: i32, out: &mut BytesMut) -> Result<(), WireError> {
     out.put_i32(days.checked_sub(EPOCH_DAYS).ok_or_else(|| out_of_range("date"))?);
     Ok(())
@@ -262,5 +310,13 @@ mod tests {
         assert_eq!(interval(0, -2, 60_000_000), "-2 days +00:01:00");
         assert_eq!(interval(0, 1, -1_500_000), "1 day -00:00:01.5");
         assert_eq!(interval(0, 0, 90_000_000_000), "25:00:00");
+        let iso = |months, days, us: i64| {
+            let span = IntervalMonthDayNano::new(months, days, us * 1_000_i64);
+            text(|out| put_iso_interval(span, out))
+        };
+        assert_eq!(iso(0, 0, 0), "PT0S");
+        assert_eq!(iso(14, 3, 14_706_500_000), "P1Y2M3DT4H5M6.5S");
+        assert_eq!(iso(0, -1, -500_000), "P-1DT-0.5S");
+        assert_eq!(iso(1, 0, 0), "P1M");
     }
 }

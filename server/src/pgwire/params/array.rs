@@ -10,7 +10,7 @@ use tokio_postgres::types::Type;
 use super::{binary, null};
 use crate::pgwire::encode::Zone;
 use crate::pgwire::error::WireError;
-use crate::pgwire::types::parameter_type;
+use crate::pgwire::types::{parameter_field, parameter_type};
 
 /// Elements of `{a,"b c",NULL}`; none for anything else, arrays of arrays included.
 pub(super) fn items(text: &str) -> Option<Vec<Option<String>>> {
@@ -116,7 +116,8 @@ pub(super) fn list(item: &Type, items: Vec<ScalarValue>) -> Result<ScalarValue, 
         ScalarValue::iter_to_array(items).map_err(failed)?
     };
     let offsets = arrow::buffer::OffsetBuffer::from_lengths([values.len()]);
-    let field = Arc::new(Field::new("item", data_type, true));
+    let known = parameter_field(item).map(|field| field.metadata().clone()).unwrap_or_default();
+    let field = Arc::new(Field::new("item", data_type, true).with_metadata(known));
     let array = arrow::array::ListArray::try_new(field, offsets, values, None)?;
     Ok(ScalarValue::List(Arc::new(array)))
 }

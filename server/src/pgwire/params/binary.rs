@@ -29,7 +29,7 @@ pub(super) fn from_binary(pg: &Type, bytes: &[u8], zone: &Zone) -> Result<Scalar
             ScalarValue::Utf8View(Some(uuid.to_string()))
         }
         Type::JSONB => match text()?.strip_prefix('\u{1}') {
-            Some(json) => ScalarValue::Utf8View(Some(json.to_owned())),
+            Some(json) => ScalarValue::Utf8View(Some(super::json(json)?)),
             None => return Err(WireError::error("22P03", "unsupported jsonb version number")),
         },
         Type::BYTEA => ScalarValue::BinaryView(Some(bytes.to_vec())),

@@ -2,6 +2,7 @@
 
 mod array;
 mod binary;
+mod interval;
 mod numeric;
 
 use arrow::datatypes::{DataType, TimeUnit};
@@ -11,7 +12,7 @@ use tokio_postgres::types::{Kind, Type};
 use super::encode::Zone;
 use super::error::WireError;
 use super::frame::Format;
-use super::types::parameter_type;
+use super::types::{parameter_type, type_name};
 
 /// Reads one parameter of type `pg`. A value keeps its own precision: the planner coerces, not the wire.
 pub(super) fn decode(
@@ -41,7 +42,7 @@ fn null(pg: &Type) -> Result<ScalarValue, WireError> {
 
 fn from_text(pg: &Type, text: &str, zone: &Zone) -> Result<ScalarValue, WireError> {
     let trimmed = text.trim();
-    let bad = || WireError::value("22P02", pg.name(), text);
+    let bad = || WireError::value("22P02", &type_name(pg), text);
     Ok(match *pg {
         Type::BOOL => ScalarValue::Boolean(Some(boolean(trimmed).ok_or_else(bad)?)),
         Type::INT2 => ScalarValue::Int16(Some(integer(pg, trimmed)?)),
@@ -56,7 +57,12 @@ fn from_text(pg: &Type, text: &str, zone: &Zone) -> Result<ScalarValue, WireErro
             ScalarValue::Utf8View(Some(uuid.to_string()))
         }
         Type::BYTEA => ScalarValue::BinaryView(Some(bytea_from_text(text).ok_or_else(bad)?)),
-        Type::DATE | Type::TIME | Type::TIMESTAMP | Type::INTERVAL => {
+        Type::INTERVAL => ScalarValue::IntervalMonthDayNano(Some(
+            interval::from_text(trimmed)
+                .ok_or_else(|| WireError::value("22007", "interval", text))?,
+        )),
+        Type::JSON | Type::JSONB => ScalarValue::Utf8View(Some(json(text)?)),
+        Type::DATE | Type::TIME | Type::TIMESTAMP => {
             let to = parameter_type(pg).unwrap_or(DataType::Null);
             parsed(trimmed, &to, pg)?
         }
@@ -75,6 +81,29 @@ fn from_text(pg: &Type, text: &str, zone: &Zone) -> Result<ScalarValue, WireErro
     })
 }
 
+/// A checked JSON text without white space between its tokens, as columns of type `jsonb` hold it.
+fn json(text: &str) -> Result<String, WireError> {
+    let parsed: Result<&serde_json::value::RawValue, _> = serde_json::from_str(text);
+    if let Err(e) = parsed {
+        let mut error = WireError::value("22P02", "json", text);
+        error.detail = Some(e.to_string().into());
+        return Err(error);
+    }
+    let (mut out, mut in_text, mut escaped) = (String::with_capacity(text.len()), false, false);
+    for c in text.chars() {
+        if in_text {
+            in_text = escaped || c != '"';
+            escaped = !escaped && c == '\\';
+        } else if c.is_ascii_whitespace() {
+            continue;
+        } else {
+            in_text = c == '"';
+        }
+        out.push(c);
+    }
+    Ok(out)
+}
+
 fn boolean(text: &str) -> Option<bool> {
     match text.to_ascii_lowercase().as_str() {
         "t" | "tr" | "tru" | "true" | "y" | "ye" | "yes" | "on" | "1" => Some(true),
@@ -86,10 +115,10 @@ fn boolean(text: &str) -> Option<bool> {
 fn integer<T: std::str::FromStr>(pg: &Type, text: &str) -> Result<T, WireError> {
     text.parse().map_err(|_| {
         if text.parse::<i128>().is_ok() {
-            let message = format!("value {text:?} is out of range for type {}", pg.name());
+            let message = format!("value \"{text}\" is out of range for type {}", type_name(pg));
             WireError::error("22003", message)
         } else {
-            WireError::value("22P02", pg.name(), text)
+            WireError::value("22P02", &type_name(pg), text)
         }
     })
 }
@@ -99,7 +128,23 @@ fn parsed(text: &str, to: &DataType, pg: &Type) -> Result<ScalarValue, WireError
     ScalarValue::try_from_string(text.to_owned(), to)
         .ok()
         .filter(|value| !value.is_null())
-        .ok_or_else(|| WireError::value("22007", pg.name(), text))
+        .ok_or_else(|| match is_date_shaped(text) {
+            true => {
+                WireError::error("22008", format!("date/time field value out of range: \"{text}\""))
+            }
+            false => WireError::value("22007", &type_name(pg), text),
+        })
+}
+
+/// Whether a text begins like `2026-13-01`: its numbers are what is wrong.
+fn is_date_shaped(text: &str) -> bool {
+    let mut parts = text.splitn(3, '-');
+    let digits = |part: Option<&str>, max: usize| {
+        part.is_some_and(|p| (1..=max).contains(&p.len()) && p.bytes().all(|b| b.is_ascii_digit()))
+    };
+    let rest =
+        |part: Option<&str>| part.is_some_and(|p| p.starts_with(|c: char| c.is_ascii_digit()));
+    digits(parts.next(), 4) && digits(parts.next(), 2) && rest(parts.next())
 }
 
 /// An instant; without an offset in the text, one of the session's zone.

@@ -9,6 +9,10 @@ const DIGITS_MAX: usize = 38;
 
 pub(super) fn from_text(text: &str) -> Result<ScalarValue, WireError> {
     let bad = || WireError::value("22P02", "numeric", text);
+    let bare = text.trim_start_matches(['+', '-']);
+    if ["nan", "inf", "infinity"].iter().any(|special| bare.eq_ignore_ascii_case(special)) {
+        return Err(special());
+    }
     let (mantissa, exponent) = match text.split_once(['e', 'E']) {
         Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().map_err(|_| bad())?),
         None => (text, 0),
@@ -47,7 +51,7 @@ pub(super) fn from_binary(bytes: &[u8]) -> Result<ScalarValue, WireError> {
     let negative = match *sign {
         0 => false,
         0x4000 => true,
-        _ => return Err(WireError::error("22003", "numeric NaN and infinity are not supported")),
+        _ => return Err(special()),
     };
     if weight.unsigned_abs() > 64 {
         return Err(WireError::error("22003", "numeric value has too many digits"));
@@ -66,6 +70,11 @@ pub(super) fn from_binary(bytes: &[u8]) -> Result<ScalarValue, WireError> {
         digits.truncate(keep);
     }
     numeric(negative, if digits.is_empty() { "0" } else { &digits }, scale)
+}
+
+fn special() -> WireError {
+    WireError::error("22003", "numeric NaN and infinity are not supported")
+        .with_hint("double precision has them")
 }
 
 fn numeric(negative: bool, digits: &str, scale: i32) -> Result<ScalarValue, WireError> {

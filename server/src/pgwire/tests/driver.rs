@@ -86,8 +86,8 @@ async fn parameters_arrive_with_their_types() {
         assert_eq!(row.get::<_, NaiveDate>(2), day);
     }
     let inferred = "SELECT v FROM generate_series(1, 10) AS t(v) WHERE v > $1 ORDER BY v LIMIT $2";
-    let rows = client.query(inferred, &[&7_i64, &2_i64]).await.unwrap();
-    assert_eq!(rows.iter().map(|r| r.get(0)).collect::<Vec<i64>>(), [8, 9]);
+    let rows = client.query(inferred, &[&7_i32, &2_i64]).await.unwrap();
+    assert_eq!(rows.iter().map(|r| r.get(0)).collect::<Vec<i32>>(), [8, 9]);
     let typed: [(&(dyn ToSql + Sync), Type); 1] = [(&vec![1_i32, 2, 3], Type::INT4_ARRAY)];
     let row = client.query_typed("SELECT $1 AS a", &typed).await.unwrap();
     assert_eq!(row[0].get::<_, Vec<i32>>(0), [1, 2, 3]);

@@ -39,10 +39,12 @@ impl Serving {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
-        let options = WireOptions { connections_max, grace: Duration::from_millis(300) };
+        let grace = Duration::from_millis(300);
+        let options = WireOptions { connections_max, grace, tls: None };
         let otus = builder.open().await.unwrap();
         let engine = Arc::clone(otus.sql());
-        let task = tokio::spawn(serve(listener, engine, options, shutdown.clone()));
+        let accounts = Arc::clone(otus.accounts());
+        let task = tokio::spawn(serve(listener, engine, accounts, options, shutdown.clone()));
         Self { address, shutdown, task, otus }
     }
 
