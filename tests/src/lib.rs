@@ -10,6 +10,7 @@
 //! test [`skip`], with a reason; with `CI=true` it makes it fail. What no installer brings is skipped everywhere.
 
 pub mod broker;
+pub mod clients;
 pub mod events;
 pub mod leash;
 pub mod objects;
@@ -18,6 +19,7 @@ pub mod paths;
 pub mod postgres;
 pub mod process;
 pub mod python;
+pub mod reference;
 pub mod secured;
 pub mod skip;
 pub mod terminal;

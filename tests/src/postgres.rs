@@ -72,17 +72,42 @@ impl std::fmt::Debug for Client {
     }
 }
 
+/// What a server says of a column of an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// Its name.
+    pub name: String,
+    /// Of its type.
+    pub oid: u32,
+    /// Length or digits, -1 for none.
+    pub modifier: i32,
+}
+
+/// What a statement answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// Columns and rows.
+    Rows(Vec<Shown>, Rows),
+    /// SQLSTATE and message.
+    Failure(String, String),
+}
+
 /// Rows as text; NULL is `None`.
 pub type Rows = Vec<Vec<Option<String>>>;
 
 impl Client {
     /// Connects.
     pub fn connect(port: u16) -> Result<Self> {
+        Self::connect_to(port, "otus")
+    }
+
+    /// Connects to a database by its name.
+    pub fn connect_to(port: u16, database: &str) -> Result<Self> {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let client = runtime.block_on(async move {
             let mut config = tokio_postgres::Config::new();
-            config.host("127.0.0.1").port(port).user("otus").dbname("otus");
+            config.host("127.0.0.1").port(port).user("otus").dbname(database);
             config.connect_timeout(std::time::Duration::from_secs(30));
             let (client, connection) = config.connect(NoTls).await?;
             drop(tokio::spawn(connection));
@@ -128,6 +153,32 @@ impl Client {
             Err(error) => {
                 let error = error.as_db_error().context("not an error of the server")?;
                 Ok((error.code().code().to_owned(), error.message().to_owned()))
+            }
+        }
+    }
+
+    /// What a statement answers: its columns by name, type and type modifier, and its rows as text; or the SQLSTATE with
+    /// which it fails, and the message.
+    pub fn answer(&self, sql: &str) -> Result<Answer> {
+        let asked = self.runtime.block_on(async {
+            let statement = self.client.prepare(sql).await?;
+            let messages = self.client.simple_query(sql).await?;
+            Ok::<_, tokio_postgres::Error>((statement, messages))
+        });
+        match asked {
+            Ok((statement, messages)) => {
+                let column = |c: &tokio_postgres::Column| Shown {
+                    name: c.name().to_owned(),
+                    oid: c.type_().oid(),
+                    modifier: c.type_modifier(),
+                };
+                let columns = statement.columns().iter().map(column).collect();
+                Ok(Answer::Rows(columns, rows_of(&messages)))
+            }
+            Err(error) => {
+                let error = error.as_db_error().with_context(|| format!("{sql}: {error}"))?;
+                let state = error.code().code().to_owned();
+                Ok(Answer::Failure(state, error.message().to_owned()))
             }
         }
     }

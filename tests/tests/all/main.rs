@@ -1,18 +1,27 @@
 //! The integration tests, in one binary: real Kafka, the real `otus`, real clients. Each module is one promise.
 
+mod access_login;
+mod access_strangers;
 mod arrows;
 mod backfill;
 mod bad_records;
 mod buckets;
 mod caches;
+mod catalogue;
+mod clients;
+mod clients_login;
 mod ddl;
 mod ddl_kafka;
 mod demo;
+mod dialect;
 mod disk_full;
 mod exactly_once;
 mod faces;
 mod functions;
 mod golden;
+mod hostile_sql;
+mod hostile_wire;
+mod inserts;
 mod kafka_append;
 mod kafka_faults;
 mod kafka_secured;

@@ -13,12 +13,14 @@ const LINES_MAX: usize = 600;
 const COLUMNS_MAX: usize = 140;
 
 /// Where a foreign crate may be named in code: `(path in code, folders or files)`.
-const HOMES: [(&str, &[&str]); 6] = [
+const HOMES: [(&str, &[&str]); 8] = [
     ("rdkafka::", &["ingest/src/log/kafka"]),
     ("ArrowWriter", &["engine/src/segment/"]),
     ("AsyncArrowWriter", &["engine/src/segment/"]),
     ("use pgwire::", &["server/src/pgwire/"]),
     ("arrow_pg::", &["server/src/pgwire/"]),
+    ("ring::", &["server/src/auth/"]),
+    ("tokio_rustls::", &["server/src/auth/"]),
     ("axum::", &["server/src/http/"]),
 ];
 

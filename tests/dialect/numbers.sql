@@ -1,0 +1,53 @@
+-- Types of literals and of arithmetic.
+SELECT 1, 2147483648, 1.5, 1e3, -1, 9223372036854775808;
+SELECT 1 + 1, 1 + 2147483648, 1 + 1.5, 1.5 * 2, 1 / 2, 1 / 2.0, 7 % 3, -7 / 2, -7 % 3;
+SELECT 10.0 / 3, 1.0 / 3, 2 / 3.0, 100.00 / 7, 1 / 3::numeric;
+SELECT 1::float8 / 3, 1::real / 3, 10.0::float8, 2 ^ 10, 2 ^ 0.5;
+SELECT 2 ^ 10, 2.0 ^ 3, 2::float8 ^ 3, |/ 25.0, ||/ 27.0, @ -5, 17 & 5, 17 | 5, 17 # 5, ~1, 1 << 4, 16 >> 2;
+SELECT n / 7, n % 7, n * 1.0 / 7, n / 7.0, n::float8 / 7 FROM things WHERE n IS NOT NULL ORDER BY id LIMIT 4;
+SELECT price * 2, price + 1, price / 3, price * price, price * 1.1, price::float8 * 1.1 FROM things WHERE price IS NOT NULL ORDER BY id LIMIT 4;
+SELECT small + n, n + big, small * small, big / n FROM things WHERE small IS NOT NULL AND n <> 0 AND big IS NOT NULL ORDER BY id LIMIT 4;
+SELECT x * 2, x + n, narrow + 1, narrow * 2.5, x / 2 FROM things WHERE x IS NOT NULL AND n IS NOT NULL ORDER BY id LIMIT 4;
+SELECT 100 * n / 7 AS percent, 100.0 * n / 7 AS exact FROM things WHERE n IS NOT NULL ORDER BY id LIMIT 3;
+SELECT 0.1 + 0.2, 0.1::float8 + 0.2::float8, 1.10 - 1.1, 3.00 * 2.000;
+-- Functions of numbers.
+SELECT round(2.5), round(3.5), round(-2.5), round(2.5::float8), round(3.5::float8), round(2.567, 2), round(1234.5, -2);
+SELECT round(price), round(price, 1), round(x::numeric, 2) FROM things WHERE price IS NOT NULL AND x IS NOT NULL ORDER BY id LIMIT 4;
+SELECT round(avg(n), 2), round(avg(price), 2), round(avg(x)::numeric, 3) FROM things;
+SELECT ceil(2.1), floor(-2.1), ceiling(2.1::float8), trunc(2.99), trunc(-2.99), trunc(2.567, 2), floor(7);
+SELECT abs(-5), abs(-5.5), abs(-5::float8), sign(-3.2), sign(3), mod(10, 3), mod(-10, 3), mod(10.5, 3);
+SELECT power(2, 3), power(2.0, 3), sqrt(2), sqrt(2::numeric), cbrt(27), exp(1), exp(1.0), ln(10), ln(10.0), log(100), log(100.0), log(2, 8);
+SELECT pi(), degrees(pi()), radians(180), sin(1), cos(1), tan(1), asin(1), acos(1), atan(1), atan2(1, 2), cot(1);
+SELECT greatest(1, 2, 3), least(1, 2.5), greatest(1, NULL, 3), least(NULL, NULL::int), greatest('a', 'b');
+SELECT gcd(12, 18), lcm(4, 6), factorial(10), div(7, 2), div(-7, 2), width_bucket(5.5, 0, 10, 5), scale(1.230), trim_scale(1.230);
+SELECT width_bucket(n, 0, 700, 7) AS b, count(*) FROM things GROUP BY 1 ORDER BY 1;
+SELECT width_bucket(n, ARRAY[0, 100, 300]) AS b, count(*) FROM things WHERE n IS NOT NULL GROUP BY 1 ORDER BY 1;
+SELECT sinh(1), cosh(1), tanh(1), asinh(1), acosh(2), atanh(0.5), sind(30), cosd(60), log10(1000);
+SELECT random() BETWEEN 0 AND 1, random() < 1;
+SELECT min_scale(1.2300), div(10.5, 3), numeric '1' / 3, 5::numeric(10,4) / 3;
+-- Sums do not wrap.
+SELECT sum(v), avg(v) FROM (VALUES (9223372036854775807), (9223372036854775807)) t(v);
+SELECT sum(n), sum(big), sum(small), sum(price), sum(narrow), sum(x) FROM things;
+SELECT avg(n), avg(big), avg(small), avg(price) FROM things;
+SELECT avg(x), avg(narrow) FROM things;
+SELECT sum(n) / count(n), sum(n)::float8 / count(*), sum(price) / count(*) FROM things;
+SELECT sum(n) * 100.0 / sum(sum(n)) OVER () FROM things WHERE n IS NOT NULL GROUP BY kind ORDER BY kind;
+SELECT count(*) * 100.0 / (SELECT count(*) FROM things) AS share FROM things WHERE flag;
+SELECT count(*) FILTER (WHERE flag) * 1.0 / count(*) FROM things;
+SELECT sum(CASE WHEN flag THEN 1 ELSE 0 END), sum(CASE WHEN flag THEN 1.0 ELSE 0 END), sum(flag::int) FROM things;
+SELECT avg(CASE WHEN flag THEN 1 ELSE 0 END), avg(CASE WHEN flag THEN 100.0 END) FROM things;
+SELECT round(100.0 * count(*) FILTER (WHERE flag) / nullif(count(*), 0), 1) AS pct FROM things;
+SELECT sum(n) FROM things WHERE false;
+SELECT max(price) - min(price), max(price) / min(price) FROM things;
+-- Casts of numbers.
+SELECT 2.5::int, 3.5::int, -2.5::int, 2.5::float8::int, 3.5::float8::int, '42'::int, ' 42 '::int, 42::text::int;
+SELECT 1.23456::numeric(5,2), 1.005::numeric(4,2), 5::numeric(4,1), '1e3'::numeric, '1_000'::text;
+SELECT 1e10::bigint, 3e9::float8::bigint, 1.7::bigint, true::int, 0::boolean, 5::boolean;
+SELECT cast(3.99 AS integer), cast('3.5' AS float8), cast(5 AS double precision), int '7', numeric '1.5';
+SELECT float4 '1.1', float8 '1.1', '1.1'::real::float8, 0.1::real = 0.1, 16777217::real;
+SELECT n::numeric, n::text, n::float8, n::bigint, small::int FROM things WHERE n IS NOT NULL AND small IS NOT NULL ORDER BY id LIMIT 2;
+SELECT x::int, x::numeric, x::numeric(8,1), price::int, price::float8 FROM things WHERE x IS NOT NULL AND price IS NOT NULL ORDER BY id LIMIT 4;
+SELECT 'NaN'::float8 = 'NaN'::float8, 'NaN'::float8 > 1e300, 'Infinity'::float8 > 0, 'NaN'::numeric;
+SELECT 1 = 1.0, 1 < 1.5, 2147483647 + 0, 1 IN (1.0, 2.5), n > 100.5, n = 619.0 FROM things WHERE id = 1;
+SELECT -2 ^ 2, 2 + 3 * 4, (2 + 3) * 4, 2 - 3 - 4, 100 / 10 / 2, - - 5, NOT true = false;
+SELECT to_hex(255), to_hex(4294967296), bit_length('abc'), 5 BETWEEN 1 AND 10, 5 NOT BETWEEN SYMMETRIC 10 AND 1;
