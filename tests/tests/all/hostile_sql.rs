@@ -143,7 +143,7 @@ fn what_would_never_end_ends_at_its_time_or_its_memory() -> Result<()> {
         "with recursive t(n) as (select 1 union all select n + 1 from t) select count(*) from t",
         "with recursive t(n) as (select 'a'::text union all select n || n from t) select max(length(n)) from t",
         "with recursive t(n) as (select 1 union all select n from t, (values (1), (2)) v) select count(*) from t",
-        "select count(*) from events a, events b, events c, events d",
+        "select count(*) from events a, events b, events c, events d where a.id + b.id <> c.id + d.id",
         "select * from events a, events b, events c order by a.amount * b.amount * c.amount desc limit 10",
         "select a.amount * b.amount * c.id, count(*) from events a, events b, events c group by 1",
         "select count(distinct a.id * b.id + c.id) from events a, events b, events c",
@@ -204,7 +204,7 @@ fn no_statement_reaches_files_or_programs() -> Result<()> {
 #[test]
 fn a_connection_that_is_lost_in_a_long_statement_leaves_the_others() -> Result<()> {
     let otus = server()?;
-    let heavy = "select count(*) from events a, events b, events c, events d";
+    let heavy = "select count(*) from events a, events b, events c where a.id + b.id <> c.id";
     let clients: Vec<Client> = (0..20).map(|_| otus.connect()).collect::<Result<_>>()?;
     for mut client in clients {
         client.with(async |c| {
