@@ -41,6 +41,8 @@ pub struct Chunk {
     id: u64,
     schema: SchemaRef,
     batches: Vec<RecordBatch>,
+    /// Least and greatest event time of each batch, none of which is empty.
+    times: Vec<(i64, i64)>,
     pieces: Vec<Piece>,
     rows: usize,
     bytes: usize,
@@ -56,6 +58,7 @@ impl Chunk {
             id,
             schema,
             batches: Vec::new(),
+            times: Vec::new(),
             pieces: Vec::new(),
             rows: 0,
             bytes: 0,
@@ -72,33 +75,34 @@ impl Chunk {
         batch: RecordBatch,
         piece: Piece,
     ) -> Result<Self> {
-        let mut batches = self.batches.clone();
-        let mut time = self.time;
-        if batch.num_rows() > 0 {
-            time = merge_time(time, time_bounds(batch.column(table.time_index))?);
+        let (mut batches, mut times) = (self.batches.clone(), self.times.clone());
+        if let Some(time) = time_bounds(batch.column(table.time_index))? {
             batches.push(batch);
-            merge_small(&self.schema, &mut batches)?;
+            times.push(time);
+            merge_small(&self.schema, &mut batches, &mut times)?;
         }
         let mut pieces = self.pieces.clone();
         match pieces.iter_mut().find(|p| p.follows(&piece)) {
             Some(last) => last.extend(piece)?,
             None => pieces.push(piece),
         }
-        Ok(Self::assemble(self.id, Arc::clone(&self.schema), batches, pieces, time, self.born_us))
+        Ok(self.assemble(self.id, batches, times, pieces))
     }
 
     fn assemble(
+        &self,
         id: u64,
-        schema: SchemaRef,
         batches: Vec<RecordBatch>,
+        times: Vec<(i64, i64)>,
         pieces: Vec<Piece>,
-        time: Option<(i64, i64)>,
-        born_us: i64,
     ) -> Self {
+        let (schema, born_us) = (Arc::clone(&self.schema), self.born_us);
+        let time = times.iter().copied().reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
         let rows = batches.iter().map(RecordBatch::num_rows).sum();
         let bytes = batches.iter().map(RecordBatch::get_array_memory_size).sum::<usize>()
             + pieces.iter().map(|p| p.rejected.get_array_memory_size()).sum::<usize>();
-        Self { id, schema, batches, pieces, rows, bytes, time, born_us, states: Mutex::default() }
+        let states = Mutex::default();
+        Self { id, schema, batches, times, pieces, rows, bytes, time, born_us, states }
     }
 
     /// This chunk without the rows, pieces and rejected records of the partitions for which `lost` is true.
@@ -110,17 +114,16 @@ impl Chunk {
     ) -> Result<Self> {
         let pieces: Vec<Piece> =
             self.pieces.iter().filter(|p| !lost(&p.range.tp)).cloned().collect();
-        let mut batches = Vec::new();
-        let mut time = None;
+        let (mut batches, mut times) = (Vec::new(), Vec::new());
         for batch in &self.batches {
             let keep = super::partition::keep_rows(table, batch, lost)?;
             let kept = arrow::compute::filter_record_batch(batch, &keep)?;
-            if kept.num_rows() > 0 {
-                time = merge_time(time, time_bounds(kept.column(table.time_index))?);
+            if let Some(time) = time_bounds(kept.column(table.time_index))? {
                 batches.push(kept);
+                times.push(time);
             }
         }
-        Ok(Self::assemble(id, Arc::clone(&self.schema), batches, pieces, time, self.born_us))
+        Ok(self.assemble(id, batches, times, pieces))
     }
 
     /// Number of the chunk in its table.
@@ -130,6 +133,10 @@ impl Chunk {
     /// Raw rows.
     pub fn batches(&self) -> &[RecordBatch] {
         &self.batches
+    }
+    /// Least and greatest event time of each of [`Self::batches`], microseconds, inclusive.
+    pub fn batch_times(&self) -> &[(i64, i64)] {
+        &self.times
     }
     /// What the appends said.
     pub fn pieces(&self) -> &[Piece] {
@@ -192,7 +199,11 @@ impl Piece {
     }
 }
 
-fn merge_small(schema: &SchemaRef, batches: &mut Vec<RecordBatch>) -> Result<()> {
+fn merge_small(
+    schema: &SchemaRef,
+    batches: &mut Vec<RecordBatch>,
+    times: &mut Vec<(i64, i64)>,
+) -> Result<()> {
     while let [.., before, last] = batches.as_slice() {
         if last.num_rows() >= MERGE_ROWS || before.num_rows() > 2 * last.num_rows() {
             break;
@@ -200,6 +211,9 @@ fn merge_small(schema: &SchemaRef, batches: &mut Vec<RecordBatch>) -> Result<()>
         let merged = compact_views(&concat_batches(schema, [before, last])?)?;
         batches.truncate(batches.len() - 2);
         batches.push(merged);
+        if let (Some(last), Some(before)) = (times.pop(), times.last_mut()) {
+            *before = (before.0.min(last.0), before.1.max(last.1));
+        }
     }
     Ok(())
 }
@@ -219,16 +233,14 @@ pub(crate) fn compact_views(batch: &RecordBatch) -> Result<RecordBatch> {
     Ok(RecordBatch::try_new(batch.schema(), columns)?)
 }
 
+/// Least and greatest event time of a batch; none of an empty one.
 fn time_bounds(column: &ArrayRef) -> Result<Option<(i64, i64)>> {
     let times = column
         .as_primitive_opt::<TimestampMicrosecondType>()
         .ok_or_else(|| Error::internal(format!("event time has type {}", column.data_type())))?;
-    Ok(arrow::compute::min(times).zip(arrow::compute::max(times)))
-}
-
-pub(crate) fn merge_time(a: Option<(i64, i64)>, b: Option<(i64, i64)>) -> Option<(i64, i64)> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
-        (a, b) => a.or(b),
+    let bounds = arrow::compute::min(times).zip(arrow::compute::max(times));
+    match bounds {
+        None if !times.is_empty() => Err(Error::internal("rows have no event time")),
+        bounds => Ok(bounds),
     }
 }

@@ -62,6 +62,10 @@ fn column_properties(
             .set_column_dictionary_enabled(path.clone(), false)
             .set_column_encoding(path.clone(), Encoding::DELTA_BINARY_PACKED);
     }
+    if name == options.time_column {
+        // Fresh rows, too, are mostly asked for by a range of time.
+        builder = builder.set_column_statistics_enabled(path.clone(), EnabledStatistics::Page);
+    }
     if is_opaque(field.data_type()) {
         builder = builder.set_column_dictionary_enabled(path.clone(), false);
     }

@@ -114,8 +114,14 @@ impl RawTable {
                 seen.horizon(self.table.id, horizon);
             }
         }
-        let batches = chunks.iter().flat_map(|c| c.batches().iter().cloned()).collect();
-        let ranges = chunks.iter().filter_map(|c| c.time_range());
+        let batches = chunks.iter().flat_map(|c| c.batches());
+        let ranges: Vec<_> =
+            chunks.iter().flat_map(|c| c.batch_times().iter().copied().map(Some)).collect();
+        let keep =
+            prune::keep(predicate.as_ref(), schema, &Ranges { schema, column, ranges: &ranges })?;
+        let batches = batches.zip(&keep).filter(|(_, keep)| **keep).map(|(b, _)| b.clone());
+        let batches = batches.collect();
+        let ranges = ranges.iter().zip(&keep).filter(|(_, keep)| **keep).filter_map(|(r, _)| *r);
         let hot = ranges.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
         Ok(Pieces { files, batches, hot, cut })
     }

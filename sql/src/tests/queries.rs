@@ -41,6 +41,22 @@ async fn the_least_of_a_column_hides_no_rows_from_other_aggregates() {
 }
 
 #[tokio::test]
+async fn a_range_of_time_reads_the_hot_batches_of_that_time() {
+    let world = World::new().await;
+    world.append(5_000);
+    world.append(5_000);
+    world.rows("SET otus.rollups = off").await;
+    let query = "SELECT count(*), sum(user_id) FROM events WHERE ts < '2026-03-01 01:00:00+00'";
+    let whole = world.rows("SELECT count(*) FROM events").await;
+    assert_eq!(whole, [["10000"]]);
+    let explained = world.rows(&format!("EXPLAIN (ANALYZE, VERBOSE) {query}")).await.concat();
+    let scan = explained.iter().find(|line| line.contains("hot rows")).unwrap();
+    assert!(scan.contains("output_rows=5.00 K"), "{scan}");
+    let all = query.replace("WHERE", "WHERE user_id IS NOT NULL AND 1 > random() AND");
+    assert_eq!(world.rows(query).await, world.rows(&all).await);
+}
+
+#[tokio::test]
 async fn raw_rows_and_views_agree_at_every_stage() {
     let world = World::filled().await;
     for stage in ["level 0 and hot", "compacted"] {
