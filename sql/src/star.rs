@@ -49,6 +49,12 @@ fn asks(statement: &ast::Statement) -> bool {
                 None => ControlFlow::Continue(()),
             }
         }
+        fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
+            match joins_by_system_column(select) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        }
         fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
             match factor {
                 TableFactor::Table { alias: Some(alias), .. }
@@ -75,6 +81,19 @@ fn system_column(expr: &Expr) -> Option<Option<String>> {
         }
         _ => None,
     }
+}
+
+/// Whether a column that `*` leaves out stands in USING.
+fn joins_by_system_column(select: &Select) -> bool {
+    let joins = select.from.iter().flat_map(|table| &table.joins);
+    let is_system = |name: &ObjectName| {
+        let name = name.0.last().and_then(|part| part.as_ident());
+        name.is_some_and(|name| SYSTEM.contains(&folded(name).as_str()))
+    };
+    joins.filter_map(|join| constraint_of(&join.join_operator)).any(|constraint| match constraint {
+        JoinConstraint::Using(names) => names.iter().any(is_system),
+        _ => false,
+    })
 }
 
 /// The columns of all tables that a statement names, those of its own common tables left out.
@@ -186,6 +205,9 @@ impl Resolve<'_> {
 
     fn select(&self, select: &mut Select, mut named: Named) -> SqlResult<()> {
         let _flow = ast::Visit::visit(&*select, &mut named);
+        if joins_by_system_column(select) {
+            named.0.insert(None);
+        }
         let mut relations = Vec::new();
         let mut merges = false;
         for table in &mut select.from {
@@ -281,6 +303,10 @@ fn name_others(alias: &mut TableAlias, columns: &[String]) {
 
 /// Whether a join gives columns of both sides as one.
 fn merges_columns(join: &JoinOperator) -> bool {
+    matches!(constraint_of(join), Some(JoinConstraint::Using(_) | JoinConstraint::Natural))
+}
+
+fn constraint_of(join: &JoinOperator) -> Option<&JoinConstraint> {
     use JoinOperator as J;
     match join {
         J::Join(on)
@@ -290,8 +316,8 @@ fn merges_columns(join: &JoinOperator) -> bool {
         | J::Right(on)
         | J::RightOuter(on)
         | J::FullOuter(on)
-        | J::CrossJoin(on) => matches!(on, JoinConstraint::Using(_) | JoinConstraint::Natural),
-        _ => false,
+        | J::CrossJoin(on) => Some(on),
+        _ => None,
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::common::{DFSchema, ScalarValue};
-use datafusion::error::Result as DfResult;
+use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::logical_expr::expr::{Case, Cast};
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, cast};
 
@@ -37,6 +37,9 @@ const OF_TEXT: [&str; 20] = [
     "starts_with",
     "upper",
 ];
+
+/// Functions that put a list together, which `||` stands for.
+const OF_LIST: [&str; 3] = ["array_append", "array_concat", "array_prepend"];
 
 /// Functions that give one of their arguments.
 const ONE_OF: [&str; 3] = ["coalesce", "greatest", "least"];
@@ -153,6 +156,9 @@ fn check(expr: &Expr, schema: &DFSchema) -> DfResult<()> {
             let types = call.args.iter().filter_map(|arg| known_type(arg, schema));
             matched(&call.name().to_uppercase(), types)
         }
+        Expr::ScalarFunction(call) if OF_LIST.contains(&call.name()) => {
+            check_list(&call.args, schema)
+        }
         Expr::ScalarFunction(call) if OF_TEXT.contains(&call.name()) => {
             let of = call.args.first().and_then(|arg| known_type(arg, schema));
             match of {
@@ -180,24 +186,32 @@ fn check_operator(binary: &BinaryExpr, schema: &DFSchema) -> DfResult<()> {
             (Some(l), Some(r)) => l == r,
             _ => true,
         },
-        Operator::StringConcat => match (&l, &r) {
-            (DataType::List(item), one) | (one, DataType::List(item)) => {
-                match (family(item.data_type()), family(one)) {
-                    (Some(item), Some(one)) => item == one,
-                    _ => true,
-                }
-            }
-            _ => true,
-        },
         _ => true,
     };
-    if fits {
-        return Ok(());
-    }
-    let message = format!("operator does not exist: {} {op} {}", pg_type(&l), pg_type(&r));
-    Err(SqlError::new(sqlstate::UNDEFINED_FUNCTION, message)
+    if fits { Ok(()) } else { Err(no_operator(&l, &op.to_string(), &r)) }
+}
+
+fn no_operator(left: &DataType, op: &str, right: &DataType) -> DataFusionError {
+    let message = format!("operator does not exist: {} {op} {}", pg_type(left), pg_type(right));
+    SqlError::new(sqlstate::UNDEFINED_FUNCTION, message)
         .with_hint("no operator takes these types; add casts")
-        .into())
+        .into()
+}
+
+/// What is put to a list is as its items are.
+fn check_list(args: &[Expr], schema: &DFSchema) -> DfResult<()> {
+    let [left, right] = args else { return Ok(()) };
+    let (Some(l), Some(r)) = (known_type(left, schema), known_type(right, schema)) else {
+        return Ok(());
+    };
+    let item = |of: &DataType| match of {
+        DataType::List(item) => family(item.data_type()),
+        other => family(other),
+    };
+    match (item(&l), item(&r)) {
+        (Some(left), Some(right)) if left != right => Err(no_operator(&l, "||", &r)),
+        _ => Ok(()),
+    }
 }
 
 /// Times are no numbers.
