@@ -8,7 +8,7 @@ use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::logical_expr::expr::{Case, Cast};
-use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, cast};
+use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, cast};
 
 use crate::analyze::{compares, map_expressions};
 use crate::error::{SqlError, pg_type, sqlstate};
@@ -245,21 +245,18 @@ fn check_pattern(pattern: &Expr) -> DfResult<()> {
 fn typed_case(mut case: Case, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
     if case.expr.is_none() {
         for (condition, _) in &case.when_then_expr {
-            match known_type(condition, schema) {
-                Some(of) if family(&of).is_some_and(|f| f != Family::Boolean) => {
-                    let message = format!(
-                        "argument of CASE/WHEN must be type boolean, not type {}",
-                        pg_type(&of)
-                    );
-                    return Err(SqlError::new(sqlstate::DATATYPE_MISMATCH, message).into());
-                }
-                _ => {}
+            if let Some(of) = known_type(condition, schema)
+                && family(&of).is_some_and(|found| found != Family::Boolean)
+            {
+                let of = pg_type(&of);
+                let message = format!("argument of CASE/WHEN must be type boolean, not type {of}");
+                return Err(SqlError::new(sqlstate::DATATYPE_MISMATCH, message).into());
             }
         }
     }
     let values = || case.when_then_expr.iter().map(|(_, then)| then).chain(&case.else_expr);
     matched("CASE", values().filter_map(|value| known_type(value, schema)))?;
-    let numbers = |value: &Box<Expr>| {
+    let numbers = |value: &Expr| {
         let is_number = known_family(value, schema) == Some(Family::Number);
         is_number.then(|| known_type(value, schema)).flatten()
     };
@@ -269,7 +266,7 @@ fn typed_case(mut case: Case, schema: &DFSchema) -> DfResult<Transformed<Expr>> 
             Expr::Literal(ScalarValue::Utf8(Some(_)) | ScalarValue::Utf8View(Some(_)), _)
         )
     };
-    let Some(number) = values().find_map(numbers) else {
+    let Some(number) = values().find_map(|value| numbers(value)) else {
         return Ok(Transformed::no(Expr::Case(case)));
     };
     let mut any = false;

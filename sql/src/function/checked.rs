@@ -129,9 +129,8 @@ fn doubles(value: &ColumnarValue) -> DfResult<Option<ArrayRef>> {
 
 fn above_zero(value: &ColumnarValue) -> DfResult<()> {
     let Some(array) = doubles(value)? else { return Ok(()) };
-    let least = array.as_primitive::<Float64Type>().iter().flatten();
-    let found = least.filter(|value| *value <= 0.0).next();
-    let what = match found {
+    let mut values = array.as_primitive::<Float64Type>().iter().flatten();
+    let what = match values.find(|value| *value <= 0.0) {
         None => return Ok(()),
         Some(value) if value < 0.0 => "a negative number",
         Some(_) => "zero",
@@ -157,6 +156,9 @@ fn character(value: &ColumnarValue) -> DfResult<()> {
 }
 
 fn in_range(given: &[ColumnarValue], found: &ColumnarValue) -> DfResult<()> {
+    if !found.data_type().is_floating() {
+        return Ok(());
+    }
     let Some(values) = doubles(found)? else { return Ok(()) };
     let values = values.as_primitive::<Float64Type>();
     let suspect = |value: f64| value == 0.0 || value.is_infinite();

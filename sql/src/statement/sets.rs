@@ -4,12 +4,12 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    self, Expr, GroupByExpr, Ident, LimitClause, OrderByKind, Query, SelectItem, SetExpr,
-    SetOperator, SetQuantifier, TableFactor, Value, WindowType,
+    self, Expr, Ident, LimitClause, OrderByKind, Query, SelectItem, SetExpr, SetOperator,
+    SetQuantifier, TableFactor, Value, WindowType,
 };
 
 use super::forms::selected;
-use super::rewrite::output_names;
+use super::rewrite::{folded, output_names};
 use super::rows::template;
 
 /// Rewrites all of a query and of those within it.
@@ -90,9 +90,7 @@ fn with_ties(query: &mut Query) {
 fn of_ranks(query: &Query) -> Option<Expr> {
     let SetExpr::Select(select) = query.body.as_ref() else { return None };
     let OrderByKind::Expressions(keys) = &query.order_by.as_ref()?.kind else { return None };
-    let has_keys =
-        !matches!(&select.group_by, GroupByExpr::Expressions(keys, _) if keys.is_empty());
-    if select.distinct.is_some() || select.qualify.is_some() || has_keys {
+    if select.distinct.is_some() || select.qualify.is_some() {
         return None;
     }
     let one = Expr::Value(Value::Number("1".into(), false).into());
@@ -108,7 +106,7 @@ fn of_ranks(query: &Query) -> Option<Expr> {
     for key in &mut keys {
         let named = |item: &SelectItem| match (&key.expr, item) {
             (Expr::Identifier(name), SelectItem::ExprWithAlias { expr, alias }) => {
-                (alias.value == name.value).then(|| expr.clone())
+                (folded(alias) == folded(name)).then(|| expr.clone())
             }
             _ => None,
         };
