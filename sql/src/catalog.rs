@@ -31,6 +31,7 @@ use crate::error::near as near_name;
 use crate::named::NamedQueries;
 use crate::provider::{self, KeyedRows, RawTable, SYSTEM_SCHEMA, SYSTEM_TABLES};
 use crate::queries::Queries;
+use crate::star::WHOLE;
 use handle::PgSchema;
 pub(crate) use handle::{Catalogue, PgTables};
 pub(crate) use information::view_schema;
@@ -167,6 +168,10 @@ impl SchemaProvider for Schema {
 
 impl Shared {
     fn table(&self, schema: &str, name: &str) -> DfResult<Option<Arc<dyn TableProvider>>> {
+        let (name, is_whole) = match name.strip_prefix(WHOLE) {
+            Some(name) => (name, true),
+            None => (name, false),
+        };
         match schema {
             SYSTEM_SCHEMA => {
                 provider::system_table(&self.snapshot, name, Some(&self.named), || {
@@ -183,11 +188,12 @@ impl Shared {
             _ => match find(&self.snapshot, schema, name) {
                 None => Ok(None),
                 Some(Found::Raw(table)) if table.def.keyed().is_some() => {
-                    Ok(Some(Arc::new(KeyedRows::new(&self.snapshot, table)?)))
+                    let rows = KeyedRows::new(&self.snapshot, table)?;
+                    Ok(Some(Arc::new(if is_whole { rows } else { rows.declared() })))
                 }
                 Some(Found::Raw(table)) => {
                     let table = RawTable::new(Arc::clone(&self.snapshot), Arc::clone(table));
-                    Ok(Some(Arc::new(table)))
+                    Ok(Some(Arc::new(if is_whole { table } else { table.declared() })))
                 }
                 Some(Found::View(table, rollup, granularity)) => {
                     let view =

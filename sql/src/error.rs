@@ -89,6 +89,14 @@ pub mod sqlstate {
     pub const UNDEFINED_OBJECT: &str = "42704";
     /// No such parameter of a statement.
     pub const UNDEFINED_PARAMETER: &str = "42P02";
+    /// An operator or function of several, of which none fits best.
+    pub const AMBIGUOUS_FUNCTION: &str = "42725";
+    /// A logarithm of what has none.
+    pub const INVALID_LOGARITHM: &str = "2201E";
+    /// A pattern that ends with its escape character.
+    pub const INVALID_ESCAPE_SEQUENCE: &str = "22025";
+    /// A value that cannot have that type.
+    pub const CANNOT_COERCE: &str = "42846";
     /// Types that do not fit together.
     pub const DATATYPE_MISMATCH: &str = "42804";
     /// A column neither grouped nor aggregated.

@@ -43,9 +43,12 @@ mod queries;
 mod rewrite;
 mod session;
 mod single;
+mod sliding;
 mod spill;
+mod star;
 mod state;
 mod statement;
+mod strict;
 mod zone;
 
 pub use cache::CacheFigures;

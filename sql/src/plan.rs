@@ -46,7 +46,13 @@ pub(crate) async fn logical(
         Some(named) => named::expand(state, &named, &mut statement)?,
         None => named::Values::new(),
     };
+    crate::star::resolved(state, &mut statement).await?;
     let plan = plan(state, statement).await.map_err(|e| explained(state, query, &e))?;
+    let plan = match query.names_catalog {
+        // Names of its types are text or numbers here.
+        true => plan,
+        false => crate::strict::checked(plan).map_err(SqlError::from)?,
+    };
     let plan = crate::lateral::over_left_sides(plan).map_err(SqlError::from)?;
     let plan = catalog::shown_names(plan).map_err(SqlError::from)?;
     named::with_values(plan, &values).map_err(SqlError::from)
@@ -55,6 +61,9 @@ pub(crate) async fn logical(
 /// The error with its place in the message, and for a missing table the name that was perhaps meant.
 fn explained(state: &SessionState, query: &Plannable, e: &DataFusionError) -> SqlError {
     let mut found = error::of_planner(e);
+    if found.message.starts_with("Cannot access field at argument") {
+        found = statement::unknown_relation(&query.query);
+    }
     if found.position.is_none() {
         let span = e.diagnostic().and_then(|d| d.span);
         let start = span.map(|s| Location::new(s.start.line, s.start.column));

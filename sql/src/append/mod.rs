@@ -14,7 +14,7 @@ use otus_engine::compiled::CompiledTable;
 use crate::error::{SqlError, SqlResult};
 pub(crate) use record::record;
 pub use target::CopyColumn;
-pub(crate) use target::{Target, field, find};
+pub(crate) use target::{SYSTEM, Target, field, find};
 
 /// A record of a table's topic.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

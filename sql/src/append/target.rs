@@ -14,7 +14,7 @@ use crate::ddl::TableName;
 use crate::error::{SqlError, SqlResult, sqlstate};
 
 /// Columns that no record brings.
-const SYSTEM: [&str; 5] =
+pub(crate) const SYSTEM: [&str; 5] =
     [TOPIC_COLUMN, PARTITION_COLUMN, OFFSET_COLUMN, TIMESTAMP_COLUMN, INGESTED_AT_COLUMN];
 
 /// A column that `COPY … FROM` fills.

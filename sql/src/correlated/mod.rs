@@ -45,7 +45,8 @@ pub(crate) fn may_help(e: &SqlError) -> bool {
 
 /// The plan with all such subqueries joined; none if it has no subquery, or one of a form that cannot be joined.
 pub(crate) fn joined(plan: LogicalPlan) -> Option<LogicalPlan> {
-    let joined = Joiner::default().all(plan).ok()?;
+    let joined = Joiner::default().all(plan);
+    let joined = joined.inspect_err(|e| tracing::debug!(error = %e, "a subquery stays")).ok()?;
     joined.transformed.then_some(joined.data)
 }
 

@@ -198,8 +198,11 @@ fn schema(e: &SchemaError) -> SqlError {
             sqlstate::AMBIGUOUS_COLUMN,
             format!("column reference \"{}\" is ambiguous", field.name),
         ),
-        SchemaError::DuplicateQualifiedField { name, .. }
-        | SchemaError::DuplicateUnqualifiedField { name } => {
+        SchemaError::DuplicateQualifiedField { qualifier, .. } => SqlError::new(
+            sqlstate::DUPLICATE_ALIAS,
+            format!("table name \"{}\" specified more than once", qualifier.table()),
+        ),
+        SchemaError::DuplicateUnqualifiedField { name } => {
             SqlError::new("42701", format!("column name \"{name}\" appears more than once"))
                 .with_hint("give one of them another name with AS")
         }
@@ -211,6 +214,14 @@ fn missing_column(field: &Column, valid: &[Column]) -> SqlError {
         Some(relation) => format!("{}.{}", relation.table(), field.name),
         None => format!("\"{}\"", field.name),
     };
+    if let Some(relation) = &field.relation {
+        let is_there =
+            |c: &Column| c.relation.as_ref().is_some_and(|r| r.table() == relation.table());
+        if !valid.iter().any(is_there) {
+            let message = format!("missing FROM-clause entry for table \"{}\"", relation.table());
+            return SqlError::new(sqlstate::UNDEFINED_TABLE, message);
+        }
+    }
     let error = SqlError::new(sqlstate::UNDEFINED_COLUMN, format!("column {shown} does not exist"));
     let same =
         valid.iter().find(|v| v.name != field.name && v.name.eq_ignore_ascii_case(&field.name));
@@ -238,6 +249,11 @@ fn plan(m: &str) -> SqlError {
     }
     if let Some((name, _)) = m.strip_prefix("Invalid function '").and_then(|r| r.split_once('\'')) {
         return missing_function(name);
+    }
+    if m.contains("Cannot coerce arithmetic expression Utf8 ") && m.contains(" Utf8 to valid") {
+        let message = "operator is not unique: unknown and unknown";
+        return SqlError::new(sqlstate::AMBIGUOUS_FUNCTION, message)
+            .with_hint("a cast of one of the values says which operator is meant");
     }
     let unfit = ["No function matches", "Failed to coerce arguments", "does not support"];
     if unfit.iter().any(|u| m.contains(u)) {
@@ -302,7 +318,26 @@ fn missing_table(name: &str) -> SqlError {
     SqlError::new(sqlstate::UNDEFINED_TABLE, format!("relation \"{name}\" does not exist"))
 }
 
+/// Functions that stand over a window only.
+const WINDOW: [&str; 11] = [
+    "cume_dist",
+    "dense_rank",
+    "first_value",
+    "lag",
+    "last_value",
+    "lead",
+    "nth_value",
+    "ntile",
+    "percent_rank",
+    "rank",
+    "row_number",
+];
+
 fn missing_function(name: &str) -> SqlError {
+    if WINDOW.contains(&name) {
+        let message = format!("window function {name} requires an OVER clause");
+        return SqlError::new(sqlstate::WRONG_OBJECT_TYPE, message);
+    }
     SqlError::new(sqlstate::UNDEFINED_FUNCTION, format!("function {name}() does not exist"))
 }
 
@@ -356,7 +391,7 @@ fn not_implemented(m: &str) -> SqlError {
             .with_hint("a join, or a subquery in FROM, can often say the same");
     }
     if m.starts_with("Unsupported CAST from") {
-        return SqlError::new("42846", cannot_cast(m));
+        return SqlError::new(sqlstate::CANNOT_COERCE, cannot_cast(m));
     }
     if m.contains("does not support logical expression WindowFunction") {
         return SqlError::new(
@@ -386,6 +421,7 @@ fn execution(m: &str) -> SqlError {
         ("factorial of a negative number", sqlstate::OUT_OF_RANGE),
         ("too large to store in a Decimal128", sqlstate::OUT_OF_RANGE),
         ("negative count not allowed", "22011"),
+        ("Cannot access field at argument", sqlstate::UNDEFINED_TABLE),
         ("NTILE requires", "22014"),
         ("regex parse error", INVALID_REGEX),
         ("more than one row", sqlstate::CARDINALITY),

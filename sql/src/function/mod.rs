@@ -5,6 +5,7 @@ mod arithmetic;
 mod bucket;
 mod bytea;
 mod catalogue;
+mod checked;
 mod constant;
 mod date_trunc;
 mod json;
@@ -116,6 +117,7 @@ pub(crate) fn register(state: &mut SessionState) -> DfResult<()> {
     }
     state.register_udtf(KEYWORDS, Arc::new(catalogue::Keywords));
     state.register_expr_planner(Arc::new(json::Operators))?;
+    checked::register(state)?;
     aggregate::register(state)
 }
 

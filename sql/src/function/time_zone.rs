@@ -263,6 +263,13 @@ impl ScalarUDFImpl for InstantOfText {
         let instants = array.as_string_view().iter().map(|text| {
             let Some(text) = text else { return Ok(None) };
             instant_in(text, zone).map(Some).ok_or_else(|| {
+                if let Some((time, name)) = text.trim().rsplit_once(' ')
+                    && name.contains('/')
+                    && instant_in(time, zone).is_some()
+                {
+                    let message = format!("time zone \"{name}\" not recognized");
+                    return SqlError::new(sqlstate::INVALID_PARAMETER, message);
+                }
                 let message =
                     format!("invalid input syntax for type timestamp with time zone: \"{text}\"");
                 SqlError::new(sqlstate::INVALID_DATETIME, message)

@@ -46,7 +46,9 @@ pub(crate) async fn plan(
     let mut values = Values::new();
     let arguments = given.into_iter().map(Argument::Value).collect();
     let body = called(query, arguments, 0, &mut values);
-    let statement = DfStatement::Statement(Box::new(ast::Statement::Query(Box::new(body))));
+    let mut statement = ast::Statement::Query(Box::new(body));
+    crate::star::resolved(state, &mut statement).await?;
+    let statement = DfStatement::Statement(Box::new(statement));
     let plan =
         state.statement_to_plan(statement).await.map_err(|e| crate::error::of_planner(&e))?;
     with_values(plan, &values).map_err(SqlError::from)

@@ -19,6 +19,7 @@ use otus_engine::snapshot::Snapshot;
 
 use super::guarded::{self, guard_of};
 use super::keyed_source::{KeyedSource, Part, look_up, spread};
+use super::scan::declared;
 use crate::cache::Seen;
 use crate::error::SqlError;
 
@@ -31,6 +32,8 @@ pub(crate) struct KeyedRows {
     rows: Arc<KeyedTable>,
     /// Number of the snapshot that it is of.
     sequence: u64,
+    /// Only the columns that were declared.
+    declared: Option<SchemaRef>,
 }
 
 impl KeyedRows {
@@ -41,7 +44,12 @@ impl KeyedRows {
             return Err(DataFusionError::from(e));
         };
         let (table, rows) = (Arc::clone(table), Arc::clone(rows));
-        Ok(Self { table, rows, sequence: snapshot.sequence() })
+        Ok(Self { table, rows, sequence: snapshot.sequence(), declared: None })
+    }
+
+    /// The same table with the declared columns alone, as `*` shows it.
+    pub(crate) fn declared(self) -> Self {
+        Self { declared: declared(&self.table), ..self }
     }
 
     /// The keys that every wanted row has one of, if the filters name them.
@@ -124,7 +132,7 @@ impl fmt::Debug for KeyedRows {
 #[async_trait]
 impl TableProvider for KeyedRows {
     fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.table.schema)
+        Arc::clone(self.declared.as_ref().unwrap_or(&self.table.schema))
     }
 
     fn table_type(&self) -> TableType {
@@ -152,6 +160,9 @@ impl TableProvider for KeyedRows {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        // The declared columns are the first ones.
+        let all = self.declared.as_ref().map(|schema| (0..schema.fields().len()).collect());
+        let projection = projection.or(all.as_ref());
         let Some(restriction) = &self.table.restriction else {
             return self.read(session, projection, filters, limit).await;
         };
@@ -159,6 +170,7 @@ impl TableProvider for KeyedRows {
             table: Arc::clone(&restriction.whole),
             rows: Arc::clone(&self.rows),
             sequence: self.sequence,
+            declared: None,
         };
         let output = guarded::output(&self.table.schema, projection)?;
         let guard = guard_of(&self.table)?;

@@ -16,7 +16,7 @@ use otus_engine::snapshot::Snapshot;
 
 use super::guarded::{self, guard_of};
 use super::prune::{self, Files, Ranges};
-use super::scan::{Scan, from_time, predicate, with_guard};
+use super::scan::{Scan, declared, from_time, predicate, with_guard};
 use crate::access::Guard;
 use crate::cache::Seen;
 
@@ -27,16 +27,23 @@ pub(crate) struct RawTable {
     table: Arc<CompiledTable>,
     /// Only the rows of the hot chunk that still grows.
     open_only: bool,
+    /// Only the columns that were declared.
+    declared: Option<SchemaRef>,
 }
 
 impl RawTable {
     pub(crate) fn new(snapshot: Arc<Snapshot>, table: Arc<CompiledTable>) -> Self {
-        Self { snapshot, table, open_only: false }
+        Self { snapshot, table, open_only: false, declared: None }
     }
 
     /// The rows of the hot chunk that still grows.
     pub(crate) fn open_chunk(snapshot: Arc<Snapshot>, table: Arc<CompiledTable>) -> Self {
-        Self { snapshot, table, open_only: true }
+        Self { snapshot, table, open_only: true, declared: None }
+    }
+
+    /// The same table with the declared columns alone, as `*` shows it.
+    pub(crate) fn declared(self) -> Self {
+        Self { declared: declared(&self.table), ..self }
     }
 
     pub(crate) fn snapshot(&self) -> &Arc<Snapshot> {
@@ -167,7 +174,7 @@ impl RawTable {
 #[async_trait]
 impl TableProvider for RawTable {
     fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.table.schema)
+        Arc::clone(self.declared.as_ref().unwrap_or(&self.table.schema))
     }
 
     fn table_type(&self) -> TableType {
@@ -188,6 +195,9 @@ impl TableProvider for RawTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        // The declared columns are the first ones.
+        let all = self.declared.as_ref().map(|schema| (0..schema.fields().len()).collect());
+        let projection = projection.or(all.as_ref());
         let Some(restriction) = &self.table.restriction else {
             return self.read(session, projection, filters, limit, None);
         };

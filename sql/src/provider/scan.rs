@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::Session;
 use datafusion::catalog::memory::{DataSourceExec, MemorySourceConfig};
 use datafusion::common::DFSchema;
@@ -26,6 +26,7 @@ use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 use datafusion::scalar::ScalarValue;
+use otus_engine::compiled::CompiledTable;
 use otus_engine::log::op::{FileEntry, StatValue};
 use otus_engine::snapshot::Snapshot;
 
@@ -36,6 +37,17 @@ use crate::error::SqlError;
 
 /// Columns from which a projection counts as wide: late materialisation pays then.
 const WIDE_COLUMNS: usize = 8;
+
+/// The columns of a table that were declared, which are the first ones; none if there is no other, or none of them.
+pub(super) fn declared(table: &CompiledTable) -> Option<SchemaRef> {
+    let fields = table.schema.fields();
+    let first = fields.iter().take_while(|field| table.def.column(field.name()).is_some()).count();
+    if first == 0 || first == fields.len() {
+        return None;
+    }
+    let first = fields.iter().take(first).cloned().collect::<Vec<_>>();
+    Some(Arc::new(Schema::new_with_metadata(first, table.schema.metadata().clone())))
+}
 
 /// What one scan reads of one table.
 pub(super) struct Scan<'a> {

@@ -4,14 +4,37 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    self, DataType, Expr, GroupByExpr, LimitClause, Query, Select, SelectItem, Value, Values,
+    self, AccessExpr, BinaryOperator, DataType, Distinct, Expr, GroupByExpr, LimitClause, Query,
+    Select, SelectItem, Subscript, UnaryOperator, Value, Values,
 };
 
-use super::rows::cast;
+use super::rows::{binary, cast};
+use super::words::take_symmetric;
 
 /// Rewrites all of a query and of those within it.
 pub(super) fn known_forms(query: &mut Query) {
     let _flow = ast::VisitMut::visit(query, &mut Forms);
+}
+
+/// `x BETWEEN SYMMETRIC a AND b` is between them in either order.
+pub(super) fn in_either_order(query: &mut Query) {
+    let _flow = ast::visit_expressions_mut(query, |expr| {
+        let Expr::Between { expr: of, negated, low, high } = expr else {
+            return ControlFlow::Continue(());
+        };
+        if take_symmetric(low) {
+            let between = |low: &Expr, high: &Expr| Expr::Between {
+                expr: of.clone(),
+                negated: *negated,
+                low: Box::new(low.clone()),
+                high: Box::new(high.clone()),
+            };
+            let op = if *negated { BinaryOperator::And } else { BinaryOperator::Or };
+            let either = binary(between(low, high), &op, between(high, low));
+            *expr = Expr::Nested(Box::new(either));
+        }
+        ControlFlow::<()>::Continue(())
+    });
 }
 
 struct Forms;
@@ -29,9 +52,24 @@ impl ast::VisitorMut for Forms {
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
-        let Select { projection, group_by, .. } = select;
-        if let GroupByExpr::Expressions(keys, _) = group_by {
+        let Select { projection, group_by, distinct, .. } = select;
+        if let Some(Distinct::On(keys)) = distinct {
             for key in keys {
+                if let Some(selected) = selected(key, projection) {
+                    *key = selected;
+                }
+            }
+        }
+        if let GroupByExpr::Expressions(keys, _) = group_by {
+            // The empty set of keys, beside others, adds none.
+            let is_empty = |key: &Expr| matches!(key, Expr::Tuple(list) if list.is_empty());
+            if keys.iter().any(|key| !is_empty(key)) {
+                keys.retain(|key| !is_empty(key));
+            }
+            for key in keys {
+                if is_empty(key) {
+                    *key = Expr::GroupingSets(vec![Vec::new()]);
+                }
                 if let Expr::Rollup(sets) | Expr::Cube(sets) | Expr::GroupingSets(sets) = key {
                     for place in sets.iter_mut().flatten() {
                         if let Some(selected) = selected(place, projection) {
@@ -42,6 +80,38 @@ impl ast::VisitorMut for Forms {
             }
         }
         ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Expr::CompoundFieldAccess { access_chain, .. } = expr {
+            access_chain.iter_mut().for_each(with_bounds);
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// `a[:2]` and `a[2:]` with both bounds. Places before the first have no elements.
+fn with_bounds(access: &mut AccessExpr) {
+    let AccessExpr::Subscript(Subscript::Slice { lower_bound, upper_bound, stride: None }) = access
+    else {
+        return;
+    };
+    let number = |number: i32| Expr::Value(Value::Number(number.to_string(), false).into());
+    if upper_bound.as_ref().is_some_and(is_before_first) {
+        (*lower_bound, *upper_bound) = (Some(number(2)), Some(number(1)));
+    }
+    if lower_bound.as_ref().is_none_or(is_before_first) {
+        *lower_bound = Some(number(1));
+    }
+    upper_bound.get_or_insert_with(|| number(i32::MAX));
+}
+
+/// Whether a place is written as a number below one, which the planner would count from the end.
+fn is_before_first(place: &Expr) -> bool {
+    match place {
+        Expr::UnaryOp { op: UnaryOperator::Minus, .. } => true,
+        Expr::Value(value) => matches!(&value.value, Value::Number(digits, _) if digits == "0"),
+        _ => false,
     }
 }
 
@@ -86,7 +156,7 @@ fn fetch_as_limit(query: &mut Query) {
 }
 
 /// What a number in a list of keys stands for.
-fn selected(key: &Expr, projection: &[SelectItem]) -> Option<Expr> {
+pub(super) fn selected(key: &Expr, projection: &[SelectItem]) -> Option<Expr> {
     let Expr::Value(value) = key else { return None };
     let Value::Number(number, _) = &value.value else { return None };
     let place = number.to_string().parse::<usize>().ok()?.checked_sub(1)?;

@@ -19,10 +19,12 @@ mod precedence;
 mod rewrite;
 mod rows;
 mod series;
+mod sets;
 mod size;
 mod sorting;
 mod spelling;
 mod tokens;
+mod words;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -44,7 +46,7 @@ pub(crate) use catalogue::OR_EMPTY;
 pub(crate) use insert::{check_count, with_types};
 pub(crate) use operands::type_operands;
 use precedence::bind_distinct;
-pub(crate) use rewrite::{OutputNames, folded, place_of};
+pub(crate) use rewrite::{OutputNames, folded, output_names, place_of, unknown_relation};
 use rewrite::{name_outputs, operators_as_functions};
 use spelling::spell_out;
 use tokens::Tokens;
@@ -309,8 +311,10 @@ fn parsed(sql: &str, tokens: &mut Tokens) -> SqlResult<Box<Query>> {
         .with_tokens_with_locations(tokens.rest());
     let mut query = parser.parse_query().map_err(|e| tokens.parser_error(sql, &e))?;
     tokens.advance_to(&parser.peek_token());
+    sets::numbered(&mut query);
     check_query(&query)?;
     size::check(&query)?;
+    forms::in_either_order(&mut query);
     bind_distinct(&mut *query);
     operators_as_functions(&mut *query);
     spell_out(&mut *query);
@@ -383,6 +387,22 @@ fn explain(sql: &str, tokens: &mut Tokens) -> SqlResult<Action> {
     Ok(Action::Explain { options: Explain { analyze, verbose }, query })
 }
 
+/// Words with which clauses begin: no table has such a name without quotes.
+const CLAUSES: [&str; 12] = [
+    "except",
+    "fetch",
+    "from",
+    "group",
+    "having",
+    "intersect",
+    "limit",
+    "offset",
+    "order",
+    "select",
+    "union",
+    "where",
+];
+
 /// Refuses what hides in a query and is none: writes, locks, `SELECT INTO`.
 fn check_query(query: &Query) -> SqlResult<()> {
     struct Check(Option<SqlError>);
@@ -396,6 +416,15 @@ fn check_query(query: &Query) -> SqlResult<()> {
             self.body(&query.body)
         }
         fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+            if let TableFactor::Table { name, args: None, .. } = factor
+                && let [ast::ObjectNamePart::Identifier(word)] = name.0.as_slice()
+                && word.quote_style.is_none()
+                && CLAUSES.contains(&word.value.to_ascii_lowercase().as_str())
+            {
+                let message = format!("syntax error at or near \"{word}\"");
+                self.0 = Some(SqlError::new(sqlstate::SYNTAX, message));
+                return ControlFlow::Break(());
+            }
             if let TableFactor::Table { sample: Some(_), .. } = factor {
                 self.0 = Some(SqlError::unsupported("TABLESAMPLE is not supported"));
                 return ControlFlow::Break(());

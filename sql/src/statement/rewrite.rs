@@ -14,10 +14,20 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::tokenizer::Location;
 
 use super::sorting::{part_inner_sort_keys, part_sort_keys};
+use crate::error::{SqlError, sqlstate};
 use crate::function::{AS_JSONB, AS_UUID, FROM_TEXT, OR_EMPTY, TIMEZONE};
 
 /// Prefix of private aliases.
 const PRIVATE: &str = "__otus_";
+/// Stands for `substring(x SIMILAR pattern ESCAPE e)` until outputs have names.
+pub(super) const SIMILAR_PART: &str = "__otus_similar_part";
+/// Begins the names of functions that stand for operators, which give no name to an output.
+const OPERATOR: &str = "__otus_op_";
+
+/// The function that stands for an operator, as it is called until outputs have names.
+pub(super) fn unnamed(function: &str) -> String {
+    format!("{OPERATOR}{function}")
+}
 
 /// Names to put back: the number in a private alias is the index here.
 #[derive(Debug, Clone, Default)]
@@ -51,7 +61,7 @@ pub(super) fn private_alias(name: &str) -> String {
 pub(crate) fn name_outputs(query: &mut Query) -> OutputNames {
     let mut names = OutputNames::default();
     if let Some(select) = leftmost(&mut query.body) {
-        name_select(select, Some(&mut names));
+        name_select(select, Some(&mut names), false);
     }
     name_selects(query);
     part_sort_keys(query, &mut names);
@@ -69,7 +79,15 @@ fn name_selects(query: &mut Query) {
     impl ast::VisitorMut for Inner {
         type Break = ();
         fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
-            name_select(select, None);
+            name_select(select, None, false);
+            ControlFlow::Continue(())
+        }
+        fn pre_visit_table_factor(&mut self, factor: &mut ast::TableFactor) -> ControlFlow<()> {
+            if let ast::TableFactor::Derived { subquery, .. } = factor
+                && let Some(select) = leftmost(&mut subquery.body)
+            {
+                name_select(select, None, true);
+            }
             ControlFlow::Continue(())
         }
     }
@@ -123,7 +141,8 @@ fn leftmost(body: &mut SetExpr) -> Option<&mut Select> {
     }
 }
 
-fn name_select(select: &mut Select, mut outer: Option<&mut OutputNames>) {
+/// Names the outputs of a select; those of one in FROM also where they have none, as `*` around it `shows_all`.
+fn name_select(select: &mut Select, mut outer: Option<&mut OutputNames>, shows_all: bool) {
     let used = identifiers(select);
     let wildcard = select
         .projection
@@ -149,7 +168,7 @@ fn name_select(select: &mut Select, mut outer: Option<&mut OutputNames>) {
         } else if let Some(names) = outer.as_deref_mut() {
             let private = names.private(name);
             alias(item, &private);
-        } else if !first && !plain && !aliased && name != "?column?" {
+        } else if !first && !plain && !aliased && (name != "?column?" || shows_all) {
             // Nobody can name it, but `*` above shows it.
             alias(item, &private_alias(&format!("={name}#{place}")));
         }
@@ -217,6 +236,17 @@ fn named_otherwise(function: &mut ast::Function) {
     };
     if let Some(all_of) = all_of {
         function.name = ast::ObjectName::from(vec![Ident::new(all_of)]);
+    }
+    if let [part] = function.name.0.as_slice()
+        && let Some(own) = part.as_ident().map(|name| name.value.clone())
+    {
+        let called = match own.strip_prefix(OPERATOR) {
+            _ if own == SIMILAR_PART => Some("otus_substring"),
+            called => called,
+        };
+        if let Some(called) = called {
+            function.name = ast::ObjectName::from(vec![Ident::new(called)]);
+        }
     }
     if name == "every" {
         function.name = ast::ObjectName::from(vec![Ident::new("bool_and")]);
@@ -371,6 +401,32 @@ pub(crate) fn place_of(query: &Query, name: &str) -> Option<Location> {
     place
 }
 
+/// Says of the first name of several parts that it names no column of a relation.
+pub(crate) fn unknown_relation(query: &Query) -> SqlError {
+    let mut found = None;
+    let _flow = ast::visit_expressions(query, |expr| match expr {
+        Expr::CompoundIdentifier(parts) => {
+            let longest = found.as_ref().is_none_or(|f: &Vec<Ident>| f.len() < parts.len());
+            if longest {
+                found = Some(parts.clone());
+            }
+            ControlFlow::<()>::Continue(())
+        }
+        _ => ControlFlow::Continue(()),
+    });
+    let parts = found.unwrap_or_default();
+    let names: Vec<String> = parts.iter().map(folded).collect();
+    if parts.len() > 3 {
+        let name = names.join(".");
+        let message = format!("cross-database references are not implemented: {name}");
+        return SqlError::unsupported(message);
+    }
+    let relation = parts.len().checked_sub(2).and_then(|at| names.get(at));
+    let relation = relation.map_or("", String::as_str);
+    let message = format!("missing FROM-clause entry for table \"{relation}\"");
+    SqlError::new(sqlstate::UNDEFINED_TABLE, message)
+}
+
 /// Names of all bare identifiers in a select: an alias of such a name could capture them.
 fn identifiers(select: &Select) -> HashSet<String> {
     let mut names = HashSet::new();
@@ -409,6 +465,8 @@ fn figure(expr: &Expr) -> Option<(String, bool)> {
             let last = function.name.0.last().and_then(|p| p.as_ident())?;
             match folded(last) {
                 of_subquery if of_subquery == OR_EMPTY => strong("array"),
+                similar if similar == SIMILAR_PART => strong("substring"),
+                operator if operator.starts_with(OPERATOR) => None,
                 name => Some((name, true)),
             }
         }
@@ -437,16 +495,30 @@ fn figure(expr: &Expr) -> Option<(String, bool)> {
             Some(ast::TrimWhereField::Trailing) => "rtrim",
             _ => "btrim",
         }),
-        Expr::Value(value) => match value.value {
-            ast::Value::Boolean(_) => weak("bool"),
-            _ => None,
-        },
         Expr::Subquery(query) => match leftmost_ref(&query.body)?.projection.first()? {
             SelectItem::ExprWithAlias { alias, .. } => Some((folded(alias), true)),
             SelectItem::UnnamedExpr(expr) => figure(expr),
             _ => None,
         },
         _ => None,
+    }
+}
+
+/// The names of what a query gives, if they can be told without its tables.
+pub(crate) fn output_names(body: &SetExpr) -> Option<Vec<String>> {
+    let name = |item: &SelectItem| match item {
+        SelectItem::ExprWithAlias { alias, .. } => Some(folded(alias)),
+        SelectItem::UnnamedExpr(expr) => {
+            Some(figure(expr).map_or_else(|| "?column?".to_string(), |(name, _)| name))
+        }
+        _ => None,
+    };
+    match body {
+        SetExpr::Values(values) => {
+            let width = values.rows.first()?.content.len();
+            Some((1..=width).map(|at| format!("column{at}")).collect())
+        }
+        other => leftmost_ref(other)?.projection.iter().map(name).collect(),
     }
 }
 

@@ -138,12 +138,49 @@ fn without_lateral(factor: &TableFactor) -> Option<TableFactor> {
     })
 }
 
+/// `(SELECT … FROM unnest(t.list) AS u)` in an expression: rows of a list of the rows around, as a query that gives them,
+/// which can be asked over its domain.
+fn unnest_as_query(query: &mut Query) {
+    let ast::SetExpr::Select(select) = query.body.as_mut() else { return };
+    let Some(first) = select.from.first_mut() else { return };
+    let TableFactor::UNNEST {
+        alias, array_exprs, with_offset: false, with_ordinality: false, ..
+    } = &mut first.relation
+    else {
+        return;
+    };
+    let [list] = array_exprs.as_slice() else { return };
+    let arg = FunctionArg::Unnamed(FunctionArgExpr::Expr(list.clone()));
+    let name = ObjectName::from(vec![Ident::new("unnest")]);
+    if let Some(rows) = rows_of(&name, &[arg], false, false) {
+        first.relation = TableFactor::Derived {
+            lateral: false,
+            subquery: Box::new(rows),
+            alias: Some(whole_alias(alias.take(), "unnest", false)),
+            sample: None,
+        };
+    }
+}
+
 impl ast::VisitorMut for Rewrite {
     type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Expr::Subquery(subquery)
+        | Expr::Exists { subquery, .. }
+        | Expr::InSubquery { subquery, .. } = expr
+        {
+            unnest_as_query(subquery);
+        }
+        ControlFlow::Continue(())
+    }
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
         if let Some(plain) = without_lateral(factor) {
             *factor = plain;
+        }
+        if let TableFactor::Derived { lateral: true, subquery, .. } = factor {
+            unnest_as_query(subquery);
         }
         if let TableFactor::UNNEST { alias, array_exprs, with_ordinality, .. } = &mut *factor {
             if let [list] = array_exprs.as_slice() {

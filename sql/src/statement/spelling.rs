@@ -4,10 +4,11 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    self, BinaryOperator, DataType, ExactNumberInfo, Expr, UnaryOperator, Value,
+    self, BinaryOperator, DataType, ExactNumberInfo, Expr, FunctionArg, FunctionArgExpr, Ident,
+    UnaryOperator, Value,
 };
 
-use super::rewrite::call;
+use super::rewrite::{SIMILAR_PART, call, unnamed};
 
 /// Spells intervals with words, and `SIMILAR TO` as a regular expression.
 pub(crate) fn spell_out(node: &mut impl ast::VisitMut) {
@@ -27,12 +28,17 @@ pub(crate) fn spell_out(node: &mut impl ast::VisitMut) {
                         UnaryOperator::PGSquareRoot => "sqrt",
                         UnaryOperator::PGCubeRoot => "cbrt",
                         UnaryOperator::PGAbs => "abs",
+                        UnaryOperator::BitwiseNot => {
+                            *expr = all_other_bits(of);
+                            return ControlFlow::Continue(());
+                        }
                         _ => return ControlFlow::Continue(()),
                     };
-                    *expr = call(name, [of.as_ref().clone()]);
+                    *expr = call(&unnamed(name), [of.as_ref().clone()]);
                 }
                 Expr::BinaryOp { left, op: BinaryOperator::PGStartsWith, right } => {
-                    *expr = call("starts_with", [left.as_ref().clone(), right.as_ref().clone()]);
+                    let sides = [left.as_ref().clone(), right.as_ref().clone()];
+                    *expr = call(&unnamed("starts_with"), sides);
                 }
                 Expr::Collate { expr: of, collation } if by_bytes(collation) => {
                     *expr = of.as_ref().clone();
@@ -49,8 +55,14 @@ pub(crate) fn spell_out(node: &mut impl ast::VisitMut) {
                 Expr::Cast { data_type: data_type @ DataType::Float(_), .. } => {
                     *data_type = float(data_type);
                 }
-                Expr::SimilarTo { pattern, escape_char: None, .. } => {
-                    respell(pattern, |text| Some(similar_as_regex(text)));
+                Expr::SimilarTo { pattern, escape_char, .. } => {
+                    if let Some(escape) = escape_of(escape_char.as_ref()) {
+                        respell(pattern, |text| Some(similar_as_regex(text, escape)));
+                        *escape_char = None;
+                    }
+                }
+                Expr::Function(function) if function.name.to_string() == similar_part() => {
+                    part_as_regex(function);
                 }
                 _ => {}
             }
@@ -58,6 +70,17 @@ pub(crate) fn spell_out(node: &mut impl ast::VisitMut) {
         }
     }
     let _flow = node.visit(&mut Spelling);
+}
+
+/// `~x` is `x # -1`.
+fn all_other_bits(of: &Expr) -> Expr {
+    let one = Expr::Value(Value::Number("1".into(), false).into());
+    let ones = Expr::UnaryOp { op: UnaryOperator::Minus, expr: Box::new(one) };
+    Expr::Nested(Box::new(Expr::BinaryOp {
+        left: Box::new(of.clone()),
+        op: BinaryOperator::PGBitwiseXor,
+        right: Box::new(ones),
+    }))
 }
 
 /// `'a!_b' ESCAPE '!'` is `'a\_b'`.
@@ -161,17 +184,71 @@ fn interval_in_words(text: &str) -> Option<String> {
     })
 }
 
+/// The name of `substring(x SIMILAR pattern ESCAPE e)` as a call is shown.
+fn similar_part() -> String {
+    Ident::with_quote('"', SIMILAR_PART).to_string()
+}
+
+/// The character that takes the meaning from the next one, a backslash if none is said; the inner none is that of
+/// `ESCAPE ''`. None if it is not written out.
+fn escape_of(escape: Option<&ast::ValueWithSpan>) -> Option<Option<char>> {
+    match escape.map(|value| &value.value) {
+        None => Some(Some('\\')),
+        Some(Value::SingleQuotedString(text) | Value::EscapedStringLiteral(text)) => {
+            let mut chars = text.chars();
+            let first = chars.next();
+            chars.next().is_none().then_some(first)
+        }
+        Some(_) => None,
+    }
+}
+
+/// The pattern of `substring(x SIMILAR pattern ESCAPE e)` as a regular expression, whose group is the part between two
+/// `e"`.
+fn part_as_regex(call: &mut ast::Function) {
+    let ast::FunctionArguments::List(list) = &mut call.args else { return };
+    let value = |arg: &FunctionArg| match arg {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(value))) => Some(value.clone()),
+        _ => None,
+    };
+    let [_, pattern, escape] = list.args.as_slice() else { return };
+    let (Some(pattern), Some(escape)) = (value(pattern), value(escape)) else { return };
+    let (Some(Some(escape)), Value::SingleQuotedString(text)) =
+        (escape_of(Some(&escape)), &pattern.value)
+    else {
+        return;
+    };
+    let mark = format!("{escape}\"");
+    let parts: Vec<&str> = text.split(mark.as_str()).collect();
+    let inner = |part: &str| similar_inner(part, Some(escape)).replace("(?s:.*)", "(?s:.*?)");
+    let greedy = |part: &str| similar_inner(part, Some(escape));
+    let regex = match parts.as_slice() {
+        [whole] => format!("^({})$", greedy(whole)),
+        [before, part] => format!("^(?:{})({})$", inner(before), greedy(part)),
+        [before, part, after] => {
+            format!("^(?:{})({})(?:{})$", inner(before), greedy(part), greedy(after))
+        }
+        _ => return,
+    };
+    let regex = Expr::Value(Value::SingleQuotedString(regex).into());
+    list.args.truncate(1);
+    list.args.push(FunctionArg::Unnamed(FunctionArgExpr::Expr(regex)));
+}
+
 /// A pattern of `SIMILAR TO`: `%` and `_` as in LIKE, `|*+?{}()[]` as in regular expressions, and it has to
 /// fit the whole text.
-fn similar_as_regex(pattern: &str) -> String {
-    let mut regex = String::from("^(?:");
+fn similar_as_regex(pattern: &str, escape: Option<char>) -> String {
+    format!("^(?:{})$", similar_inner(pattern, escape))
+}
+
+fn similar_inner(pattern: &str, escape: Option<char>) -> String {
+    let mut regex = String::new();
     let mut chars = pattern.chars();
     let mut in_class = false;
     while let Some(c) = chars.next() {
         match c {
-            '\\' => {
-                regex.push('\\');
-                regex.extend(chars.next());
+            _ if Some(c) == escape => {
+                regex.extend(chars.next().map(|c| regex::escape(c.encode_utf8(&mut [0; 4]))));
             }
             _ if in_class => {
                 in_class = c != ']';
@@ -183,14 +260,14 @@ fn similar_as_regex(pattern: &str) -> String {
             }
             '%' => regex.push_str("(?s:.*)"),
             '_' => regex.push_str("(?s:.)"),
-            '.' | '^' | '$' => {
+            '.' | '^' | '$' | '\\' => {
                 regex.push('\\');
                 regex.push(c);
             }
+            '(' => regex.push_str("(?:"),
             other => regex.push(other),
         }
     }
-    regex.push_str(")$");
     regex
 }
 
@@ -214,7 +291,11 @@ mod tests {
 
     #[test]
     fn patterns_of_similar_to() {
-        assert_eq!(similar_as_regex("%b%"), "^(?:(?s:.*)b(?s:.*))$");
-        assert_eq!(similar_as_regex("(a|b.)_[%_]"), "^(?:(a|b\\.)(?s:.)[%_])$");
+        let backslash = Some('\\');
+        assert_eq!(similar_as_regex("%b%", backslash), "^(?:(?s:.*)b(?s:.*))$");
+        assert_eq!(similar_as_regex("(a|b.)_[%_]", backslash), "^(?:(?:a|b\\.)(?s:.)[%_])$");
+        assert_eq!(similar_as_regex("a\\%_", backslash), "^(?:a%(?s:.))$");
+        assert_eq!(similar_as_regex("!%\\", Some('!')), "^(?:%\\\\)$");
+        assert_eq!(similar_as_regex("\\", None), "^(?:\\\\)$");
     }
 }

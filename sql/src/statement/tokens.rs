@@ -129,7 +129,7 @@ impl Tokens {
                 span: token.span,
             }));
         }
-        self.list = spelled;
+        self.list = super::words::respelled(spelled, self.at);
     }
 
     /// Moves to the token at which the SQL parser stopped.

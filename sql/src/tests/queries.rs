@@ -163,8 +163,10 @@ async fn names_and_values_are_those_of_postgres() {
     assert_eq!(
         world.rows("SELECT user_id, *, user_id FROM events ORDER BY user_id, ts LIMIT 1").await[0]
             .len(),
-        12
+        9
     );
+    let with_offset = "SELECT _offset, * FROM events ORDER BY user_id, ts LIMIT 1";
+    assert_eq!(world.rows(with_offset).await[0].len(), 8);
     assert_eq!(
         world.value("SELECT sum(x) FROM (VALUES (9223372036854775807), (1)) t(x)").await,
         "9223372036854775808"

@@ -129,7 +129,12 @@ pub(super) async fn same_as(
     for question in questions {
         for mode in ["auto", "off"] {
             answer(session, &format!("SET otus.rollups = {mode}")).await;
-            let expected = rows_of(&world.session, &question.replace("{}", part)).await;
+            // `*` leaves these out, so that the part has them by name.
+            let part = match question.contains("_offset") {
+                true => part.replacen("SELECT *", "SELECT _partition, _offset, *", 1),
+                false => part.to_owned(),
+            };
+            let expected = rows_of(&world.session, &question.replace("{}", &part)).await;
             let got = rows_of(session, &question.replace("{}", table)).await;
             match (got, expected) {
                 (Ok(mut got), Ok(mut expected)) => {
