@@ -5,7 +5,7 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
 use datafusion::common::DFSchema;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
@@ -216,7 +216,9 @@ fn read(expr: Expr, from: &DataType, zone: &str) -> Expr {
 
 /// An instant as a text, a local time, a date or a time of day of a zone, if `to` is one; `None` if not.
 fn written(expr: &Expr, from: &DataType, to: &DataType, zone: &str) -> Option<Expr> {
-    if is_text(to) && matches!(from, DataType::Timestamp(..)) {
+    let is_shown =
+        matches!(from, DataType::Timestamp(..) | DataType::Interval(IntervalUnit::MonthDayNano));
+    if is_text(to) && is_shown {
         return Some(cast(shown().call(vec![expr.clone(), lit(zone)]), to.clone()));
     }
     let is_local = matches!(

@@ -15,6 +15,7 @@ mod insert;
 mod joins;
 mod numbers;
 mod operands;
+mod parts;
 mod precedence;
 mod rewrite;
 mod rows;
@@ -22,6 +23,7 @@ mod series;
 mod size;
 mod sorting;
 mod spelling;
+mod times;
 mod tokens;
 
 use std::collections::BTreeMap;
@@ -290,6 +292,8 @@ pub(crate) fn query(sql: &str, tokens: &mut Tokens) -> SqlResult<Plannable> {
     let mut query = parsed(sql, tokens)?;
     let names = name_outputs(&mut query);
     catalogue::plain_names(&mut query);
+    times::named_times(&mut query);
+    parts::typed(&mut query);
     rewrite::spelled_for_planner(&mut query);
     series::rows_of_functions(&mut query);
     casts::name_casts(&mut query);
@@ -342,6 +346,8 @@ pub(crate) fn subquery(sql: &str) -> SqlResult<Box<Query>> {
         tokens.expect_end()?;
         rewrite::name_inner(&mut query);
         catalogue::plain_names(&mut query);
+        times::named_times(&mut query);
+        parts::typed(&mut query);
         rewrite::spelled_for_planner(&mut query);
         series::rows_of_functions(&mut query);
         casts::name_casts(&mut query);

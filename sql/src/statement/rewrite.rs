@@ -89,6 +89,7 @@ pub(crate) fn operators_as_functions(node: &mut impl ast::VisitMut) {
                 let args = [take(time_zone), take(timestamp)];
                 *expr = call(TIMEZONE, args);
             }
+            super::times::overlaps(expr);
             ControlFlow::Continue(())
         }
     }
@@ -437,10 +438,6 @@ fn figure(expr: &Expr) -> Option<(String, bool)> {
             Some(ast::TrimWhereField::Trailing) => "rtrim",
             _ => "btrim",
         }),
-        Expr::Value(value) => match value.value {
-            ast::Value::Boolean(_) => weak("bool"),
-            _ => None,
-        },
         Expr::Subquery(query) => match leftmost_ref(&query.body)?.projection.first()? {
             SelectItem::ExprWithAlias { alias, .. } => Some((folded(alias), true)),
             SelectItem::UnnamedExpr(expr) => figure(expr),
