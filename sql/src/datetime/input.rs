@@ -100,6 +100,26 @@ fn length(text: &str, belongs: impl Fn(char) -> bool) -> usize {
     text.find(|c: char| !belongs(c)).unwrap_or(text.len())
 }
 
+/// Where a date ends whose parts are put together by one sign: digits, or the letters of a month, then digits.
+fn date_end(text: &str, first: usize) -> usize {
+    let separator = text.get(first..).and_then(|rest| rest.chars().next());
+    let mut end = first;
+    for _ in 0..2 {
+        let Some(rest) = text.get(end..).filter(|rest| rest.chars().next() == separator) else {
+            break;
+        };
+        let part = rest.get(1..).unwrap_or_default();
+        let digits = length(part, |c| c.is_ascii_digit());
+        let letters = length(part, |c| c.is_ascii_alphabetic());
+        let taken = digits.max(letters);
+        if taken == 0 {
+            break;
+        }
+        end += 1 + taken;
+    }
+    end
+}
+
 fn once<T>(place: &mut Option<T>, value: T) -> Option<()> {
     if place.is_some() {
         return None;
@@ -120,14 +140,7 @@ impl Found {
                 Some(end)
             }
             Some('-' | '/' | '.') if !self.has_day() => {
-                let end =
-                    length(text, |c| c.is_ascii_alphanumeric() || matches!(c, '-' | '/' | '.'));
-                // `T` begins the time, unless it is a letter of a month's name.
-                let whole = text.get(..end)?;
-                let cut = whole.find(['T', 't']).filter(|at| {
-                    whole.get(at + 1..).is_some_and(|t| t.starts_with(|c: char| c.is_ascii_digit()))
-                });
-                let end = cut.unwrap_or(end);
+                let end = date_end(text, count);
                 self.parted(text.get(..end)?)?;
                 Some(end)
             }

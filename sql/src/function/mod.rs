@@ -18,6 +18,7 @@ mod postgres;
 mod series;
 mod session;
 mod sets;
+mod shown;
 mod texts;
 mod time_bucket;
 mod time_zone;
@@ -44,6 +45,7 @@ pub(crate) use operator::{DistinctElements, Operators};
 pub(crate) use part::{exact_part, length};
 pub(crate) use plain::OR_EMPTY;
 pub(crate) use session::SessionFacts;
+pub(crate) use shown::is_shown;
 pub(crate) use time_bucket::{
     TIME_BUCKET, argument_types as bucket_types, buckets, is_text, literal, lowered, time_bucket,
 };
@@ -107,7 +109,7 @@ pub(crate) fn register(state: &mut SessionState) -> DfResult<()> {
     }
     state.register_udf(Arc::new(operator::type_of()))?;
     datafusion_pg_functions::datetime::register(state);
-    let own = [to_char::to_char(), to_char::of_seconds(), timezone()];
+    let own = [to_char::to_char(), to_char::to_number(), to_char::of_seconds(), timezone()];
     let all = own.into_iter().chain(to_char::from_text()).chain(postgres::all());
     let all = all.chain(moments::all()).chain(texts::all());
     let all = all.chain(catalogue::all()).chain(plain::all()).chain(marked::all());

@@ -19,10 +19,10 @@ use datafusion::logical_expr::{
 
 use super::time_zone::{instant, instant_us, local, local_us, zone_named};
 use super::{answer, argument};
-use crate::datetime::Span;
 use crate::error::{SqlError, SqlResult, sqlstate};
 
-/// `otus_shown(time, zone)`: `2026-11-22 06:13:01.628+00`; a time without zone has no offset.
+/// `otus_shown(time, zone)`: `2026-11-22 06:13:01.628+00`; a time without zone has no offset. Other values are written as
+/// in [`super::shown`].
 pub(crate) fn shown() -> ScalarUDF {
     ScalarUDF::from(Shown(Signature::any(2, Volatility::Immutable)))
 }
@@ -70,9 +70,8 @@ impl ScalarUDFImpl for Shown {
         let zone = zone_of(&args)?;
         let times = argument(&args, 0)?;
         let is_instant = matches!(times.data_type(), DataType::Timestamp(_, Some(_)));
-        if let Some(spans) = times.as_primitive_opt::<IntervalMonthDayNanoType>() {
-            let texts = spans.iter().map(|span| span.map(|span| Span::from(span).text()));
-            return answer(&args, Arc::new(texts.collect::<StringViewArray>()));
+        if !matches!(times.data_type(), DataType::Timestamp(..)) {
+            return answer(&args, Arc::new(super::shown::texts(&times)?));
         }
         let plain = cast(&times, &local())?;
         let texts = plain.as_primitive::<TimestampMicrosecondType>().iter().map(|us| {

@@ -65,7 +65,8 @@ impl ast::VisitorMut for Typed {
                     | DataType::BigInt(_)
                     | DataType::Int8(_)
                     | DataType::SmallInt(_)
-                    | DataType::Int2(_),
+                    | DataType::Int2(_)
+                    | DataType::Text,
                 ..
             } if fraction(expr) => number(expr),
             Expr::BinaryOp { left, op: ast::BinaryOperator::StringConcat, right } => {

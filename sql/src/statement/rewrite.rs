@@ -219,12 +219,33 @@ fn named_otherwise(function: &mut ast::Function) {
     if let Some(all_of) = all_of {
         function.name = ast::ObjectName::from(vec![Ident::new(all_of)]);
     }
+    if name == "regexp_replace"
+        && let FunctionArguments::List(list) = &mut function.args
+        && let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(by)))) =
+            list.args.get_mut(2)
+        && let ast::Value::SingleQuotedString(text) = &mut by.value
+    {
+        *text = whole_matches(text);
+    }
     if name == "every" {
         function.name = ast::ObjectName::from(vec![Ident::new("bool_and")]);
     }
     if let Some((_, own)) = FROM_TEXT.iter().find(|(known, _)| is_pair && *known == name) {
         function.name = ast::ObjectName::from(vec![Ident::new(*own)]);
     }
+}
+
+/// `\&` stands for the whole match, which is the group 0.
+fn whole_matches(replacement: &str) -> String {
+    let mut out = String::with_capacity(replacement.len());
+    let mut chars = replacement.chars();
+    while let Some(c) = chars.next() {
+        out.push(c);
+        if c == '\\' {
+            out.extend(chars.next().map(|next| if next == '&' { '0' } else { next }));
+        }
+    }
+    out
 }
 
 /// `mod(a, b)` is `a % b`.
