@@ -263,8 +263,11 @@ fn in_words(text: &str, range: Option<(Field, Field)>) -> Option<Span> {
         Some(Field::Minute) => Unit::Micros(MINUTE),
         Some(Field::Second) | None => Unit::Micros(SECOND),
     });
+    // A unit needs its number.
+    let mut is_open = false;
     for token in tokens.iter().rev() {
         match token {
+            Token::Word(_) if is_open => return None,
             Token::Word(word) => bare = Some(unit(word)?),
             Token::Number(text) if text.contains(':') => {
                 span.micros = span.micros.checked_add(clock(text, range)?)?;
@@ -283,6 +286,10 @@ fn in_words(text: &str, range: Option<(Field, Field)>) -> Option<Span> {
             }
             Token::Number(text) => span.add(number(text)?, bare.take()?)?,
         }
+        is_open = matches!(token, Token::Word(_));
+    }
+    if is_open {
+        return None;
     }
     if is_ago { span.negated() } else { Some(span) }
 }

@@ -157,11 +157,33 @@ fn as_list(expr: Expr, of: &DataType) -> DfResult<Expr> {
     Ok(Expr::Literal(list.cast_to(of)?, metadata.clone()))
 }
 
-/// Plans `(array_agg(DISTINCT x))[n]`, to be asked before the planner's own, which forgets the `DISTINCT`.
+/// Plans `(array_agg(DISTINCT x))[n]`, to be asked before the planner's own, which forgets the `DISTINCT`; and reads texts
+/// that are put to arrays.
 #[derive(Debug)]
 pub(crate) struct DistinctElements;
 
 impl ExprPlanner for DistinctElements {
+    fn plan_binary_op(
+        &self,
+        expr: RawBinaryExpr,
+        schema: &DFSchema,
+    ) -> DfResult<PlannerResult<RawBinaryExpr>> {
+        // `array || '{3,4}'`: the planner would append the text as an element.
+        let is_null = |e: &Expr| matches!(e, Expr::Literal(ScalarValue::Null, _));
+        let is_list = |e: &Expr| matches!(e.get_type(schema), Ok(DataType::List(_)));
+        match expr.op {
+            // Nothing put to an array is an array of nothing.
+            BinaryOperator::StringConcat if is_null(&expr.left) && is_list(&expr.right) => {
+                Ok(PlannerResult::Planned(expr.right))
+            }
+            BinaryOperator::StringConcat if is_list(&expr.left) && is_null(&expr.right) => {
+                Ok(PlannerResult::Planned(expr.left))
+            }
+            BinaryOperator::StringConcat => Ok(PlannerResult::Original(beside_list(expr, schema)?)),
+            _ => Ok(PlannerResult::Original(expr)),
+        }
+    }
+
     fn plan_field_access(
         &self,
         access: RawFieldAccessExpr,

@@ -133,8 +133,10 @@ fn zone_at(zones: &ArrayRef, row: usize) -> SqlResult<Option<FixedOrNamed>> {
             )),
         };
     }
-    let Some(names) = zones.as_string_view_opt() else { return Ok(None) };
-    let name = names.value(row);
+    let names = cast(&zones.slice(row, 1), &DataType::Utf8View)
+        .map_err(|e| SqlError::internal(e.to_string()))?;
+    let Some(names) = names.as_string_view_opt() else { return Ok(None) };
+    let name = names.value(0);
     match zone_named(name) {
         Ok(zone) => Ok(Some(FixedOrNamed::Named(zone))),
         Err(unknown) => zone_of(name).map(Some).ok_or(unknown),

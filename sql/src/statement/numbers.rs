@@ -16,12 +16,12 @@ const ALIKE: [&str; 5] = ["coalesce", "generate_series", "greatest", "least", "n
 /// Functions over arrays, whose elements are integers if they are written so.
 const OF_ARRAYS: [&str; 7] = [
     "array_append",
-    "array_fill",
     "array_position",
     "array_positions",
     "array_prepend",
-    "array_remove",
-    "array_replace",
+    "array_remove_all",
+    "array_repeat",
+    "array_replace_all",
 ];
 
 /// Digits of a numeric here.

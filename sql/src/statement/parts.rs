@@ -38,12 +38,12 @@ pub(super) fn typed(query: &mut Query) {
             let SetExpr::Select(select) = query.body.as_mut() else {
                 return ControlFlow::Continue(());
             };
-            let shown = in_select(select);
+            let plain: Vec<Option<Expr>> = select.projection.iter_mut().map(cast_item).collect();
             let order = query.order_by.as_mut().map(|order| &mut order.kind);
             if let Some(OrderByKind::Expressions(keys)) = order
-                && matches!(select.distinct, Some(Distinct::Distinct | Distinct::On(_)))
+                && gathers(select)
             {
-                keys.iter_mut().for_each(|key| alike(&mut key.expr, &shown));
+                keys.iter_mut().for_each(|key| by_place(&mut key.expr, &plain));
             }
             ControlFlow::Continue(())
         }
@@ -62,29 +62,33 @@ pub(super) fn typed(query: &mut Query) {
     let _flow = ast::VisitMut::visit(query, &mut Typed);
 }
 
-/// Casts the results of a select and its keys that are the same; gives what was cast.
-fn in_select(select: &mut Select) -> Vec<Expr> {
-    let mut before = Vec::new();
-    for item in &mut select.projection {
-        if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
-            let plain = expr.clone();
-            if shown(expr) {
-                before.push(plain);
-            }
-        }
-    }
-    if let GroupByExpr::Expressions(keys, _) = &mut select.group_by {
-        keys.iter_mut().for_each(|key| alike(key, &before));
-    }
-    if let Some(Distinct::On(keys)) = &mut select.distinct {
-        keys.iter_mut().for_each(|key| alike(key, &before));
-    }
-    before
+/// Casts a result of a select; gives what it was before if it is cast.
+fn cast_item(item: &mut SelectItem) -> Option<Expr> {
+    let (SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) = item else {
+        return None;
+    };
+    let plain = expr.clone();
+    shown(expr).then_some(plain)
 }
 
-fn alike(expr: &mut Expr, cast_before: &[Expr]) {
-    if cast_before.contains(expr) {
-        shown(expr);
+/// Whether a select makes rows one, which are then sorted by its keys or results alone.
+fn gathers(select: &Select) -> bool {
+    let has_all = select
+        .projection
+        .iter()
+        .any(|item| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..)));
+    let groups = match &select.group_by {
+        GroupByExpr::All(_) => true,
+        GroupByExpr::Expressions(keys, _) => !keys.is_empty(),
+    };
+    !has_all && (groups || matches!(select.distinct, Some(Distinct::Distinct)))
+}
+
+/// A key to sort by that is a result which was cast: the place of that result.
+fn by_place(key: &mut Expr, plain: &[Option<Expr>]) {
+    let is_it = |expr: &Option<Expr>| expr.as_ref() == Some(&*key);
+    if let Some(place) = plain.iter().position(is_it) {
+        *key = Expr::Value(Value::Number((place + 1).to_string(), false).into());
     }
 }
 
