@@ -20,6 +20,7 @@ pub mod calendar;
 mod catalog;
 mod compile;
 mod correlated;
+mod datetime;
 pub mod ddl;
 mod engine;
 pub mod error;

@@ -11,13 +11,17 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::expr::{Cast, ScalarFunction};
-use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, cast, lit};
+use datafusion::logical_expr::{
+    BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, cast, lit, when,
+};
 use datafusion::optimizer::AnalyzerRule;
+
+use otus_engine::types::PG_TYPE_KEY;
 
 use crate::analyze::{compares, map_expressions};
 use crate::function::{
-    FROM_TEXT, TIME_BUCKET, bucket, floor, instant_of_text, lowered, shift, shown, timezone,
-    unit_granularity, with_full_seconds, zone_named,
+    FROM_TEXT, TIME_BUCKET, bucket, floor, instant_of_text, is_shown, lowered, shift, shown,
+    timezone, unit_granularity, with_full_seconds, zone_named,
 };
 
 /// Runs after types are coerced.
@@ -151,8 +155,25 @@ fn texts_as_times(expr: &mut Expr, schema: &DFSchema) -> bool {
     }
 }
 
+/// Booleans in a text that is put together by `concat` are letters: `t` and `f`.
+fn letters_of_booleans(expr: &mut Expr, schema: &DFSchema) -> DfResult<bool> {
+    let Expr::ScalarFunction(call) = expr else { return Ok(false) };
+    let mut changed = false;
+    if matches!(call.func.name(), "concat" | "concat_ws") {
+        for arg in &mut call.args {
+            if matches!(arg.get_type(schema), Ok(DataType::Boolean)) {
+                let is_false = arg.clone().is_false();
+                let letter = when(std::mem::take(arg).is_true(), lit("t"));
+                *arg = { letter }.when(is_false, lit("f")).end()?;
+                changed = true;
+            }
+        }
+    }
+    Ok(changed)
+}
+
 fn as_instants(mut expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
-    let timed = texts_as_times(&mut expr, schema);
+    let timed = texts_as_times(&mut expr, schema) | letters_of_booleans(&mut expr, schema)?;
     let mut found = local_as_instants(expr, schema)?;
     found.transformed |= timed;
     Ok(found)
@@ -216,7 +237,7 @@ fn read(expr: Expr, from: &DataType, zone: &str) -> Expr {
 
 /// An instant as a text, a local time, a date or a time of day of a zone, if `to` is one; `None` if not.
 fn written(expr: &Expr, from: &DataType, to: &DataType, zone: &str) -> Option<Expr> {
-    if is_text(to) && matches!(from, DataType::Timestamp(..)) {
+    if is_text(to) && (is_shown(from) || matches!(from, DataType::Timestamp(..))) {
         return Some(cast(shown().call(vec![expr.clone(), lit(zone)]), to.clone()));
     }
     let is_local = matches!(
@@ -227,9 +248,18 @@ fn written(expr: &Expr, from: &DataType, to: &DataType, zone: &str) -> Option<Ex
         .then(|| cast(timezone().call(vec![lit(zone), expr.clone()]), to.clone()))
 }
 
+fn is_uuid(expr: &Expr, schema: &DFSchema) -> bool {
+    let field = expr.to_field(schema).map(|(_, field)| field);
+    field.is_ok_and(|f| f.metadata().get(PG_TYPE_KEY).is_some_and(|mark| mark == "uuid"))
+}
+
 /// A cast between times and what they are written as, by the zone of the session.
 fn converted(expr: &Expr, to: &DataType, schema: &DFSchema, zone: &str) -> Option<Expr> {
     let from = expr.get_type(schema).ok()?;
+    // A cast that changes nothing is one that was asked for: what is marked as a uuid is plain text behind it.
+    if from == *to && is_text(to) && is_uuid(expr, schema) {
+        return Some(cast(shown().call(vec![expr.clone(), lit(zone)]), to.clone()));
+    }
     let is_read = is_text(&from)
         || zone != "UTC" && matches!(from, DataType::Timestamp(_, None) | DataType::Date32);
     if is_utc(to) && is_read {

@@ -3,7 +3,11 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
+use arrow::array::{AsArray, IntervalMonthDayNanoArray};
+use arrow::datatypes::{
+    DataType, Field, FieldRef, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit,
+    TimeUnit,
+};
 use chrono::NaiveDate;
 use chrono_tz::Tz;
 use datafusion::common::ScalarValue;
@@ -19,7 +23,7 @@ use otus_engine::time::Granularity;
 
 use super::bucket::stepped;
 use super::time_bucket::{constant, micros};
-use super::zone_named;
+use super::{answer, argument, zone_named};
 use crate::calendar::{Period, Step};
 use crate::error::{SqlError, sqlstate};
 
@@ -78,20 +82,50 @@ fn coarse(unit: &str, zone: Tz) -> Option<Step> {
     Some(Step::from_local(Period::Months(12 * years), zone, origin))
 }
 
-fn step(unit: &str, zone: Tz) -> DfResult<Step> {
-    let fine = match unit.to_ascii_lowercase().as_str() {
-        "microsecond" | "microseconds" => Some(Period::Time(1)),
-        "millisecond" | "milliseconds" => Some(Period::Time(1_000)),
-        _ => unit_granularity(unit).map(Period::of),
+/// Units finer than a second.
+fn fine(unit: &str, zone: Tz) -> Option<Step> {
+    let period = match unit.to_ascii_lowercase().as_str() {
+        "microsecond" | "microseconds" => Period::Time(1),
+        "millisecond" | "milliseconds" => Period::Time(1_000),
+        _ => return None,
     };
-    fine.map(|period| Step::new(period, zone, None)).or_else(|| coarse(unit, zone)).ok_or_else(
-        || {
-            DataFusionError::from(SqlError::new(
-                sqlstate::INVALID_PARAMETER,
-                format!("unit \"{unit}\" not recognized for type timestamp with time zone"),
-            ))
-        },
-    )
+    Some(Step::new(period, zone, None))
+}
+
+/// A span without what is shorter than a unit.
+fn cut(span: IntervalMonthDayNano, unit: &str) -> DfResult<IntervalMonthDayNano> {
+    let IntervalMonthDayNano { months, days, nanoseconds } = span;
+    let of_months = |unit: i32| (months - months % unit, 0, 0);
+    let of_time = |unit: i64| (months, days, nanoseconds - nanoseconds % unit);
+    let (months, days, nanoseconds) = match unit.to_ascii_lowercase().trim_end_matches('s') {
+        "microsecond" => of_time(1_000),
+        "millisecond" => of_time(1_000_000),
+        "second" => of_time(1_000_000_000),
+        "minute" => of_time(60_000_000_000),
+        "hour" => of_time(3_600_000_000_000),
+        "day" => (months, days, 0),
+        "month" => (months, 0, 0),
+        "quarter" => of_months(3),
+        "year" => of_months(12),
+        "decade" => of_months(120),
+        "century" | "centurie" => of_months(1_200),
+        "millennium" | "millennia" => of_months(12_000),
+        _ => {
+            let message = format!("unit \"{unit}\" not recognized for type interval");
+            return Err(SqlError::new(sqlstate::INVALID_PARAMETER, message).into());
+        }
+    };
+    Ok(IntervalMonthDayNano::new(months, days, nanoseconds))
+}
+
+fn step(unit: &str, zone: Tz) -> DfResult<Step> {
+    let known = unit_granularity(unit).map(Period::of).map(|period| Step::new(period, zone, None));
+    known.or_else(|| fine(unit, zone)).or_else(|| coarse(unit, zone)).ok_or_else(|| {
+        DataFusionError::from(SqlError::new(
+            sqlstate::INVALID_PARAMETER,
+            format!("unit \"{unit}\" not recognized for type timestamp with time zone"),
+        ))
+    })
 }
 
 /// The zone of a time, UTC if it has none.
@@ -131,6 +165,9 @@ impl ScalarUDFImpl for DateTrunc {
     fn coerce_types(&self, types: &[DataType]) -> DfResult<Vec<DataType>> {
         match zoned(types) {
             Some(true) => Ok(vec![DataType::Utf8, micros(true), DataType::Utf8]),
+            Some(false) if matches!(types, [unit, DataType::Interval(_)] if is_text(unit)) => {
+                Ok(vec![DataType::Utf8, DataType::Interval(IntervalUnit::MonthDayNano)])
+            }
             Some(false) => {
                 let field = |t: &DataType| Arc::new(Field::new("", t.clone(), true));
                 let fields: Vec<_> = types.iter().map(field).collect();
@@ -147,6 +184,11 @@ impl ScalarUDFImpl for DateTrunc {
     }
 
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> DfResult<FieldRef> {
+        if let [_, span] = args.arg_fields
+            && matches!(span.data_type(), DataType::Interval(_))
+        {
+            return Ok(Arc::new(Field::new(DATE_TRUNC, span.data_type().clone(), true)));
+        }
         if args.arg_fields.len() != 3 {
             return self.plain.return_field_from_args(args);
         }
@@ -169,10 +211,22 @@ impl ScalarUDFImpl for DateTrunc {
                 if matches!(time.data_type(), DataType::Timestamp(TimeUnit::Microsecond, _)) =>
             {
                 let zone = zone_of(&time.data_type());
-                match text(unit).zip(zone.ok()).and_then(|(unit, zone)| coarse(unit, zone)) {
+                let step = |(unit, zone)| coarse(unit, zone).or_else(|| fine(unit, zone));
+                match text(unit).zip(zone.ok()).and_then(step) {
                     Some(step) => truncated(time, &step, args.number_rows),
                     None => self.plain.invoke_with_args(args),
                 }
+            }
+            [unit, spans] if matches!(spans.data_type(), DataType::Interval(_)) => {
+                let unit = constant(unit, DATE_TRUNC, "unit")?;
+                let spans = argument(&args, 1)?;
+                let spans = spans.as_primitive::<IntervalMonthDayNanoType>();
+                let cut = spans.iter().map(|span| match (span, text(&unit)) {
+                    (Some(span), Some(unit)) => cut(span, unit).map(Some),
+                    _ => Ok(None),
+                });
+                let cut: IntervalMonthDayNanoArray = cut.collect::<DfResult<Vec<_>>>()?.into();
+                answer(&args, Arc::new(cut))
             }
             _ => self.plain.invoke_with_args(args),
         }

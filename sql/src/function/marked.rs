@@ -88,7 +88,9 @@ impl ScalarUDFImpl for Marked {
 
 /// A uuid in lower case with hyphens.
 fn as_uuid(text: &str) -> SqlResult<String> {
-    let read = uuid::Uuid::try_parse(text.trim());
+    let plain = text.trim();
+    let braced = plain.strip_prefix('{').and_then(|inner| inner.strip_suffix('}'));
+    let read = uuid::Uuid::try_parse(braced.unwrap_or(plain));
     read.map(|id| id.to_string()).map_err(|_| {
         let message = format!("invalid input syntax for type uuid: \"{text}\"");
         SqlError::new(sqlstate::INVALID_TEXT, message)

@@ -10,6 +10,7 @@ mod constant;
 mod date_trunc;
 mod json;
 mod marked;
+mod moments;
 mod number;
 mod operator;
 mod part;
@@ -18,6 +19,8 @@ mod postgres;
 mod series;
 mod session;
 mod sets;
+mod shown;
+mod texts;
 mod time_bucket;
 mod time_zone;
 mod to_char;
@@ -43,11 +46,14 @@ pub(crate) use operator::{DistinctElements, Operators};
 pub(crate) use part::{exact_part, length};
 pub(crate) use plain::OR_EMPTY;
 pub(crate) use session::SessionFacts;
+pub(crate) use shown::is_shown;
 pub(crate) use time_bucket::{
     TIME_BUCKET, argument_types as bucket_types, buckets, is_text, literal, lowered, time_bucket,
 };
 pub use time_zone::instant_from_text;
-pub(crate) use time_zone::{TIMEZONE, instant_of_text, timezone, with_full_seconds, zone_named};
+pub(crate) use time_zone::{
+    TIMEZONE, instant_of_text, timezone, with_full_seconds, zone_named, zoned_us,
+};
 pub(crate) use to_char::{FROM_TEXT, pattern_unit};
 pub(crate) use zoned::{shift, shown};
 
@@ -104,8 +110,9 @@ pub(crate) fn register(state: &mut SessionState) -> DfResult<()> {
     }
     state.register_udf(Arc::new(operator::type_of()))?;
     datafusion_pg_functions::datetime::register(state);
-    let own = [to_char::to_char(), to_char::of_seconds(), timezone()];
+    let own = [to_char::to_char(), to_char::to_number(), to_char::of_seconds(), timezone()];
     let all = own.into_iter().chain(to_char::from_text()).chain(postgres::all());
+    let all = all.chain(moments::all()).chain(texts::all());
     let all = all.chain(catalogue::all()).chain(plain::all()).chain(marked::all());
     for udf in
         all.chain(sets::all()).chain(json::all()).chain(gapfill::all()).chain(series::lists())

@@ -43,6 +43,7 @@ impl ExprPlanner for Operators {
         let expr = super::number::typed(expr, schema);
         let expr = super::marked::beside_uuid(expr, schema)?;
         let expr = beside_list(expr, schema)?;
+        let expr = beside_time(expr, schema);
         let (Ok(left), Ok(right)) = (expr.left.get_type(schema), expr.right.get_type(schema))
         else {
             return Ok(PlannerResult::Original(expr));
@@ -60,10 +61,16 @@ impl ExprPlanner for Operators {
                 array_has_all(expr.right, expr.left)
             }
             BinaryOperator::Multiply if is_span(&left) && right.is_numeric() => {
-                times().call(vec![expr.left, expr.right])
+                times(false).call(vec![expr.left, expr.right])
             }
             BinaryOperator::Multiply if is_span(&right) && left.is_numeric() => {
-                times().call(vec![expr.right, expr.left])
+                times(false).call(vec![expr.right, expr.left])
+            }
+            BinaryOperator::Divide if is_span(&left) && right.is_numeric() => {
+                times(true).call(vec![expr.left, expr.right])
+            }
+            BinaryOperator::Minus if left == DataType::Date32 && right == DataType::Date32 => {
+                cast_to(expr.left - expr.right, DataType::Int32)
             }
             BinaryOperator::Plus if left == DataType::Date32 && is_span(&right) => {
                 from_midnight(expr.left) + expr.right
@@ -98,6 +105,7 @@ fn beside_list(mut expr: RawBinaryExpr, schema: &DFSchema) -> DfResult<RawBinary
             | B::PGOverlap
             | B::AtArrow
             | B::ArrowAt
+            | B::StringConcat
     );
     if !takes {
         return Ok(expr);
@@ -109,6 +117,29 @@ fn beside_list(mut expr: RawBinaryExpr, schema: &DFSchema) -> DfResult<RawBinary
         expr.left = as_list(expr.left, &of)?;
     }
     Ok(expr)
+}
+
+/// A text from which a date or time is subtracted, or the other way round, is one too.
+fn beside_time(mut expr: RawBinaryExpr, schema: &DFSchema) -> RawBinaryExpr {
+    if expr.op != BinaryOperator::Minus {
+        return expr;
+    }
+    let time = |e: &Expr| {
+        let is_time = |t: &DataType| matches!(t, DataType::Date32 | DataType::Timestamp(..));
+        e.get_type(schema).ok().filter(is_time)
+    };
+    let is_written =
+        |e: &Expr| matches!(e, Expr::Literal(v, _) if matches!(v.try_as_str(), Some(Some(_))));
+    if let Some(of) = time(&expr.left)
+        && is_written(&expr.right)
+    {
+        expr.right = cast_to(expr.right, of);
+    } else if let Some(of) = time(&expr.right)
+        && is_written(&expr.left)
+    {
+        expr.left = cast_to(expr.left, of);
+    }
+    expr
 }
 
 fn as_list(expr: Expr, of: &DataType) -> DfResult<Expr> {
@@ -126,11 +157,33 @@ fn as_list(expr: Expr, of: &DataType) -> DfResult<Expr> {
     Ok(Expr::Literal(list.cast_to(of)?, metadata.clone()))
 }
 
-/// Plans `(array_agg(DISTINCT x))[n]`, to be asked before the planner's own, which forgets the `DISTINCT`.
+/// Plans `(array_agg(DISTINCT x))[n]`, to be asked before the planner's own, which forgets the `DISTINCT`; and reads texts
+/// that are put to arrays.
 #[derive(Debug)]
 pub(crate) struct DistinctElements;
 
 impl ExprPlanner for DistinctElements {
+    fn plan_binary_op(
+        &self,
+        expr: RawBinaryExpr,
+        schema: &DFSchema,
+    ) -> DfResult<PlannerResult<RawBinaryExpr>> {
+        // `array || '{3,4}'`: the planner would append the text as an element.
+        let is_null = |e: &Expr| matches!(e, Expr::Literal(ScalarValue::Null, _));
+        let is_list = |e: &Expr| matches!(e.get_type(schema), Ok(DataType::List(_)));
+        match expr.op {
+            // Nothing put to an array is an array of nothing.
+            BinaryOperator::StringConcat if is_null(&expr.left) && is_list(&expr.right) => {
+                Ok(PlannerResult::Planned(expr.right))
+            }
+            BinaryOperator::StringConcat if is_list(&expr.left) && is_null(&expr.right) => {
+                Ok(PlannerResult::Planned(expr.left))
+            }
+            BinaryOperator::StringConcat => Ok(PlannerResult::Original(beside_list(expr, schema)?)),
+            _ => Ok(PlannerResult::Original(expr)),
+        }
+    }
+
     fn plan_field_access(
         &self,
         access: RawFieldAccessExpr,
@@ -175,8 +228,8 @@ fn quotient(scale: u8) -> ScalarUDF {
     ScalarUDF::from(Quotient { scale, signature: Signature::any(2, Volatility::Immutable) })
 }
 
-fn times() -> ScalarUDF {
-    ScalarUDF::from(Times(Signature::any(2, Volatility::Immutable)))
+fn times(divides: bool) -> ScalarUDF {
+    ScalarUDF::from(Times { divides, signature: Signature::any(2, Volatility::Immutable) })
 }
 
 /// `pg_typeof(any)`.
@@ -260,25 +313,34 @@ impl ScalarUDFImpl for Quotient {
     }
 }
 
-/// A span times a number. Fractions of a month become days, of a day time, as in Postgres.
+/// A span times a number, or divided by it. Fractions of a month become days, of a day time, as in Postgres.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Times(Signature);
+struct Times {
+    divides: bool,
+    signature: Signature,
+}
 
 const DAYS_OF_MONTH: f64 = 30.0;
 const DAY_NS: f64 = 86_400e9;
 
 #[expect(clippy::cast_possible_truncation, reason = "checked against the bounds before")]
-fn multiplied(span: IntervalMonthDayNano, by: f64) -> Option<IntervalMonthDayNano> {
-    let months = f64::from(span.months) * by;
-    let days = f64::from(span.days) * by + months.fract() * DAYS_OF_MONTH;
+fn multiplied(span: IntervalMonthDayNano, by: f64, divides: bool) -> Option<IntervalMonthDayNano> {
+    let scaled = |n: f64| if divides { n / by } else { n * by };
+    // What a float leaves of a fraction that should be none.
+    let microscopic = |n: f64| (n * 1e6).round() / 1e6;
+    let months = scaled(span.months.into());
+    let of_months = microscopic(months.fract() * DAYS_OF_MONTH);
+    let days = scaled(span.days.into());
+    let of_days = microscopic((days.fract() + of_months.fract()) * DAY_NS / 1e9) * 1e9;
+    let days = days.trunc() + of_months.trunc();
     #[expect(clippy::cast_precision_loss, reason = "a product with a fraction is rounded anyway")]
-    let time = span.nanoseconds as f64 * by + days.fract() * DAY_NS;
+    let time = scaled(span.nanoseconds as f64) + of_days;
     let fits = |n: f64| n.is_finite() && n.abs() <= f64::from(i32::MAX);
     if !fits(months) || !fits(days) || !time.is_finite() || time.abs() > 9.2e18 {
         return None;
     }
     let time = (time / 1_000.0).round() as i64 * 1_000;
-    Some(IntervalMonthDayNano::new(months.trunc() as i32, days.trunc() as i32, time))
+    Some(IntervalMonthDayNano::new(months.trunc() as i32, days as i32, time))
 }
 
 impl ScalarUDFImpl for Times {
@@ -287,10 +349,10 @@ impl ScalarUDFImpl for Times {
     }
     fn schema_name(&self, args: &[Expr]) -> DfResult<String> {
         let names: Vec<_> = args.iter().map(|a| a.schema_name().to_string()).collect();
-        Ok(names.join(" * "))
+        Ok(names.join(if self.divides { " / " } else { " * " }))
     }
     fn signature(&self) -> &Signature {
-        &self.0
+        &self.signature
     }
     fn return_type(&self, _: &[DataType]) -> DfResult<DataType> {
         Ok(DataType::Interval(IntervalUnit::MonthDayNano))
@@ -305,13 +367,18 @@ impl ScalarUDFImpl for Times {
         let pairs = spans.as_primitive::<IntervalMonthDayNanoType>().iter();
         let pairs = pairs.zip(numbers.as_primitive::<Float64Type>().iter());
         let products = pairs.map(|pair| match pair {
-            (Some(span), Some(by)) => multiplied(span, by).map(Some).ok_or_else(|| {
-                SqlError::new(sqlstate::DATETIME_OVERFLOW, "interval out of range").into()
-            }),
+            (Some(_), Some(0.0)) if self.divides => {
+                Err(SqlError::new(sqlstate::DIVISION_BY_ZERO, "division by zero").into())
+            }
+            (Some(span), Some(by)) => {
+                multiplied(span, by, self.divides).map(Some).ok_or_else(|| {
+                    SqlError::new(sqlstate::DATETIME_OVERFLOW, "interval out of range").into()
+                })
+            }
             _ => Ok(None),
         });
         let products: IntervalMonthDayNanoArray = products.collect::<DfResult<Vec<_>>>()?.into();
-        Ok(ColumnarValue::Array(Arc::new(products)))
+        super::answer(&args, Arc::new(products))
     }
 }
 
@@ -374,12 +441,13 @@ mod tests {
     #[test]
     fn spans_carry_downwards_only() {
         let span = |months, days, ns| IntervalMonthDayNano::new(months, days, ns);
-        assert_eq!(multiplied(span(0, 1, 0), 2.0), Some(span(0, 2, 0)));
-        assert_eq!(multiplied(span(1, 1, 0), 0.5), Some(span(0, 15, 43_200_000_000_000)));
+        assert_eq!(multiplied(span(0, 1, 0), 2.0, false), Some(span(0, 2, 0)));
+        assert_eq!(multiplied(span(1, 1, 0), 0.5, false), Some(span(0, 15, 43_200_000_000_000)));
         assert_eq!(
-            multiplied(span(0, 0, 3_600_000_000_000), -1.5),
+            multiplied(span(0, 0, 3_600_000_000_000), -1.5, false),
             Some(span(0, 0, -5_400_000_000_000))
         );
-        assert_eq!(multiplied(span(i32::MAX, 0, 0), 2.0), None);
+        assert_eq!(multiplied(span(1, 0, 0), 3.0, true), Some(span(0, 10, 0)));
+        assert_eq!(multiplied(span(i32::MAX, 0, 0), 2.0, false), None);
     }
 }

@@ -10,6 +10,7 @@ use arrow::datatypes::{
     IntervalMonthDayNanoType, IntervalUnit, Time64MicrosecondType, TimeUnit,
     TimestampMicrosecondType,
 };
+use chrono::Datelike;
 use datafusion::common::ScalarValue;
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::{
@@ -25,6 +26,8 @@ const MINUTE_US: i64 = 60 * SECOND_US;
 const DAY_S: i64 = 86_400;
 const MONTH_S: i64 = 30 * DAY_S;
 const YEAR_S: i64 = 31_557_600;
+/// The Julian day of 1970-01-01.
+const JULIAN_EPOCH: f64 = 2_440_588.0;
 
 /// The exact call in place of `date_part(unit, x)`, if the planner's own is not.
 pub(crate) fn exact_part(args: &[Expr], of: &DataType) -> Option<Expr> {
@@ -32,13 +35,27 @@ pub(crate) fn exact_part(args: &[Expr], of: &DataType) -> Option<Expr> {
     let is_span = matches!(of, DataType::Interval(_) | DataType::Duration(_));
     let has_clock = is_span || matches!(of, DataType::Timestamp(..) | DataType::Time64(_));
     let unit = unit.try_as_str()??.to_ascii_lowercase();
+    let is_time = matches!(of, DataType::Time64(_) | DataType::Time32(_));
+    let has_day = !is_span && !is_time;
     let unit = match unit.as_str() {
         "second" | "seconds" if has_clock => "second",
+        "millisecond" | "milliseconds" if has_clock => "millisecond",
         "epoch" if is_span => "epoch",
+        "decade" | "decades" if !is_time => "decade",
+        "century" | "centuries" if !is_time => "century",
+        "millennium" | "millennia" if !is_time => "millennium",
+        "julian" if has_day => "julian",
+        "timezone" if is_instant(of) => "timezone",
+        "timezone_hour" if is_instant(of) => "timezone_hour",
+        "timezone_minute" if is_instant(of) => "timezone_minute",
         _ => return None,
     };
     let unit = Expr::Literal(ScalarValue::from(unit), metadata.clone());
     Some(ScalarUDF::from(Part::default()).call(vec![unit, x.clone()]))
+}
+
+fn is_instant(of: &DataType) -> bool {
+    matches!(of, DataType::Timestamp(_, Some(_)))
 }
 
 /// `otus_length(interval)`: its nanoseconds, a day counted as 24 hours and a month as 30 days: what spans are
@@ -102,10 +119,56 @@ impl ScalarUDFImpl for Part {
         let Some(ColumnarValue::Scalar(unit)) = args.args.first() else {
             return datafusion::common::internal_err!("otus_part takes a unit");
         };
-        let is_epoch = unit.try_as_str().flatten() == Some("epoch");
+        let unit = unit.try_as_str().flatten().unwrap_or_default();
         let values = argument(&args, 1)?;
-        answer(&args, Arc::new(parts(&values, is_epoch)?))
+        let found = match unit {
+            "second" | "epoch" => parts(&values, unit == "epoch")?,
+            "millisecond" => parts(&values, false)?.unary(|seconds| seconds * 1e3),
+            _ => coarse_parts(&values, unit)?,
+        };
+        answer(&args, Arc::new(found))
     }
+}
+
+/// Units that are longer than a year, days counted through, and offsets of zones.
+fn coarse_parts(values: &ArrayRef, unit: &str) -> DfResult<Float64Array> {
+    if matches!(values.data_type(), DataType::Interval(_)) {
+        let spans = cast(values, &DataType::Interval(IntervalUnit::MonthDayNano))?;
+        let months = match unit {
+            "decade" => 120,
+            "century" => 1_200,
+            _ => 12_000,
+        };
+        let of = |span: IntervalMonthDayNano| f64::from(span.months / months);
+        return Ok(spans
+            .as_primitive::<IntervalMonthDayNanoType>()
+            .iter()
+            .map(|span| span.map(of))
+            .collect());
+    }
+    let utc = cast(values, &DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())))?;
+    // With its zone a time is cast to what its clocks show.
+    let local = cast(values, &DataType::Timestamp(TimeUnit::Microsecond, None))?;
+    let pairs = utc.as_primitive::<TimestampMicrosecondType>().iter();
+    let pairs = pairs.zip(local.as_primitive::<TimestampMicrosecondType>());
+    Ok(pairs.map(|(utc, local)| coarse_part(utc?, local?, unit)).collect())
+}
+
+#[expect(clippy::cast_precision_loss, reason = "times have fewer digits than floats")]
+fn coarse_part(utc: i64, local: i64, unit: &str) -> Option<f64> {
+    let offset = (local - utc) / SECOND_US;
+    let year = i64::from(chrono::DateTime::from_timestamp_micros(local)?.year());
+    // There is no year 0.
+    let of_years = |n: i64| if year > 0 { (year + n - 1) / n } else { -((n - year) / n) };
+    Some(match unit {
+        "decade" => year.div_euclid(10) as f64,
+        "century" => of_years(100) as f64,
+        "millennium" => of_years(1_000) as f64,
+        "julian" => local as f64 / (DAY_S * SECOND_US) as f64 + JULIAN_EPOCH,
+        "timezone_hour" => (offset / 3_600) as f64,
+        "timezone_minute" => (offset % 3_600 / 60) as f64,
+        _ => offset as f64,
+    })
 }
 
 #[expect(clippy::cast_precision_loss, reason = "times have fewer digits than floats")]

@@ -6,7 +6,8 @@ use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int32Array, ListArray, ListBuilder,
     StringArray, StringBuilder, TimestampMicrosecondArray, new_empty_array,
 };
-use arrow::compute::cast;
+use arrow::buffer::{NullBuffer, OffsetBuffer};
+use arrow::compute::{cast, concat};
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, TimeUnit};
 use chrono::{NaiveDate, NaiveTime};
 use datafusion::error::Result as DfResult;
@@ -21,7 +22,27 @@ use crate::error::{SqlError, sqlstate};
 /// Name of the function that gives an empty array for null.
 pub(crate) const OR_EMPTY: &str = "otus_or_empty";
 
-type Body = fn(&[ArrayRef], usize) -> DfResult<ArrayRef>;
+pub(super) type Body = fn(&[ArrayRef], usize) -> DfResult<ArrayRef>;
+
+/// An immutable function of these types.
+pub(super) fn plain(
+    name: &'static str,
+    types: Vec<DataType>,
+    gives: DataType,
+    body: Body,
+) -> ScalarUDF {
+    variant(name, Signature::exact(types, Volatility::Immutable), gives, body)
+}
+
+/// A function that takes several forms of arguments.
+pub(super) fn variant(
+    name: &'static str,
+    signature: Signature,
+    gives: DataType,
+    body: Body,
+) -> ScalarUDF {
+    ScalarUDF::from(Plain { name, signature, gives: Gives::Type(gives), body })
+}
 
 /// What a function gives.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -104,6 +125,8 @@ pub(super) fn all() -> Vec<ScalarUDF> {
         make("array_upper", any(2), of(T::Int32), array_length),
         make("array_lower", any(2), of(T::Int32), array_lower),
         make("array_dims", any(1), of(T::Utf8), array_dims),
+        make("array_ndims", any(1), of(T::Int32), array_ndims),
+        make("trim_array", any(2), Gives::First, trim_array),
         make("sign", exact(vec![T::Float64]), of(T::Float64), sign),
         make("make_timestamp", exact(moment), of(times()), make_timestamp),
         make("make_date", exact(date), of(T::Date32), make_date),
@@ -235,6 +258,55 @@ fn array_dims(args: &[ArrayRef], rows: usize) -> DfResult<ArrayRef> {
     Ok(Arc::new(dims.collect::<StringArray>()))
 }
 
+fn array_ndims(args: &[ArrayRef], rows: usize) -> DfResult<ArrayRef> {
+    let Some(array) = args.first().filter(|array| !array.data_type().is_null()) else {
+        return Ok(Arc::new(Int32Array::new_null(rows)));
+    };
+    let list = list_of(array)?;
+    let dims = (0..rows).map(|row| {
+        let count = (1..).map_while(|dimension| length(&list, row, dimension)).count();
+        i32::try_from(count).ok().filter(|count| *count > 0)
+    });
+    Ok(Arc::new(dims.collect::<Int32Array>()))
+}
+
+/// An array without its last elements.
+fn trim_array(args: &[ArrayRef], rows: usize) -> DfResult<ArrayRef> {
+    let [array, counts] = args else { return Ok(new_empty_array(&DataType::Null)) };
+    if array.data_type().is_null() {
+        return Ok(Arc::clone(array));
+    }
+    let (list, counts) = (list_of(array)?, cast(counts, &DataType::Int64)?);
+    let counts = counts.as_primitive::<Int64Type>();
+    let mut pieces: Vec<ArrayRef> = Vec::with_capacity(rows);
+    let (mut lengths, mut valid) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
+    for row in 0..rows {
+        let is_known = list.is_valid(row) && counts.is_valid(row);
+        let kept = match is_known {
+            true => {
+                let (all, without) = (list.value(row), counts.value(row));
+                let without = usize::try_from(without).ok().filter(|n| *n <= all.len());
+                let last = all.len();
+                let wrong = || {
+                    let message =
+                        format!("number of elements to trim must be between 0 and {last}");
+                    SqlError::new("2202E", message)
+                };
+                all.slice(0, last - without.ok_or_else(wrong)?)
+            }
+            false => list.values().slice(0, 0),
+        };
+        lengths.push(kept.len());
+        valid.push(is_known);
+        pieces.push(kept);
+    }
+    let pieces: Vec<&dyn Array> = pieces.iter().map(AsRef::as_ref).collect();
+    let (field, _, values, _) = list.clone().into_parts();
+    let values = if pieces.is_empty() { values.slice(0, 0) } else { concat(&pieces)? };
+    let offsets = OffsetBuffer::from_lengths(lengths);
+    Ok(Arc::new(ListArray::try_new(field, offsets, values, Some(NullBuffer::from(valid)))?))
+}
+
 fn sign(args: &[ArrayRef], rows: usize) -> DfResult<ArrayRef> {
     let Some(array) = args.first() else { return Ok(Arc::new(Float64Array::new_null(rows))) };
     let of = |value: f64| if value == 0.0 || value.is_nan() { value } else { value.signum() };
@@ -242,7 +314,7 @@ fn sign(args: &[ArrayRef], rows: usize) -> DfResult<ArrayRef> {
     Ok(Arc::new(signs.collect::<Float64Array>()))
 }
 
-fn whole(args: &[ArrayRef], index: usize, row: usize) -> Option<i64> {
+pub(super) fn whole(args: &[ArrayRef], index: usize, row: usize) -> Option<i64> {
     let array = args.get(index)?.as_primitive_opt::<Int64Type>()?;
     array.is_valid(row).then(|| array.value(row))
 }
@@ -252,7 +324,7 @@ fn out_of_range(what: &str, shown: &str) -> datafusion::error::DataFusionError {
     SqlError::new(sqlstate::DATETIME_OVERFLOW, message).into()
 }
 
-fn day(year: i64, month: i64, day: i64) -> DfResult<NaiveDate> {
+pub(super) fn day(year: i64, month: i64, day: i64) -> DfResult<NaiveDate> {
     let date = || {
         let (month, day) = (u32::try_from(month).ok()?, u32::try_from(day).ok()?);
         NaiveDate::from_ymd_opt(i32::try_from(year).ok().filter(|y| *y != 0)?, month, day)
@@ -272,7 +344,18 @@ fn make_date(args: &[ArrayRef], rows: usize) -> DfResult<ArrayRef> {
     Ok(Arc::new(arrow::array::Date32Array::from(dates)))
 }
 
+/// Microseconds since midnight.
 #[expect(clippy::cast_possible_truncation, reason = "seconds are checked to be of one minute")]
+pub(super) fn clock_us(hour: i64, minute: i64, second: f64) -> DfResult<i64> {
+    let clock = || {
+        let (hour, minute) = (u32::try_from(hour).ok()?, u32::try_from(minute).ok()?);
+        NaiveTime::from_hms_opt(hour, minute, 0).filter(|_| (0.0..60.0).contains(&second))
+    };
+    let shown = || out_of_range("time", &format!("{hour:02}:{minute:02}:{second:02}"));
+    clock().ok_or_else(shown)?;
+    Ok((hour * 3_600 + minute * 60) * 1_000_000 + (second * 1e6).round() as i64)
+}
+
 fn make_timestamp(args: &[ArrayRef], rows: usize) -> DfResult<ArrayRef> {
     let Some(seconds) = args.get(5).and_then(|a| a.as_primitive_opt::<Float64Type>()) else {
         return Ok(Arc::new(TimestampMicrosecondArray::new_null(rows)));
@@ -287,15 +370,8 @@ fn make_timestamp(args: &[ArrayRef], rows: usize) -> DfResult<ArrayRef> {
         if seconds.is_null(row) {
             return Ok(None);
         }
-        let second = seconds.value(row);
-        let clock = || {
-            let (hour, minute) = (u32::try_from(hour).ok()?, u32::try_from(minute).ok()?);
-            NaiveTime::from_hms_opt(hour, minute, 0).filter(|_| (0.0..60.0).contains(&second))
-        };
-        let shown = || out_of_range("time", &format!("{hour:02}:{minute:02}:{second:02}"));
-        let clock = clock().ok_or_else(shown)?;
-        let start = day(y, m, d)?.and_time(clock).and_utc().timestamp_micros();
-        Ok(Some(start + (second * 1e6).round() as i64))
+        let midnight = day(y, m, d)?.and_time(NaiveTime::MIN).and_utc().timestamp_micros();
+        Ok(Some(midnight + clock_us(hour, minute, seconds.value(row))?))
     };
     let moments: Vec<Option<i64>> = (0..rows).map(moment).collect::<DfResult<_>>()?;
     Ok(Arc::new(TimestampMicrosecondArray::from(moments)))
@@ -327,10 +403,10 @@ fn is_finite(args: &[ArrayRef], rows: usize) -> DfResult<ArrayRef> {
 
 /// The regular expression of a pattern, mostly the same in all rows.
 #[derive(Default)]
-struct Known(Option<(String, Regex)>);
+pub(super) struct Known(Option<(String, Regex)>);
 
 impl Known {
-    fn regex(&mut self, pattern: &str) -> DfResult<&Regex> {
+    pub(super) fn regex(&mut self, pattern: &str) -> DfResult<&Regex> {
         if self.0.as_ref().is_none_or(|(known, _)| known != pattern) {
             let regex = Regex::new(pattern).map_err(|e| {
                 SqlError::new("2201B", "invalid regular expression").with_detail(e.to_string())
@@ -344,7 +420,7 @@ impl Known {
     }
 }
 
-fn text(args: &[ArrayRef], index: usize, row: usize) -> Option<&str> {
+pub(super) fn text(args: &[ArrayRef], index: usize, row: usize) -> Option<&str> {
     let array = args.get(index)?.as_string_opt::<i32>()?;
     array.is_valid(row).then(|| array.value(row))
 }

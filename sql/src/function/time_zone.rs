@@ -5,10 +5,12 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, StringViewArray, TimestampMicrosecondArray};
+use arrow::array::{Array, ArrayRef, AsArray, TimestampMicrosecondArray};
 use arrow::compute::cast;
 use arrow::compute::kernels::cast_utils::string_to_datetime;
-use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
+use arrow::datatypes::{
+    DataType, IntervalMonthDayNanoType, IntervalUnit, TimeUnit, TimestampMicrosecondType,
+};
 use chrono::{
     DateTime, Days, FixedOffset, MappedLocalTime, NaiveDate, NaiveDateTime, Offset, TimeZone, Utc,
 };
@@ -19,6 +21,7 @@ use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 
+use crate::datetime::{FixedOrNamed, Named, Written, date_and_time, zone_of};
 use crate::error::{SqlError, SqlResult, sqlstate};
 
 /// The function's name.
@@ -72,11 +75,7 @@ impl ScalarUDFImpl for TimeZoneOf {
         };
         match zone {
             T::Utf8 | T::LargeUtf8 | T::Utf8View | T::Null => Ok(vec![T::Utf8View, time]),
-            T::Interval(_) => {
-                Err(SqlError::unsupported("a time zone as an interval is not supported")
-                    .with_hint("give the name of a zone, such as 'Europe/Berlin'")
-                    .into())
-            }
+            T::Interval(_) => Ok(vec![T::Interval(IntervalUnit::MonthDayNano), time]),
             _ => Err(wrong()),
         }
     }
@@ -97,15 +96,10 @@ impl ScalarUDFImpl for TimeZoneOf {
         let times = time.to_array(rows)?;
         let moved = match zone {
             ColumnarValue::Scalar(zone) => {
-                let zone = zone.try_as_str().flatten().map(zone_named).transpose()?;
+                let zone = zone_at(&zone.to_array_of_size(1)?, 0)?;
                 moved(&times, |_| Ok(zone))?
             }
-            ColumnarValue::Array(zones) => {
-                let zones = cast(zones, &DataType::Utf8View)?;
-                let zones: &StringViewArray = zones.as_string_view();
-                let named = |row| zones.is_valid(row).then(|| zone_named(zones.value(row)));
-                moved(&times, |row| named(row).transpose())?
-            }
+            ColumnarValue::Array(zones) => moved(&times, |row| zone_at(zones, row))?,
         };
         if constant {
             return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&moved, 0)?));
@@ -123,7 +117,36 @@ pub(crate) fn zone_named(name: &str) -> SqlResult<Tz> {
     })
 }
 
-fn moved(times: &ArrayRef, zone: impl Fn(usize) -> SqlResult<Option<Tz>>) -> DfResult<ArrayRef> {
+/// The zone that `AT TIME ZONE` is given: a name, an abbreviation, an offset as in POSIX, or an interval.
+fn zone_at(zones: &ArrayRef, row: usize) -> SqlResult<Option<FixedOrNamed>> {
+    if zones.is_null(row) || zones.data_type().is_null() {
+        return Ok(None);
+    }
+    if let Some(spans) = zones.as_primitive_opt::<IntervalMonthDayNanoType>() {
+        let span = spans.value(row);
+        let seconds = i32::try_from(span.nanoseconds / 1_000_000_000);
+        return match (span.months, span.days, seconds) {
+            (0, 0, Ok(seconds)) => Ok(Some(FixedOrNamed::Fixed(seconds))),
+            _ => Err(SqlError::new(
+                sqlstate::INVALID_PARAMETER,
+                "an interval that is a time zone must not include months or days",
+            )),
+        };
+    }
+    let names = cast(&zones.slice(row, 1), &DataType::Utf8View)
+        .map_err(|e| SqlError::internal(e.to_string()))?;
+    let Some(names) = names.as_string_view_opt() else { return Ok(None) };
+    let name = names.value(0);
+    match zone_named(name) {
+        Ok(zone) => Ok(Some(FixedOrNamed::Named(zone))),
+        Err(unknown) => zone_of(name).map(Some).ok_or(unknown),
+    }
+}
+
+fn moved(
+    times: &ArrayRef,
+    zone: impl Fn(usize) -> SqlResult<Option<FixedOrNamed>>,
+) -> DfResult<ArrayRef> {
     let from_instant = matches!(times.data_type(), DataType::Timestamp(_, Some(_)));
     let plain = cast(times, &local())?;
     let plain = plain.as_primitive::<TimestampMicrosecondType>();
@@ -131,10 +154,24 @@ fn moved(times: &ArrayRef, zone: impl Fn(usize) -> SqlResult<Option<Tz>>) -> DfR
         let (Some(us), Some(zone)) = (us, zone(row)?) else { return Ok(None) };
         let out = || SqlError::new(sqlstate::INVALID_DATETIME, "timestamp out of range");
         let at = DateTime::<Utc>::from_timestamp_micros(us).ok_or_else(out)?.naive_utc();
-        Ok(Some(if from_instant { local_us(at, zone) } else { instant_us(at, zone) }))
+        Ok(Some(match (from_instant, zone) {
+            (true, FixedOrNamed::Named(zone)) => local_us(at, zone),
+            (true, FixedOrNamed::Fixed(seconds)) => us + i64::from(seconds) * 1_000_000,
+            (false, zone) => zoned_us(at, zone),
+        }))
     });
     let array = cells.collect::<SqlResult<TimestampMicrosecondArray>>()?;
     Ok(if from_instant { Arc::new(array) } else { Arc::new(array.with_timezone("UTC")) })
+}
+
+/// The instant at which it is this time in a zone.
+pub(crate) fn zoned_us(local: NaiveDateTime, zone: FixedOrNamed) -> i64 {
+    match zone {
+        FixedOrNamed::Named(zone) => instant_us(local, zone),
+        FixedOrNamed::Fixed(seconds) => {
+            local.and_utc().timestamp_micros() - i64::from(seconds) * 1_000_000
+        }
+    }
 }
 
 pub(super) fn local_us(utc: NaiveDateTime, zone: Tz) -> i64 {
@@ -185,9 +222,14 @@ fn instant_in(text: &str, zone: Tz) -> Option<i64> {
     if let Ok(found) = string_to_datetime(&Decided(zone), text) {
         return Some(found.timestamp_micros());
     }
-    let (local, zone) = text.rsplit_once(' ')?;
-    let found = string_to_datetime(&Decided(zone_named(zone).ok()?), local).ok()?;
-    Some(found.timestamp_micros())
+    match date_and_time(text)? {
+        Written::At(moment) => {
+            let zone = moment.zone.unwrap_or(FixedOrNamed::Named(zone));
+            Some(zoned_us(moment.local()?, zone))
+        }
+        Written::Named(Named::Epoch) => Some(0),
+        Written::Named(_) => None,
+    }
 }
 
 /// A zone in which every local time is one instant.

@@ -21,7 +21,8 @@ use super::time_zone::{instant, instant_us, local, local_us, zone_named};
 use super::{answer, argument};
 use crate::error::{SqlError, SqlResult, sqlstate};
 
-/// `otus_shown(time, zone)`: `2026-11-22 06:13:01.628+00`; a time without zone has no offset.
+/// `otus_shown(time, zone)`: `2026-11-22 06:13:01.628+00`; a time without zone has no offset. Other values are written as
+/// in [`super::shown`].
 pub(crate) fn shown() -> ScalarUDF {
     ScalarUDF::from(Shown(Signature::any(2, Volatility::Immutable)))
 }
@@ -69,6 +70,9 @@ impl ScalarUDFImpl for Shown {
         let zone = zone_of(&args)?;
         let times = argument(&args, 0)?;
         let is_instant = matches!(times.data_type(), DataType::Timestamp(_, Some(_)));
+        if !matches!(times.data_type(), DataType::Timestamp(..)) {
+            return answer(&args, Arc::new(super::shown::texts(&times)?));
+        }
         let plain = cast(&times, &local())?;
         let texts = plain.as_primitive::<TimestampMicrosecondType>().iter().map(|us| {
             us.map(|us| if is_instant { instant_text(us, zone) } else { local_text(us) })
@@ -132,7 +136,7 @@ impl ScalarUDFImpl for Shift {
     }
 }
 
-fn shifted(us: i64, span: IntervalMonthDayNano, zone: Tz) -> SqlResult<i64> {
+pub(super) fn shifted(us: i64, span: IntervalMonthDayNano, zone: Tz) -> SqlResult<i64> {
     let mut us = us;
     if span.months != 0 || span.days != 0 {
         let local = utc(local_us(utc(us)?, zone))?;

@@ -15,6 +15,7 @@ mod insert;
 mod joins;
 mod numbers;
 mod operands;
+mod parts;
 mod precedence;
 mod rewrite;
 mod rows;
@@ -23,6 +24,7 @@ mod sets;
 mod size;
 mod sorting;
 mod spelling;
+mod times;
 mod tokens;
 mod words;
 
@@ -292,6 +294,8 @@ pub(crate) fn query(sql: &str, tokens: &mut Tokens) -> SqlResult<Plannable> {
     let mut query = parsed(sql, tokens)?;
     let names = name_outputs(&mut query);
     catalogue::plain_names(&mut query);
+    times::named_times(&mut query);
+    parts::typed(&mut query);
     rewrite::spelled_for_planner(&mut query);
     series::rows_of_functions(&mut query);
     casts::name_casts(&mut query);
@@ -346,6 +350,8 @@ pub(crate) fn subquery(sql: &str) -> SqlResult<Box<Query>> {
         tokens.expect_end()?;
         rewrite::name_inner(&mut query);
         catalogue::plain_names(&mut query);
+        times::named_times(&mut query);
+        parts::typed(&mut query);
         rewrite::spelled_for_planner(&mut query);
         series::rows_of_functions(&mut query);
         casts::name_casts(&mut query);

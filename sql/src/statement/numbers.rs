@@ -13,6 +13,17 @@ use super::rows::cast;
 /// Functions whose type is that of their arguments.
 const ALIKE: [&str; 5] = ["coalesce", "generate_series", "greatest", "least", "nullif"];
 
+/// Functions over arrays, whose elements are integers if they are written so.
+const OF_ARRAYS: [&str; 7] = [
+    "array_append",
+    "array_position",
+    "array_positions",
+    "array_prepend",
+    "array_remove_all",
+    "array_repeat",
+    "array_replace_all",
+];
+
 /// Digits of a numeric here.
 const DIGITS_MAX: u64 = 38;
 
@@ -54,14 +65,22 @@ impl ast::VisitorMut for Typed {
                     | DataType::BigInt(_)
                     | DataType::Int8(_)
                     | DataType::SmallInt(_)
-                    | DataType::Int2(_),
+                    | DataType::Int2(_)
+                    | DataType::Text,
                 ..
             } if fraction(expr) => number(expr),
+            Expr::BinaryOp { left, op: ast::BinaryOperator::StringConcat, right } => {
+                let is_array = |e: &Expr| matches!(e, Expr::Array(_));
+                if is_array(left) || is_array(right) {
+                    number(left);
+                    number(right);
+                }
+            }
             Expr::Array(array) => array.elem.iter_mut().for_each(number),
             Expr::Function(function) => {
                 let name = function.name.to_string().to_ascii_lowercase();
                 if let FunctionArguments::List(list) = &mut function.args
-                    && ALIKE.contains(&name.as_str())
+                    && (ALIKE.contains(&name.as_str()) || OF_ARRAYS.contains(&name.as_str()))
                     // A rollup answers coalesce(x, 0) by a state of x, whose type a cast here would change.
                     && (name != "coalesce" || list.args.iter().all(is_constant))
                 {

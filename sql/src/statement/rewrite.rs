@@ -107,6 +107,7 @@ pub(crate) fn operators_as_functions(node: &mut impl ast::VisitMut) {
                 let args = [take(time_zone), take(timestamp)];
                 *expr = call(TIMEZONE, args);
             }
+            super::times::overlaps(expr);
             ControlFlow::Continue(())
         }
     }
@@ -208,6 +209,9 @@ pub(crate) fn spelled_for_planner(query: &mut Query) {
         if let Expr::Function(function) = expr {
             named_otherwise(function);
         }
+        if let Some(filled) = filled_array(expr).or_else(|| narrowed(expr)) {
+            *expr = filled;
+        }
         if let Some(remainder) = as_remainder(expr) {
             *expr = remainder;
         }
@@ -248,12 +252,69 @@ fn named_otherwise(function: &mut ast::Function) {
             function.name = ast::ObjectName::from(vec![Ident::new(called)]);
         }
     }
+    if name == "regexp_replace"
+        && let FunctionArguments::List(list) = &mut function.args
+        && let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(by)))) =
+            list.args.get_mut(2)
+        && let ast::Value::SingleQuotedString(text) = &mut by.value
+    {
+        *text = whole_matches(text);
+    }
     if name == "every" {
         function.name = ast::ObjectName::from(vec![Ident::new("bool_and")]);
     }
     if let Some((_, own)) = FROM_TEXT.iter().find(|(known, _)| is_pair && *known == name) {
         function.name = ast::ObjectName::from(vec![Ident::new(*own)]);
     }
+}
+
+/// `array_fill(x, ARRAY[n, m])` repeats x m times, and that n times.
+fn filled_array(expr: &Expr) -> Option<Expr> {
+    let Expr::Function(function) = expr else { return None };
+    if !function.name.to_string().eq_ignore_ascii_case("array_fill") {
+        return None;
+    }
+    let FunctionArguments::List(list) = &function.args else { return None };
+    let [
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(value)),
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Array(lengths))),
+    ] = list.args.as_slice()
+    else {
+        return None;
+    };
+    let repeated = |inner: Expr, length: &Expr| call("array_repeat", [inner, length.clone()]);
+    let mut lengths = lengths.elem.iter().rev();
+    let first = repeated(value.clone(), lengths.next()?);
+    Some(lengths.fold(first, repeated))
+}
+
+/// Places and counts are integers in Postgres; the planner has them wider.
+fn narrowed(expr: &Expr) -> Option<Expr> {
+    let Expr::Function(function) = expr else { return None };
+    match function.name.to_string().to_ascii_lowercase().as_str() {
+        "array_position" | "regexp_count" | "regexp_instr" => {
+            Some(super::rows::cast(expr.clone(), ast::DataType::Int(None)))
+        }
+        "array_positions" => {
+            let item = Box::new(ast::DataType::Int(None));
+            let list = ast::DataType::Array(ast::ArrayElemTypeDef::SquareBracket(item, None));
+            Some(super::rows::cast(expr.clone(), list))
+        }
+        _ => None,
+    }
+}
+
+/// `\&` stands for the whole match, which is the group 0.
+fn whole_matches(replacement: &str) -> String {
+    let mut out = String::with_capacity(replacement.len());
+    let mut chars = replacement.chars();
+    while let Some(c) = chars.next() {
+        out.push(c);
+        if c == '\\' {
+            out.extend(chars.next().map(|next| if next == '&' { '0' } else { next }));
+        }
+    }
+    out
 }
 
 /// `mod(a, b)` is `a % b`.

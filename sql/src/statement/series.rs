@@ -16,7 +16,7 @@ use super::folded;
 const TABLES: [&str; 2] = ["generate_series", "range"];
 
 /// Functions that give a list here and rows in Postgres.
-const LISTS: [&str; 11] = [
+const LISTS: [&str; 12] = [
     "_pg_expandarray",
     "generate_series",
     "generate_subscripts",
@@ -28,6 +28,7 @@ const LISTS: [&str; 11] = [
     "json_object_keys",
     "regexp_matches",
     "regexp_split_to_table",
+    "string_to_table",
 ];
 
 /// Functions with one value that tools ask for in FROM, where they are a table of one row.
@@ -100,6 +101,7 @@ fn places_of(list: Expr) -> Expr {
     let arg = |expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr));
     let function = |name: &str, args| call(ObjectName::from(vec![Ident::new(name)]), args);
     let one = Expr::Value(ast::Value::Number("1".into(), false).into());
+    let one = super::rows::cast(one, ast::DataType::BigInt(None));
     let last = function("cardinality", vec![arg(list)]);
     function("generate_series", vec![arg(one), arg(last)])
 }

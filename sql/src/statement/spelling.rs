@@ -1,5 +1,5 @@
-//! Spellings that the planner does not read, or reads otherwise: intervals with a clock, `'1 day 03:04:05'`, the patterns
-//! of `SIMILAR TO`, and `float`.
+//! Spellings that the planner does not read, or reads otherwise: times and intervals, the patterns of `SIMILAR TO`, and
+//! `float`.
 
 use std::ops::ControlFlow;
 
@@ -9,6 +9,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::rewrite::{SIMILAR_PART, call, unnamed};
+use super::times;
 
 /// Spells intervals with words, and `SIMILAR TO` as a regular expression.
 pub(crate) fn spell_out(node: &mut impl ast::VisitMut) {
@@ -16,13 +17,8 @@ pub(crate) fn spell_out(node: &mut impl ast::VisitMut) {
     impl ast::VisitorMut for Spelling {
         type Break = ();
         fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+            times::spell(expr);
             match expr {
-                Expr::Interval(interval) if interval.leading_field.is_none() => {
-                    respell(&mut interval.value, interval_in_words);
-                }
-                Expr::Cast { expr, data_type: DataType::Interval { .. }, .. } => {
-                    respell(expr, interval_in_words);
-                }
                 Expr::UnaryOp { op, expr: of } => {
                     let name = match op {
                         UnaryOperator::PGSquareRoot => "sqrt",
@@ -159,31 +155,6 @@ fn respell(expr: &mut Expr, spelled: impl Fn(&str) -> Option<String>) {
     }
 }
 
-/// `1 day 03:04:05.6` with words for the clock's parts; none if there is no clock.
-fn interval_in_words(text: &str) -> Option<String> {
-    let at = text.find(':')?;
-    let from = text.get(..at)?.rfind(char::is_whitespace).map_or(0, |space| space + 1);
-    let (before, clock) = (text.get(..from)?, text.get(from..)?.trim_end());
-    let (sign, clock) = match clock.strip_prefix('-') {
-        Some(clock) => ("-", clock),
-        None => ("", clock.strip_prefix('+').unwrap_or(clock)),
-    };
-    let parts: Vec<&str> = clock.split(':').collect();
-    let whole = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-    let (hours, minutes, seconds) = match parts.as_slice() {
-        [hours, minutes] => (hours, minutes, "0"),
-        [hours, minutes, seconds] => (hours, minutes, *seconds),
-        _ => return None,
-    };
-    let is_clock = whole(hours)
-        && whole(minutes)
-        && seconds.split('.').count() <= 2
-        && seconds.split('.').all(whole);
-    is_clock.then(|| {
-        format!("{before}{sign}{hours} hours {sign}{minutes} minutes {sign}{seconds} seconds")
-    })
-}
-
 /// The name of `substring(x SIMILAR pattern ESCAPE e)` as a call is shown.
 fn similar_part() -> String {
     Ident::with_quote('"', SIMILAR_PART).to_string()
@@ -274,20 +245,6 @@ fn similar_inner(pattern: &str, escape: Option<char>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn intervals_with_a_clock() {
-        for (text, words) in [
-            ("03:04:05", "03 hours 04 minutes 05 seconds"),
-            ("1 day 03:04:05.678", "1 day 03 hours 04 minutes 05.678 seconds"),
-            ("1 month -2 days -00:30", "1 month -2 days -00 hours -30 minutes -0 seconds"),
-        ] {
-            assert_eq!(interval_in_words(text).as_deref(), Some(words));
-        }
-        for text in ["1 day", "a:b", "1:2:3:4", ""] {
-            assert_eq!(interval_in_words(text), None, "{text}");
-        }
-    }
 
     #[test]
     fn patterns_of_similar_to() {

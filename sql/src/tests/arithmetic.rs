@@ -94,7 +94,16 @@ async fn at_time_zone_turns_instants_and_local_times_into_each_other() {
     // A text is an instant in the zone of the session first.
     let text = "SELECT '2026-07-01 12:00'::timestamptz AT TIME ZONE 'UTC'";
     assert_eq!(world.value(text).await, "2026-07-01T16:00:00");
-    for zone in ["Mars", "+02:00", ""] {
+    // Offsets count westwards, as in Postgres.
+    for (zone, wanted) in [
+        ("'+02:00'", "2026-07-01T14:00:00"),
+        ("'EDT'", "2026-07-01T12:00:00"),
+        ("interval '2 hours'", "2026-07-01T18:00:00"),
+    ] {
+        let sql = format!("SELECT timestamptz '2026-07-01 16:00Z' AT TIME ZONE {zone}");
+        assert_eq!(world.value(&sql).await, wanted, "{sql}");
+    }
+    for zone in ["Mars", "+25:00", ""] {
         let e = world.error(&format!("SELECT now() AT TIME ZONE '{zone}'")).await;
         assert_eq!(e.sqlstate, "22023", "{e:?}");
         assert!(e.message.contains(&format!("\"{zone}\" not recognized")), "{e:?}");
@@ -122,10 +131,20 @@ async fn to_char_takes_the_patterns_of_postgres() {
     world.rows("SET TIME ZONE 'Asia/Kolkata'").await;
     let told = "SELECT to_char(timestamptz '2026-03-01T00:00:00Z', 'HH24:MI TZ OF')";
     assert_eq!(world.value(told).await, "05:30 IST +05:30");
-    let e = world.error("SELECT to_char(1, '9EEEE')").await;
+    let e = world.error("SELECT to_char(1, 'FM9EEEE')").await;
     assert_eq!((e.sqlstate, e.message.contains("EEEE")), ("22023", true), "{e:?}");
-    let e = world.error("SELECT to_char(interval '1 day', 'DD')").await;
-    assert_eq!(e.sqlstate, "0A000", "{e:?}");
+    for (sql, wanted) in [
+        ("SELECT to_char(-12345.678, '9.99EEEE')", "-1.23e+04"),
+        ("SELECT to_char(interval '1 day -3 hours', 'DD HH24:MI')", "01 -03:00"),
+        ("SELECT to_char(1999, 'FMRN')", "MCMXCIX"),
+        ("SELECT to_char(4000, 'RN')", "###############"),
+        ("SELECT to_char(12.46, '99V9')", " 125"),
+        ("SELECT to_number('1,234.5-', '9,999.9S')", "-1234.5"),
+    ] {
+        assert_eq!(world.value(sql).await, wanted, "{sql}");
+    }
+    let e = world.error("SELECT to_char(interval '1 day', 'Day')").await;
+    assert_eq!(e.sqlstate, "22007", "{e:?}");
 }
 
 #[tokio::test]

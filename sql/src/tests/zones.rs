@@ -76,22 +76,27 @@ async fn a_day_later_is_the_same_time_of_the_zone() {
 async fn seconds_keep_their_fraction() {
     let world = World::filled().await;
     for (sql, wanted) in [
-        ("extract(second from timestamp '2026-01-01 00:00:01.75')", "1.75"),
+        ("extract(second from timestamp '2026-01-01 00:00:01.75')", "1.750000"),
+        ("extract(century from timestamp '2000-12-31')", "20"),
+        ("extract(decade from date '1999-12-31')", "199"),
+        ("extract(millennium from timestamp '2001-01-01')", "3"),
+        ("extract(timezone_hour from timestamptz '2026-01-01Z')", "0"),
+        ("extract(milliseconds from timestamp '2026-01-01 00:00:01.75')", "1750.000"),
         ("date_part('seconds', timestamptz '2026-01-01 00:00:59.999999Z')", "59.999999"),
         ("extract(minute from timestamp '2026-01-01 00:07:01.75')", "7"),
-        ("extract(epoch from interval '1 day 00:06:29.634')", "86789.634"),
+        ("extract(epoch from interval '1 day 00:06:29.634')", "86789.634000"),
         (
             "extract(epoch from timestamp '2026-01-02 00:00:01.5' - timestamp '2026-01-01')",
-            "86401.5",
+            "86401.500000",
         ),
-        ("extract(second from interval '-00:00:01.5')", "-1.5"),
-        ("extract(epoch from interval '1 year 1 month')", "34149600.0"),
-        ("extract(epoch from timestamptz '1970-01-02 00:00:00.25Z')", "86400.25"),
+        ("extract(second from interval '-00:00:01.5')", "-1.500000"),
+        ("extract(epoch from interval '1 year 1 month')", "34149600.000000"),
+        ("extract(epoch from timestamptz '1970-01-02 00:00:00.25Z')", "86400.250000"),
     ] {
         assert_eq!(world.value(&format!("SELECT {sql}")).await, wanted, "{sql}");
     }
     let spans = "SELECT avg(extract(epoch from (ts + interval '0.5 seconds') - ts)) FROM events";
-    assert_eq!(world.value(spans).await, "0.5");
+    assert_eq!(world.value(spans).await, "0.5000000000000000");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! The values of a series one by one, as Postgres counts them: each is the one before plus the step.
 
-use arrow::array::{ArrayRef, Int32Array, Int64Array, TimestampMicrosecondArray};
+use arrow::array::{ArrayRef, Decimal128Array, Int32Array, Int64Array, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, IntervalMonthDayNano, IntervalUnit, TimeUnit};
 use chrono::{DateTime, Days, LocalResult, Months, NaiveDateTime, TimeZone};
 use chrono_tz::Tz;
@@ -31,6 +31,8 @@ enum Step {
     Interval { months: i32, days: i32, micros: i64, zone: Tz },
 }
 
+/// Digits of a numeric.
+const DIGITS: u8 = 38;
 const INTERVAL: DataType = DataType::Interval(IntervalUnit::MonthDayNano);
 
 fn invalid(message: String) -> DataFusionError {
@@ -41,9 +43,14 @@ fn invalid(message: String) -> DataFusionError {
 pub(super) fn argument_types(types: &[DataType]) -> Option<Vec<DataType>> {
     let integer = |t: &DataType| t.is_integer() || t.is_null();
     if (1..=3).contains(&types.len()) && types.iter().all(integer) {
-        let narrow = |t: &DataType| matches!(t, DataType::Int8 | DataType::Int16 | DataType::Int32);
+        let narrow = |t: &DataType| {
+            matches!(t, DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Null)
+        };
         let taken = if types.iter().all(narrow) { DataType::Int32 } else { DataType::Int64 };
         return Some(vec![taken; types.len()]);
+    }
+    if let Some(scale) = numeric_scale(types) {
+        return Some(vec![DataType::Decimal128(DIGITS, scale); types.len()]);
     }
     let (start, stop, step, zone) = match types {
         [start, stop, step] => (start, stop, step, None),
@@ -67,6 +74,48 @@ pub(super) fn argument_types(types: &[DataType]) -> Option<Vec<DataType>> {
     Some(taken)
 }
 
+/// Digits after the point of a series of numerics and integers.
+fn numeric_scale(types: &[DataType]) -> Option<i8> {
+    let is_numeric = |t: &DataType| matches!(t, DataType::Decimal128(..));
+    if !(2..=3).contains(&types.len()) || !types.iter().any(is_numeric) {
+        return None;
+    }
+    types.iter().try_fold(0, |most, t| match t {
+        DataType::Decimal128(_, scale) => Some(most.max(*scale)),
+        t if t.is_integer() || t.is_null() => Some(most),
+        _ => None,
+    })
+}
+
+/// A series of numerics, by their digits.
+fn of_numerics(args: &[ScalarValue], closed: bool) -> DfResult<Option<Series>> {
+    let digits = |a: &ScalarValue| match a {
+        ScalarValue::Decimal128(Some(v), ..) => i64::try_from(*v).ok(),
+        _ => None,
+    };
+    let Some(numbers) = args.iter().map(digits).collect::<Option<Vec<i64>>>() else {
+        let message = "a series of numerics has up to 18 digits";
+        return Err(SqlError::new(sqlstate::OUT_OF_RANGE, message).into());
+    };
+    let data_type = args.first().map_or(DataType::Int64, ScalarValue::data_type);
+    let unit = match &data_type {
+        DataType::Decimal128(_, scale) => {
+            u32::try_from(*scale).ok().and_then(|scale| 10_i64.checked_pow(scale))
+        }
+        _ => None,
+    };
+    let (start, stop, step) = match (numbers.as_slice(), unit) {
+        ([start, stop], Some(unit)) => (*start, *stop, unit),
+        ([start, stop, step], _) => (*start, *stop, *step),
+        _ => return Err(invalid("a series has a start, an end and a step".into())),
+    };
+    if step == 0 {
+        return Err(invalid("step size cannot equal zero".into()));
+    }
+    let step = Step::Integer(step);
+    Ok(Some(Series { next: Some(start), stop, step, closed, data_type }))
+}
+
 impl Series {
     /// The series of arguments of the types that [`argument_types`] gives; `None` if one is null. `zone` is that
     /// of the session.
@@ -78,6 +127,9 @@ impl Series {
     ) -> DfResult<Option<Self>> {
         if args.iter().any(ScalarValue::is_null) {
             return Ok(None);
+        }
+        if matches!(args.first(), Some(ScalarValue::Decimal128(..))) {
+            return of_numerics(args, closed);
         }
         let zero = || invalid("step size cannot equal zero".to_string());
         let integer = |a: &ScalarValue| match a {
@@ -131,6 +183,11 @@ impl Series {
         match &self.data_type {
             DataType::Timestamp(TimeUnit::Microsecond, zone) => {
                 Arc::new(TimestampMicrosecondArray::from(values).with_timezone_opt(zone.clone()))
+            }
+            DataType::Decimal128(..) => {
+                let numbers: Decimal128Array =
+                    values.into_iter().map(|value| Some(i128::from(value))).collect();
+                Arc::new(numbers.with_data_type(self.data_type.clone()))
             }
             // Between integers of the type there are no others.
             DataType::Int32 => Arc::new(

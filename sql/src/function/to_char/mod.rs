@@ -5,17 +5,21 @@ mod from_text;
 mod number;
 mod pattern;
 mod reading;
+mod span;
 mod time;
+mod to_number;
 
 pub(crate) use from_text::FROM_TEXT;
 pub(super) use from_text::{all as from_text, of_seconds};
+pub(super) use to_number::to_number;
 
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, StringViewArray};
 use arrow::compute::cast;
 use arrow::datatypes::{
-    DataType, Decimal128Type, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType,
+    DataType, Decimal128Type, Float64Type, Int64Type, IntervalMonthDayNanoType, IntervalUnit,
+    TimeUnit, TimestampMicrosecondType,
 };
 use datafusion::common::ScalarValue;
 use datafusion::error::Result as DfResult;
@@ -25,6 +29,7 @@ use datafusion::logical_expr::{
 
 use otus_engine::time::Granularity;
 
+use crate::datetime::Span;
 use crate::error::{SqlError, SqlResult, sqlstate};
 
 /// The function.
@@ -65,8 +70,7 @@ impl ScalarUDFImpl for ToChar {
             T::Decimal32(p, s) | T::Decimal64(p, s) => T::Decimal128(*p, *s),
             T::Decimal128(..) => value.clone(),
             T::Float16 | T::Float32 | T::Float64 => T::Float64,
-            // Refused when it is called: an error here would only say that there is no such function.
-            T::Interval(_) => value.clone(),
+            T::Interval(_) => T::Interval(IntervalUnit::MonthDayNano),
             _ => return Err(wrong()),
         };
         Ok(vec![value, T::Utf8View])
@@ -83,10 +87,6 @@ impl ScalarUDFImpl for ToChar {
             return datafusion::common::internal_err!("to_char takes two arguments");
         };
         let values = value.to_array(rows)?;
-        if matches!(values.data_type(), DataType::Interval(_)) {
-            let e = SqlError::unsupported("to_char() of an interval is not supported");
-            return Err(e.with_hint("extract() gives its parts").into());
-        }
         let text = match pattern {
             ColumnarValue::Scalar(pattern) => {
                 match pattern.try_as_str().flatten().filter(|p| !is_nothing(p, values.data_type()))
@@ -121,7 +121,9 @@ enum Format {
 impl Format {
     fn new(pattern: &str, data_type: &DataType) -> SqlResult<Self> {
         match data_type {
-            DataType::Timestamp(..) => time::Format::new(pattern).map(Self::Time),
+            DataType::Timestamp(..) | DataType::Interval(_) => {
+                time::Format::new(pattern).map(Self::Time)
+            }
             _ => number::Format::new(pattern).map(Self::Number),
         }
     }
@@ -129,7 +131,7 @@ impl Format {
 
 /// Nothing of a time is null; nothing of a number is an empty text.
 fn is_nothing(pattern: &str, data_type: &DataType) -> bool {
-    pattern.is_empty() && matches!(data_type, DataType::Timestamp(..))
+    pattern.is_empty() && matches!(data_type, DataType::Timestamp(..) | DataType::Interval(_))
 }
 
 /// A pattern that differs from row to row.
@@ -155,6 +157,11 @@ fn formatted(values: &ArrayRef, format: &Format) -> DfResult<StringViewArray> {
             let plain = plain.as_primitive::<TimestampMicrosecondType>();
             let cell = |us: i64| format.text(us, zone.as_ref());
             plain.iter().map(|us| us.map(cell).transpose()).collect::<SqlResult<_>>()?
+        }
+        (Format::Time(format), DataType::Interval(_)) => {
+            let spans = values.as_primitive::<IntervalMonthDayNanoType>().iter();
+            let cell = |span| span::text(format, Span::from(span));
+            spans.map(|span| span.map(cell).transpose()).collect::<SqlResult<_>>()?
         }
         (Format::Number(format), DataType::Int64) => {
             let numbers = values.as_primitive::<Int64Type>().iter();

@@ -7,6 +7,8 @@ use crate::error::SqlResult;
 
 /// Most places of a pattern before and after the point together.
 const PLACES_MAX: usize = 1_000;
+/// Letters of the longest Roman number.
+const ROMAN_WIDTH: usize = 15;
 /// Digits that a double precision number tells for certain.
 const DOUBLE_DIGITS: usize = 15;
 
@@ -21,6 +23,11 @@ enum Key {
     Plus,
     Sign,
     Ordinal {
+        upper: bool,
+    },
+    /// The symbol of a currency, a blank here.
+    Currency,
+    Roman {
         upper: bool,
     },
     /// Has done its work when the pattern was read: `FM`, `S`, `PR`.
@@ -53,6 +60,10 @@ pub(super) struct Format {
     plus: bool,
     minus: bool,
     angles: bool,
+    /// Places behind a `V`, by which numbers are multiplied.
+    shift: Option<usize>,
+    exponent: bool,
+    roman: bool,
 }
 
 fn keyword(text: &str) -> Option<(&'static str, usize)> {
@@ -84,12 +95,19 @@ impl Format {
             plus: false,
             minus: false,
             angles: false,
+            shift: None,
+            exponent: false,
+            roman: false,
         };
         let mut sign_at = None;
         let mut read = |text: &str| {
             let Some((name, length)) = keyword(text) else { return Ok(None) };
             if name == "S" && !format.point && sign_at.is_none() {
                 sign_at = Some(format.before);
+            }
+            if name == "RN" {
+                format.roman = true;
+                return Ok(Some((Key::Roman { upper: text.starts_with('R') }, length)));
             }
             format.take(name).map(|key| Some((key, length))).map_err(|why| wrong(pattern, why))
         };
@@ -118,11 +136,28 @@ impl Format {
                     true => self.after += 1,
                     false => self.before += 1,
                 }
+                if let Some(shift) = &mut self.shift {
+                    *shift += 1;
+                }
                 if !zero {
                     return Ok(Key::Nine);
                 }
                 self.zero_end = self.before + self.after;
                 Key::Zero
+            }
+            "." | "D" if self.shift.is_some() => return Err("V does not go with a point".into()),
+            "V" if self.point => return Err("V does not go with a point".into()),
+            "V" => {
+                self.shift = Some(0);
+                Key::Done
+            }
+            "L" => Key::Currency,
+            "EEEE" if self.fill || self.sign.is_some() || self.shift.is_some() => {
+                return Err("EEEE goes with digits and a point alone".into());
+            }
+            "EEEE" => {
+                self.exponent = true;
+                Key::Done
             }
             "." | "D" if self.point => return Err("it has more than one decimal point".into()),
             "." | "D" => {
@@ -173,17 +208,28 @@ impl Format {
 
     /// The text of `unscaled / 10^scale`.
     pub(super) fn decimal(&self, unscaled: i128, scale: i8) -> String {
-        let digits = decimal_digits(unscaled.unsigned_abs(), scale, self.after);
+        if self.exponent {
+            #[expect(clippy::cast_precision_loss, reason = "shown with fewer digits")]
+            let value = unscaled as f64 / 10_f64.powi(scale.into());
+            return self.scientific(value);
+        }
+        let shift = self.shift.and_then(|shift| i8::try_from(shift).ok()).unwrap_or(0);
+        let digits = decimal_digits(unscaled.unsigned_abs(), scale - shift, self.after);
         let zero = digits.chars().all(|c| matches!(c, '0' | '.'));
         self.text(&digits, unscaled < 0 && !zero)
     }
 
     /// The text of a double precision number: digits that it does not hold are not shown.
     pub(super) fn float(&self, value: f64) -> String {
+        if self.exponent {
+            return self.scientific(value);
+        }
         if !value.is_finite() {
             let word = if value.is_nan() { "NaN" } else { "Infinity" };
             return self.text(word, value < 0.0);
         }
+        let shift = self.shift.and_then(|shift| i32::try_from(shift).ok()).unwrap_or(0);
+        let value = value * 10_f64.powi(shift);
         let whole = format!("{:.0}", value.abs()).len();
         let after = self.after.min(DOUBLE_DIGITS.saturating_sub(whole));
         let digits = format!("{:.after$}", value.abs());
@@ -191,7 +237,26 @@ impl Format {
         shorter.text(&digits, value < 0.0)
     }
 
+    /// ` 4.86e-04`.
+    fn scientific(&self, value: f64) -> String {
+        let after = self.after;
+        if !value.is_finite() {
+            let point = if after > 0 { "." } else { "" };
+            return format!(" {}{point}{}", "#".repeat(self.before), "#".repeat(after + 4));
+        }
+        let text = format!("{:.after$e}", value.abs());
+        let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+        let sign = if value < 0.0 { '-' } else { ' ' };
+        match exponent.strip_prefix('-') {
+            Some(exponent) => format!("{sign}{digits}e-{exponent:0>2}"),
+            None => format!("{sign}{digits}e+{exponent:0>2}"),
+        }
+    }
+
     fn text(&self, digits: &str, negative: bool) -> String {
+        if self.roman {
+            return self.with_roman(digits, negative);
+        }
         let whole = digits.split('.').next().map_or(0, str::len);
         // A number with too many digits is shown as none.
         let digits: Vec<char> = if whole > self.before {
@@ -203,6 +268,55 @@ impl Format {
         let blanks = self.before.saturating_sub(whole);
         Writer::new(self, digits, blanks, negative).write()
     }
+}
+
+impl Format {
+    /// The number between 1 and 3999 in Roman letters, 15 of them unless `FM` is said.
+    fn with_roman(&self, digits: &str, negative: bool) -> String {
+        let number = digits.split('.').next().and_then(|whole| whole.parse::<u32>().ok());
+        let roman = number.filter(|n| !negative && (1..4_000).contains(n)).map(roman);
+        let mut out = String::new();
+        for piece in &self.pattern {
+            match (piece, &roman) {
+                (Piece::Text(c), _) => out.push(*c),
+                (Piece::Key(Key::Roman { .. }), None) => out.push_str(&"#".repeat(ROMAN_WIDTH)),
+                (Piece::Key(Key::Roman { upper }), Some(letters)) => {
+                    let letters =
+                        if *upper { letters.clone() } else { letters.to_ascii_lowercase() };
+                    let width = if self.fill { 0 } else { ROMAN_WIDTH };
+                    out.push_str(&format!("{letters:>width$}"));
+                }
+                _ => {}
+            }
+        }
+        out
+    }
+}
+
+fn roman(number: u32) -> String {
+    const LETTERS: [(u32, &str); 13] = [
+        (1_000, "M"),
+        (900, "CM"),
+        (500, "D"),
+        (400, "CD"),
+        (100, "C"),
+        (90, "XC"),
+        (50, "L"),
+        (40, "XL"),
+        (10, "X"),
+        (9, "IX"),
+        (5, "V"),
+        (4, "IV"),
+        (1, "I"),
+    ];
+    let (mut rest, mut out) = (number, String::new());
+    for (value, letters) in LETTERS {
+        while rest >= value {
+            out.push_str(letters);
+            rest -= value;
+        }
+    }
+    out
 }
 
 /// The digits of a decimal, rounded half away from zero to `after` decimals.
@@ -307,7 +421,8 @@ impl<'a> Writer<'a> {
                 Piece::Key(Key::Comma | Key::Minus | Key::Plus) => self.blank(),
                 Piece::Key(Key::Sign) => self.out.push(if self.negative { '-' } else { '+' }),
                 Piece::Key(Key::Ordinal { upper }) => self.ordinal(*upper),
-                Piece::Key(Key::Done) => {}
+                Piece::Key(Key::Currency) => self.out.push(' '),
+                Piece::Key(Key::Done | Key::Roman { .. }) => {}
             }
         }
         if let Some(cut) = self.cut {

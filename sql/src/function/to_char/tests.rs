@@ -120,7 +120,7 @@ fn numbers_read_as_in_postgres() {
 
 #[test]
 fn patterns_that_would_mislead_are_refused() {
-    for pattern in ["9.9.9", "S9S", "S9MI", "9EEEE", "RN", "L99", "99V9", "9PR9", "B9"] {
+    for pattern in ["9.9.9", "S9S", "S9MI", "S9EEEE", "9.9V9", "9PR9", "B9"] {
         let e = number::Format::new(pattern).unwrap_err();
         assert!(e.message.contains(pattern), "{e:?}");
     }
