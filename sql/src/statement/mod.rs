@@ -13,6 +13,7 @@ mod exists;
 mod forms;
 mod insert;
 mod joins;
+mod json;
 mod numbers;
 mod operands;
 mod precedence;
@@ -291,6 +292,7 @@ pub(crate) fn query(sql: &str, tokens: &mut Tokens) -> SqlResult<Plannable> {
     let names = name_outputs(&mut query);
     catalogue::plain_names(&mut query);
     rewrite::spelled_for_planner(&mut query);
+    json::known_functions(&mut query);
     series::rows_of_functions(&mut query);
     casts::name_casts(&mut query);
     numbers::typed(&mut query);
@@ -343,6 +345,7 @@ pub(crate) fn subquery(sql: &str) -> SqlResult<Box<Query>> {
         rewrite::name_inner(&mut query);
         catalogue::plain_names(&mut query);
         rewrite::spelled_for_planner(&mut query);
+        json::known_functions(&mut query);
         series::rows_of_functions(&mut query);
         casts::name_casts(&mut query);
         numbers::typed(&mut query);
