@@ -55,6 +55,12 @@ pub(super) fn all() -> Vec<ScalarUDF> {
     list.into_iter().map(ScalarUDF::from).collect()
 }
 
+/// The function whose text is known to be a `jsonb`.
+pub(super) fn known_jsonb() -> ScalarUDF {
+    let signature = Signature::any(1, Volatility::Immutable);
+    ScalarUDF::from(Marked { name: KNOWN_JSONB, mark: "jsonb", signature })
+}
+
 impl ScalarUDFImpl for Marked {
     fn name(&self) -> &str {
         self.name

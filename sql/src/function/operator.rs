@@ -329,6 +329,8 @@ fn type_name(field: &Field) -> String {
             item => format!("{item}[]"),
         },
         DataType::Struct(_) => "record".into(),
+        // Ranks and row numbers.
+        DataType::UInt64 => "bigint".into(),
         _ => match pg_field_type(field).0.split('(').next() {
             Some("varchar") => "character varying".into(),
             Some("bpchar") => "character".into(),

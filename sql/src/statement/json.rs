@@ -157,18 +157,26 @@ fn records_in(function: &mut Function, tables: &HashMap<String, (Ident, Vec<Iden
             }
             None => None,
         },
-        Expr::Function(row) if name_of(row).is_some_and(|name| name == "row") => {
-            let FunctionArguments::List(list) = &row.args else { return };
-            let values = list.args.iter().enumerate();
-            let members =
-                values.map(|(i, arg)| Some((format!("f{}", i + 1), unnamed(arg)?.clone())));
-            members.collect::<Option<Vec<_>>>().map(record)
-        }
-        _ => None,
+        row => record_of_row(row),
     };
     if let Some(record) = record {
         *arg = record;
     }
+}
+
+/// `ROW(a, b)` as a record whose members have the names that Postgres gives them.
+fn record_of_row(row: &Expr) -> Option<Expr> {
+    let Expr::Function(row) = row else { return None };
+    if name_of(row).is_none_or(|name| name != "row") {
+        return None;
+    }
+    let FunctionArguments::List(list) = &row.args else { return None };
+    let members = list.args.iter().enumerate().map(|(i, arg)| {
+        let value = unnamed(arg)?;
+        let value = record_of_row(value).unwrap_or_else(|| value.clone());
+        Some((format!("f{}", i + 1), value))
+    });
+    members.collect::<Option<Vec<_>>>().map(record)
 }
 
 fn record(members: impl IntoIterator<Item = (String, Expr)>) -> Expr {

@@ -291,6 +291,12 @@ fn declared_rows(
         let is_json = matches!(data_type, ast::DataType::JSON | ast::DataType::JSONB);
         let get = if is_json { "get" } else { "get_text" };
         let value = own(format!("{kind}_{get}"), vec![arg(json.clone()), arg(key)]);
+        // A null of JSON is one of the column.
+        let null = Expr::Value(ast::Value::SingleQuotedString("null".into()).into());
+        let value = match is_json {
+            true => super::rewrite::call("nullif", [value, null]),
+            false => value,
+        };
         let value = match data_type {
             ast::DataType::JSONB => super::rewrite::call(KNOWN_JSONB, [value]),
             ast::DataType::JSON => super::rewrite::call(KNOWN_JSON, [value]),

@@ -16,6 +16,7 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::AnalyzerRule;
 use otus_engine::types::PG_TYPE_KEY;
 
+use super::super::marked::known_jsonb;
 use super::functions::named;
 use super::{EQUAL, KEY, TEXT_OF, is_text};
 use crate::analyze::{compares, map_expressions};
@@ -91,6 +92,25 @@ fn by_value(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
             let list = list.into_iter().map(key).collect::<DfResult<_>>()?;
             let expr = Box::new(key(*expr)?);
             Transformed::yes(Expr::InList(InList { expr, list, negated }))
+        }
+        Expr::ScalarFunction(f)
+            if matches!(f.name(), "coalesce" | "nullif")
+                && f.args.iter().any(|arg| is_jsonb(arg, schema)) =>
+        {
+            Transformed::yes(known_jsonb().call(vec![Expr::ScalarFunction(f)]))
+        }
+        Expr::Case(case)
+            if case.when_then_expr.iter().any(|(_, then)| is_jsonb(then, schema))
+                || case.else_expr.as_ref().is_some_and(|other| is_jsonb(other, schema)) =>
+        {
+            Transformed::yes(known_jsonb().call(vec![Expr::Case(case)]))
+        }
+        Expr::AggregateFunction(mut f)
+            if f.params.distinct && f.params.args.iter().any(|arg| is_jsonb(arg, schema)) =>
+        {
+            let equal = |arg| if is_jsonb(&arg, schema) { call(EQUAL, arg) } else { Ok(arg) };
+            f.params.args = f.params.args.into_iter().map(equal).collect::<DfResult<_>>()?;
+            Transformed::yes(Expr::AggregateFunction(f))
         }
         other => Transformed::no(other),
     })
