@@ -45,11 +45,13 @@ impl ScalarUDFImpl for Coded {
     fn coerce_types(&self, types: &[DataType]) -> DfResult<Vec<DataType>> {
         use DataType::{Binary, BinaryView, LargeBinary, Utf8View};
         match types {
-            [value, format] if is_text(format) => match value {
-                Binary | BinaryView | LargeBinary if self.encodes => Ok(vec![BinaryView, Utf8View]),
-                text if is_text(text) => Ok(vec![Utf8View, Utf8View]),
-                _ => Err(crate::aggregate::no_such_function(self.name, types)),
-            },
+            // A literal is read as bytes, as it would be without the function.
+            [Binary | BinaryView | LargeBinary, format] if self.encodes && is_text(format) => {
+                Ok(vec![BinaryView, Utf8View])
+            }
+            [text, format] if is_text(text) && is_text(format) => {
+                Ok(vec![if self.encodes { BinaryView } else { Utf8View }, Utf8View])
+            }
             _ => Err(crate::aggregate::no_such_function(self.name, types)),
         }
     }
@@ -70,7 +72,6 @@ impl ScalarUDFImpl for Coded {
             let decoded: BinaryArray = decoded.iter().map(Option::as_deref).collect();
             return answer(&args, Arc::new(decoded));
         }
-        // A text that is no constant is what its bytes are.
         let bytes = cast(&values, &DataType::BinaryView)?;
         let pairs = bytes.as_binary_view().iter().zip(formats);
         let encoded = pairs.map(|(bytes, format)| bytes.zip(format).map(encoded).transpose());

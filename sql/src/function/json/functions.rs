@@ -89,7 +89,9 @@ const FUNCTIONS: [Def; 22] = [
         let text = super::build::object_of_texts(&row.lists()?)?;
         Ok(Some(Answer::Text(Json::parse(&text)?.text(Style::Jsonb))))
     }),
-    (super::TEXT_OF, (1, 1), Gives::Text, |row| row.changed(Ok)),
+    (super::TEXT_OF, (1, 1), Gives::Text, |row| {
+        Ok(Some(Answer::Text(super::normal::normal(row.text(0)?)?)))
+    }),
     (super::EQUAL, (1, 1), Gives::Jsonb, |row| {
         row.changed(|mut json| {
             json.without_zeros();

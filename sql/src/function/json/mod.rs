@@ -5,6 +5,7 @@ mod arguments;
 mod build;
 mod edit;
 mod functions;
+mod normal;
 mod operators;
 mod path;
 mod shown;
@@ -26,6 +27,7 @@ use datafusion::logical_expr::{
 use super::json_field;
 use crate::error::{SqlError, SqlResult, sqlstate};
 use arguments::Arguments;
+pub use normal::jsonb_text;
 pub(super) use operators::Operators;
 pub(crate) use operators::Subscripts;
 use otus_engine::types::PG_TYPE_KEY;
@@ -98,14 +100,6 @@ pub(super) fn all() -> Vec<ScalarUDF> {
 fn function(does: Does) -> Option<ScalarUDF> {
     let known = FUNCTIONS.iter().find(|(_, _, d)| *d == does);
     known.map(|(name, _, does)| ScalarUDF::from(JsonFunction::new(name, false, *does)))
-}
-
-/// The text of a jsonb as Postgres shows it; what is no JSON as it is.
-pub fn jsonb_text(json: &str) -> Cow<'_, str> {
-    match value::Json::parse(json) {
-        Ok(value) => Cow::Owned(value.text(value::Style::Jsonb)),
-        Err(_) => Cow::Borrowed(json),
-    }
 }
 
 /// A field of type jsonb or json.
