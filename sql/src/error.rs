@@ -31,6 +31,10 @@ pub mod sqlstate {
     pub const INVALID_PARAMETER: &str = "22023";
     /// A time that is none.
     pub const INVALID_DATETIME: &str = "22007";
+    /// A null where there has to be a value.
+    pub const NULL_NOT_ALLOWED: &str = "22004";
+    /// A subscript, or a number of elements, that does not fit.
+    pub const ARRAY_SUBSCRIPT: &str = "2202E";
     /// More than one row from a scalar subquery.
     pub const CARDINALITY: &str = "21000";
     /// Something was done or not, and nobody knows.

@@ -56,7 +56,7 @@ pub use cache::CacheFigures;
 pub use compile::SqlCompiler;
 pub use engine::{SqlConfig, SqlEngine};
 pub use error::{SqlError, SqlResult};
-pub use function::instant_from_text;
+pub use function::{instant_from_text, jsonb_text};
 pub use named::{
     NamedQueryDef, NamedQueryInfo, ParameterDef, QueryPlace, QueryProblem, check_queries,
 };

@@ -20,6 +20,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::sqlparser::ast;
+use otus_engine::types::PG_TYPE_KEY;
 
 use crate::catalog::{
     INFORMATION_SCHEMA, PATH_SCHEMA, PG_SCHEMA, field_of, internal_name, library,
@@ -99,6 +100,7 @@ fn build(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> SqlResult<SessionSt
         analyzer.rules.insert(0, Arc::new(crate::catalog::NamedIds::Written));
         analyzer.rules.insert(1, Arc::new(Bytea::Written));
         analyzer.rules.insert(2, Arc::new(crate::zone::ComparedInstants));
+        analyzer.rules.insert(3, Arc::new(function::JsonbValues));
         let look: Arc<dyn AnalyzerRule + Send + Sync> = Arc::new(StillWanted);
         analyzer.rules = planning::watched(&analyzer.rules, &look);
     }
@@ -109,6 +111,7 @@ fn build(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> SqlResult<SessionSt
     if let Some(planners) = builder.expr_planners() {
         planners.insert(0, Arc::new(function::DistinctElements));
         planners.insert(1, Arc::new(function::VectorItems));
+        planners.insert(0, Arc::new(function::Subscripts));
         planners.insert(0, Arc::new(crate::session::Operands));
     }
     let mut state = builder
@@ -165,11 +168,33 @@ impl TypePlanner for Types {
                 Some(DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())))
             }
             ast::DataType::Regclass => Some(DataType::UInt32),
-            ast::DataType::Custom(name, arguments) if arguments.is_empty() => catalogue_type(name),
+            // With a length they are read by functions.
+            ast::DataType::Varchar(_) | ast::DataType::CharacterVarying(_) => {
+                return Ok(Some(marked(DataType::Utf8View, "varchar")));
+            }
+            ast::DataType::Custom(name, arguments) if arguments.is_empty() => {
+                let of = catalogue_type(name);
+                let mark = of.is_some().then(|| marked_name(name)).flatten();
+                if let (Some(of), Some(mark)) = (&of, mark) {
+                    return Ok(Some(marked(of.clone(), mark)));
+                }
+                of
+            }
             _ => None,
         };
         Ok(plain.map(|t| Arc::new(Field::new("", t, true)) as FieldRef))
     }
+}
+
+fn marked(data_type: DataType, mark: &str) -> FieldRef {
+    let mark = [(PG_TYPE_KEY.to_owned(), mark.to_owned())];
+    Arc::new(Field::new("", data_type, true).with_metadata(mark.into()))
+}
+
+/// The type that a value has by its name alone.
+fn marked_name(name: &ast::ObjectName) -> Option<&'static str> {
+    let last = name.0.last()?.as_ident()?.value.to_lowercase();
+    ["char", "inet", "name"].into_iter().find(|known| *known == last)
 }
 
 /// A type of the catalogue, or one that is named with its schema.

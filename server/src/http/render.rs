@@ -155,7 +155,10 @@ fn cells(batch: &RecordBatch) -> Result<Vec<Cells<'_>>> {
 impl<'a> Cells<'a> {
     fn new(field: &Field, array: &'a ArrayRef) -> Result<Self> {
         let formatter = ArrayFormatter::try_new(array.as_ref(), &FORMAT)?;
-        let is_json = field.metadata().get(PG_TYPE_KEY).is_some_and(|name| name == "jsonb");
+        let is_json = field
+            .metadata()
+            .get(PG_TYPE_KEY)
+            .is_some_and(|name| matches!(name.as_str(), "json" | "jsonb"));
         let spelling = match array.data_type() {
             _ if is_json => Spelling::Json,
             DataType::Boolean

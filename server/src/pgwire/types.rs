@@ -35,10 +35,13 @@ pub(super) fn pg_type(field: &Field) -> Type {
 
 /// The type of a mark.
 fn marked(mark: &str) -> Option<Type> {
-    Some(match mark {
+    let (name, _) = mark.split_once('(').unwrap_or((mark, ""));
+    Some(match name {
         "uuid" => Type::UUID,
+        "json" => Type::JSON,
         "jsonb" => Type::JSONB,
         "name" => Type::NAME,
+        "bpchar" => Type::BPCHAR,
         "char" => Type::CHAR,
         "varchar" => Type::VARCHAR,
         "xid" => Type::XID,
@@ -87,9 +90,11 @@ fn array_type(item: &Type) -> Option<Type> {
         Type::OID => Type::OID_ARRAY,
         Type::NAME => Type::NAME_ARRAY,
         Type::VARCHAR => Type::VARCHAR_ARRAY,
+        Type::BPCHAR => Type::BPCHAR_ARRAY,
         Type::ACLITEM => Type::ACLITEM_ARRAY,
         Type::REGTYPE => Type::REGTYPE_ARRAY,
         Type::UUID => Type::UUID_ARRAY,
+        Type::JSON => Type::JSON_ARRAY,
         Type::JSONB => Type::JSONB_ARRAY,
         Type::DATE => Type::DATE_ARRAY,
         Type::TIME => Type::TIME_ARRAY,
@@ -186,7 +191,7 @@ pub(super) fn row_description(schema: &Schema, formats: &[Format]) -> RowDescrip
             0,
             pg.oid(),
             type_size(&pg),
-            type_modifier(field.data_type()),
+            length_modifier(field).unwrap_or_else(|| type_modifier(field.data_type())),
             Format::of(formats, index).code(),
         )
     };
@@ -218,6 +223,14 @@ fn type_size(pg: &Type) -> i16 {
         Type::NAME => 64,
         _ => -1,
     }
+}
+
+/// The length of a text whose type has one, as Postgres tells it.
+fn length_modifier(field: &Field) -> Option<i32> {
+    let mark = field.metadata().get(PG_TYPE_KEY)?;
+    let (name, length) = mark.strip_suffix(')')?.split_once('(')?;
+    let has_length = matches!(name, "bpchar" | "varchar");
+    has_length.then(|| length.parse::<i32>().ok()).flatten().map(|length| length + 4)
 }
 
 /// Precision and scale of a numeric, as Postgres packs them; -1 for all else.

@@ -139,7 +139,7 @@ impl ScalarUDFImpl for ToText {
     }
 }
 
-fn encoded(bytes: &[u8]) -> String {
+pub(super) fn encoded(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(2 + bytes.len() * 2);
     text.push_str("\\x");
     for byte in bytes {
@@ -160,7 +160,7 @@ fn decoded(text: &str) -> SqlResult<Vec<u8>> {
 }
 
 /// Pairs of digits; white space may stand between two pairs.
-fn from_hex(digits: &str) -> SqlResult<Vec<u8>> {
+pub(super) fn from_hex(digits: &str) -> SqlResult<Vec<u8>> {
     let wrong = |message: String| SqlError::new(sqlstate::INVALID_PARAMETER, message);
     let value = |digit: char| match digit.to_digit(16).map(u8::try_from) {
         Some(Ok(value)) => Ok(value),
@@ -177,7 +177,7 @@ fn from_hex(digits: &str) -> SqlResult<Vec<u8>> {
     Ok(bytes)
 }
 
-fn from_escapes(mut text: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn from_escapes(mut text: &[u8]) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len());
     loop {
         text = match text {

@@ -22,6 +22,12 @@ use crate::error::{SqlError, SqlResult, sqlstate};
 pub(crate) const AS_UUID: &str = "otus_uuid";
 /// Name of the function that reads a `jsonb`.
 pub(crate) const AS_JSONB: &str = "otus_jsonb";
+/// Name of the function that reads a `json`.
+pub(crate) const AS_JSON: &str = "otus_json";
+/// Name of the function whose text is known to be a `jsonb`.
+pub(crate) const KNOWN_JSONB: &str = "otus_known_jsonb";
+/// Name of the function whose text is known to be a `json`.
+pub(crate) const KNOWN_JSON: &str = "otus_known_json";
 /// Name of the function behind `gen_random_uuid`, which gives one for each row.
 const RANDOM: &str = "gen_random_uuid";
 
@@ -41,9 +47,18 @@ pub(super) fn all() -> Vec<ScalarUDF> {
     let list = [
         Marked { name: AS_UUID, mark: UUID, signature: one() },
         Marked { name: AS_JSONB, mark: "jsonb", signature: one() },
+        Marked { name: AS_JSON, mark: "json", signature: one() },
+        Marked { name: KNOWN_JSONB, mark: "jsonb", signature: one() },
+        Marked { name: KNOWN_JSON, mark: "json", signature: one() },
         Marked { name: RANDOM, mark: UUID, signature: Signature::nullary(Volatility::Volatile) },
     ];
     list.into_iter().map(ScalarUDF::from).collect()
+}
+
+/// The function whose text is known to be a `jsonb`.
+pub(super) fn known_jsonb() -> ScalarUDF {
+    let signature = Signature::any(1, Volatility::Immutable);
+    ScalarUDF::from(Marked { name: KNOWN_JSONB, mark: "jsonb", signature })
 }
 
 impl ScalarUDFImpl for Marked {
@@ -72,6 +87,9 @@ impl ScalarUDFImpl for Marked {
             return Ok(ColumnarValue::Array(Arc::new(read.finish())));
         }
         let texts: ArrayRef = cast(&argument(&args, 0)?, &DataType::Utf8View)?;
+        if matches!(self.name, KNOWN_JSON | KNOWN_JSONB) {
+            return answer(&args, texts);
+        }
         for text in texts.as_string_view() {
             match text {
                 Some(text) if self.mark == UUID => read.append_value(as_uuid(text)?),
@@ -86,11 +104,19 @@ impl ScalarUDFImpl for Marked {
     }
 }
 
-/// A uuid in lower case with hyphens.
+/// A uuid in lower case with hyphens. It is read with braces too, and with hyphens behind any four digits.
 fn as_uuid(text: &str) -> SqlResult<String> {
-    let plain = text.trim();
-    let braced = plain.strip_prefix('{').and_then(|inner| inner.strip_suffix('}'));
-    let read = uuid::Uuid::try_parse(braced.unwrap_or(plain));
+    let trimmed = text.trim();
+    let bare = trimmed.strip_prefix('{').and_then(|t| t.strip_suffix('}')).unwrap_or(trimmed);
+    let mut digits = String::with_capacity(32);
+    let fits = bare.chars().all(|c| match c {
+        '-' => !digits.is_empty() && digits.len() < 32 && digits.len().is_multiple_of(4),
+        c => {
+            digits.push(c);
+            c.is_ascii_hexdigit()
+        }
+    });
+    let read = uuid::Uuid::try_parse(if fits { &digits } else { trimmed });
     read.map(|id| id.to_string()).map_err(|_| {
         let message = format!("invalid input syntax for type uuid: \"{text}\"");
         SqlError::new(sqlstate::INVALID_TEXT, message)

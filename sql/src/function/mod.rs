@@ -2,13 +2,16 @@
 //! registered with its facts; the others once.
 
 mod arithmetic;
+mod beside;
 mod bucket;
 mod bytea;
 mod catalogue;
 mod checked;
 mod constant;
 mod date_trunc;
+mod encode;
 mod json;
+mod length;
 mod marked;
 mod moments;
 mod number;
@@ -41,7 +44,10 @@ pub(crate) use bucket::{bucket, floor};
 pub(crate) use bytea::Bytea;
 pub(crate) use catalogue::{NAME_OF, SHOWN_NAME, VectorItems, is_of_catalogue, name_of, reg_call};
 pub(crate) use date_trunc::unit_granularity;
-pub(crate) use marked::{AS_JSONB, AS_UUID};
+pub use json::jsonb_text;
+pub(crate) use json::{JsonbValues, Subscripts};
+pub(crate) use length::{AS_BPCHAR, AS_VARCHAR};
+pub(crate) use marked::{AS_JSON, AS_JSONB, AS_UUID, KNOWN_JSON, KNOWN_JSONB};
 pub(crate) use operator::{DistinctElements, Operators};
 pub(crate) use part::{exact_part, length};
 pub(crate) use plain::OR_EMPTY;
@@ -113,7 +119,12 @@ pub(crate) fn register(state: &mut SessionState) -> DfResult<()> {
     let own = [to_char::to_char(), to_char::to_number(), to_char::of_seconds(), timezone()];
     let all = own.into_iter().chain(to_char::from_text()).chain(postgres::all());
     let all = all.chain(moments::all()).chain(texts::all());
-    let all = all.chain(catalogue::all()).chain(plain::all()).chain(marked::all());
+    let all = all
+        .chain(catalogue::all())
+        .chain(plain::all())
+        .chain(marked::all())
+        .chain(length::all())
+        .chain(encode::all());
     for udf in
         all.chain(sets::all()).chain(json::all()).chain(gapfill::all()).chain(series::lists())
     {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use arrow::array::{Array, AsArray, Decimal128Array, IntervalMonthDayNanoArray, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{
-    DataType, Decimal128Type, Float64Type, IntervalMonthDayNano, IntervalMonthDayNanoType,
-    IntervalUnit, TimeUnit, i256,
+    DataType, Decimal128Type, Field, FieldRef, Float64Type, IntervalMonthDayNano,
+    IntervalMonthDayNanoType, IntervalUnit, TimeUnit, i256,
 };
 use datafusion::common::utils::SingleRowListArrayBuilder;
 use datafusion::common::{DFSchema, ScalarValue};
@@ -17,13 +17,14 @@ use datafusion::logical_expr::planner::{
     ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr,
 };
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ExprSchemable, GetFieldAccess, ScalarFunctionArgs, ScalarUDF,
-    ScalarUDFImpl, Signature, Volatility, cast as cast_to,
+    ColumnarValue, Expr, ExprSchemable, GetFieldAccess, ReturnFieldArgs, ScalarFunctionArgs,
+    ScalarUDF, ScalarUDFImpl, Signature, Volatility, cast as cast_to,
 };
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
-use crate::error::{SqlError, pg_type, sqlstate};
+use crate::error::{SqlError, pg_field_type, sqlstate};
 use crate::statement::{Item, parsed_array};
+use otus_engine::types::PG_TYPE_KEY;
 
 /// Digits of a numeric.
 const DIGITS: u8 = 38;
@@ -40,6 +41,7 @@ impl ExprPlanner for Operators {
         expr: RawBinaryExpr,
         schema: &DFSchema,
     ) -> DfResult<PlannerResult<RawBinaryExpr>> {
+        let expr = super::beside::read(expr, schema)?;
         let expr = super::number::typed(expr, schema);
         let expr = super::marked::beside_uuid(expr, schema)?;
         let expr = beside_list(expr, schema)?;
@@ -386,12 +388,22 @@ impl ScalarUDFImpl for Times {
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct TypeOf(Signature);
 
-fn type_name(data_type: &DataType) -> String {
-    match data_type {
-        DataType::List(item) | DataType::LargeList(item) => {
-            format!("{}[]", type_name(item.data_type()))
-        }
-        other => pg_type(other),
+fn type_name(field: &Field) -> String {
+    match field.data_type() {
+        DataType::List(item) | DataType::LargeList(item) => match type_name(item) {
+            // An array of arrays has the type of the innermost.
+            array if array.ends_with("[]") => array,
+            item => format!("{item}[]"),
+        },
+        DataType::Struct(_) => "record".into(),
+        // Ranks and row numbers.
+        DataType::UInt64 => "bigint".into(),
+        _ => match pg_field_type(field).0.split('(').next() {
+            Some("varchar") => "character varying".into(),
+            Some("bpchar") => "character".into(),
+            Some(name) => name.into(),
+            None => "text".into(),
+        },
     }
 }
 
@@ -405,8 +417,12 @@ impl ScalarUDFImpl for TypeOf {
     fn return_type(&self, _: &[DataType]) -> DfResult<DataType> {
         Ok(DataType::Utf8)
     }
+    fn return_field_from_args(&self, _: ReturnFieldArgs) -> DfResult<FieldRef> {
+        let mark = [(PG_TYPE_KEY.to_owned(), "regtype".to_owned())];
+        Ok(Arc::new(Field::new(self.name(), DataType::Utf8, false).with_metadata(mark.into())))
+    }
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
-        let name = args.arg_fields.first().map(|field| type_name(field.data_type()));
+        let name = args.arg_fields.first().map(|field| type_name(field));
         match args.args.first() {
             Some(ColumnarValue::Array(array)) => {
                 let names = std::iter::repeat_n(name.as_deref(), array.len());

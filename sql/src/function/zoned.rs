@@ -83,6 +83,18 @@ impl ScalarUDFImpl for Shown {
     }
 }
 
+/// A time as JSON has it, `2026-11-22T06:13:01.628+00:00`; an instant if a zone is given.
+pub(super) fn time_text(us: i64, zone: Option<&str>) -> SqlResult<String> {
+    let Some(zone) = zone else { return Ok(local_text(us)?.replacen(' ', "T", 1)) };
+    let zone = if zone == "+00:00" { Tz::UTC } else { zone_named(zone)? };
+    let mut text = instant_text(us, zone)?.replacen(' ', "T", 1);
+    let has_minutes = text.len().checked_sub(3).and_then(|at| text.as_bytes().get(at));
+    if has_minutes != Some(&b':') {
+        text.push_str(":00");
+    }
+    Ok(text)
+}
+
 fn local_text(us: i64) -> SqlResult<String> {
     let at = utc(us)?;
     let mut text = at.format("%Y-%m-%d %H:%M:%S").to_string();

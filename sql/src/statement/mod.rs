@@ -13,6 +13,7 @@ mod exists;
 mod forms;
 mod insert;
 mod joins;
+mod json;
 mod numbers;
 mod operands;
 mod parts;
@@ -297,6 +298,7 @@ pub(crate) fn query(sql: &str, tokens: &mut Tokens) -> SqlResult<Plannable> {
     times::named_times(&mut query);
     parts::typed(&mut query);
     rewrite::spelled_for_planner(&mut query);
+    json::known_functions(&mut query);
     series::rows_of_functions(&mut query);
     casts::name_casts(&mut query);
     numbers::typed(&mut query);
@@ -353,6 +355,7 @@ pub(crate) fn subquery(sql: &str) -> SqlResult<Box<Query>> {
         times::named_times(&mut query);
         parts::typed(&mut query);
         rewrite::spelled_for_planner(&mut query);
+        json::known_functions(&mut query);
         series::rows_of_functions(&mut query);
         casts::name_casts(&mut query);
         numbers::typed(&mut query);

@@ -10,8 +10,21 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::rows::cast;
 
-/// Functions whose type is that of their arguments.
-const ALIKE: [&str; 5] = ["coalesce", "generate_series", "greatest", "least", "nullif"];
+/// Functions whose type is that of their arguments, or tells of it.
+const ALIKE: [&str; 12] = [
+    "coalesce",
+    "generate_series",
+    "greatest",
+    "json_build_array",
+    "json_build_object",
+    "jsonb_build_array",
+    "jsonb_build_object",
+    "least",
+    "nullif",
+    "pg_typeof",
+    "to_json",
+    "to_jsonb",
+];
 
 /// Functions over arrays, whose elements are integers if they are written so.
 const OF_ARRAYS: [&str; 7] = [

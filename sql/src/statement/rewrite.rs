@@ -15,7 +15,9 @@ use datafusion::sql::sqlparser::tokenizer::Location;
 
 use super::sorting::{part_inner_sort_keys, part_sort_keys};
 use crate::error::{SqlError, sqlstate};
-use crate::function::{AS_JSONB, AS_UUID, FROM_TEXT, OR_EMPTY, TIMEZONE};
+use crate::function::{
+    AS_BPCHAR, AS_JSON, AS_JSONB, AS_UUID, AS_VARCHAR, FROM_TEXT, OR_EMPTY, TIMEZONE,
+};
 
 /// Prefix of private aliases.
 const PRIVATE: &str = "__otus_";
@@ -260,6 +262,14 @@ fn named_otherwise(function: &mut ast::Function) {
     {
         *text = whole_matches(text);
     }
+    if name == "pg_typeof"
+        && let FunctionArguments::List(list) = &mut function.args
+        && let [FunctionArg::Unnamed(FunctionArgExpr::Expr(value))] = list.args.as_mut_slice()
+        && is_text(value)
+    {
+        // A literal has no type of its own.
+        *value = Expr::Value(ast::Value::Null.into());
+    }
     if name == "every" {
         function.name = ast::ObjectName::from(vec![Ident::new("bool_and")]);
     }
@@ -397,12 +407,15 @@ fn read_as(expr: &Expr) -> Option<Expr> {
             array: false,
             format: None,
         } => {
-            let name = match data_type {
-                ast::DataType::Uuid => AS_UUID,
-                ast::DataType::JSONB => AS_JSONB,
-                _ => return None,
-            };
-            Some(call(name, [expr.as_ref().clone()]))
+            let value = expr.as_ref().clone();
+            if let Some((name, length)) = of_length(data_type) {
+                let length = ast::Value::Number(length.to_string(), false);
+                return Some(call(name, [value, Expr::Value(length.into())]));
+            }
+            Some(call(reader(data_type)?, [value]))
+        }
+        Expr::TypedString(ast::TypedString { data_type, value, .. }) => {
+            Some(call(reader(data_type)?, [Expr::Value(value.clone())]))
         }
         Expr::Substring { expr, substring_from: Some(from), substring_for: None, .. }
             if is_text(from) =>
@@ -416,6 +429,33 @@ fn read_as(expr: &Expr) -> Option<Expr> {
                 _ => None,
             }
         }
+        _ => None,
+    }
+}
+
+/// The function that reads values of a type.
+fn reader(data_type: &ast::DataType) -> Option<&'static str> {
+    match data_type {
+        ast::DataType::Uuid => Some(AS_UUID),
+        ast::DataType::JSON => Some(AS_JSON),
+        ast::DataType::JSONB => Some(AS_JSONB),
+        _ => None,
+    }
+}
+
+/// The function that reads texts up to a length, and the length.
+fn of_length(data_type: &ast::DataType) -> Option<(&'static str, u64)> {
+    use ast::DataType as D;
+    let known = |length: &ast::CharacterLength| match length {
+        ast::CharacterLength::IntegerLength { length, .. } => Some(*length),
+        ast::CharacterLength::Max => None,
+    };
+    match data_type {
+        D::Varchar(Some(length)) | D::CharacterVarying(Some(length)) => {
+            Some((AS_VARCHAR, known(length)?))
+        }
+        D::Char(None) | D::Character(None) => Some((AS_BPCHAR, 1)),
+        D::Char(Some(length)) | D::Character(Some(length)) => Some((AS_BPCHAR, known(length)?)),
         _ => None,
     }
 }

@@ -7,13 +7,28 @@ use datafusion::sql::sqlparser::ast::{
     self, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
     Ident, ObjectName, Query, Select, SelectItem, TableAlias, TableAliasColumnDef, TableFactor,
 };
-use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
-use datafusion::sql::sqlparser::parser::Parser;
 
 use super::folded;
+use crate::function::{KNOWN_JSON, KNOWN_JSONB};
 
 /// Table functions with one column.
 const TABLES: [&str; 2] = ["generate_series", "range"];
+
+/// Functions that give keys and values, and those behind them that give a list of each.
+const EACH: [(&str, &str, &str); 4] = [
+    ("json_each", "json_object_keys", "otus_json_values"),
+    ("json_each_text", "json_object_keys", "otus_json_value_texts"),
+    ("jsonb_each", "jsonb_object_keys", "otus_jsonb_values"),
+    ("jsonb_each_text", "jsonb_object_keys", "otus_jsonb_value_texts"),
+];
+
+/// Functions whose columns the statement declares, and whether they give many rows.
+const RECORDS: [(&str, bool); 4] = [
+    ("json_to_record", false),
+    ("json_to_recordset", true),
+    ("jsonb_to_record", false),
+    ("jsonb_to_recordset", true),
+];
 
 /// Functions that give a list here and rows in Postgres.
 const LISTS: [&str; 12] = [
@@ -26,6 +41,7 @@ const LISTS: [&str; 12] = [
     "json_array_elements",
     "json_array_elements_text",
     "json_object_keys",
+    "jsonb_path_query",
     "regexp_matches",
     "regexp_split_to_table",
     "string_to_table",
@@ -124,7 +140,9 @@ fn without_lateral(factor: &TableFactor) -> Option<TableFactor> {
             with_ordinality: *with_ordinality,
         });
     }
-    let known = [&TABLES[..], &LISTS[..]].concat();
+    let each = EACH.map(|(name, ..)| name);
+    let records = RECORDS.map(|(name, _)| name);
+    let known = [&TABLES[..], &LISTS[..], &each[..], &records[..]].concat();
     named(name, &known)?;
     Some(TableFactor::Table {
         name: name.clone(),
@@ -198,6 +216,12 @@ impl ast::VisitorMut for Rewrite {
         else {
             return ControlFlow::Continue(());
         };
+        if let Some(rows) = key_values(name, &args.args, alias.as_ref(), *with_ordinality)
+            .or_else(|| declared_rows(name, &args.args, alias.as_ref()))
+        {
+            *factor = rows;
+            return ControlFlow::Continue(());
+        }
         let table = named(name, &TABLES);
         let single = named(name, &SINGLE).filter(|_| !*with_ordinality);
         let is_single = single.is_some();
@@ -216,6 +240,7 @@ impl ast::VisitorMut for Rewrite {
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        values_by_table(select);
         for item in &mut select.projection {
             if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
                 let _flow = ast::VisitMut::visit(expr, &mut Unnest { depth: 0 });
@@ -241,6 +266,132 @@ fn is_integer(arg: &FunctionArg) -> bool {
     }
 }
 
+/// A query of our own with these results.
+fn select(projection: Vec<SelectItem>) -> Option<Query> {
+    let mut query = super::rows::template("SELECT 0")?;
+    let ast::SetExpr::Select(select) = query.body.as_mut() else { return None };
+    select.projection = projection;
+    Some(*query)
+}
+
+fn aliased(expr: Expr, name: Ident) -> SelectItem {
+    SelectItem::ExprWithAlias { expr, alias: name }
+}
+
+/// `jsonb_each(…)` as lists of keys and of values, side by side.
+fn key_values(
+    name: &ObjectName,
+    args: &[FunctionArg],
+    alias: Option<&TableAlias>,
+    with_ordinality: bool,
+) -> Option<TableFactor> {
+    let function = named(name, &EACH.map(|(name, ..)| name))?;
+    let (_, keys, values) = EACH.into_iter().find(|(name, ..)| *name == function)?;
+    if with_ordinality {
+        return None;
+    }
+    let list = |name: &str| call(ObjectName::from(vec![Ident::new(name)]), args.to_vec());
+    let quoted = |name| Ident::with_quote('"', name);
+    let items = vec![
+        aliased(rows_of_list(list(keys)), quoted("key")),
+        aliased(rows_of_list(list(values)), quoted("value")),
+    ];
+    let alias = alias.cloned().unwrap_or_else(|| table_alias(&function));
+    let subquery = Box::new(select(items)?);
+    Some(TableFactor::Derived { lateral: true, subquery, alias: Some(alias), sample: None })
+}
+
+fn table_alias(name: &str) -> TableAlias {
+    let name = Ident::with_quote('"', name);
+    TableAlias { explicit: true, name, columns: Vec::new(), at: None }
+}
+
+/// `jsonb_to_record(…) AS t(a int, b text)` as the members of that name, cast to those types.
+fn declared_rows(
+    name: &ObjectName,
+    args: &[FunctionArg],
+    alias: Option<&TableAlias>,
+) -> Option<TableFactor> {
+    let function = named(name, &RECORDS.map(|(name, _)| name))?;
+    let (_, is_set) = RECORDS.into_iter().find(|(name, _)| *name == function)?;
+    let [FunctionArg::Unnamed(FunctionArgExpr::Expr(given))] = args else { return None };
+    let alias = alias?;
+    let kind = function.split('_').next()?;
+    let arg = |expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr));
+    let own = |name: String, args| call(ObjectName::from(vec![Ident::new(name)]), args);
+    let json = match is_set {
+        true => unnest(own(format!("{kind}_array_elements"), vec![arg(given.clone())])),
+        false => given.clone(),
+    };
+    let column = |column: &TableAliasColumnDef| {
+        let data_type = column.data_type.clone()?;
+        let key = Expr::Value(ast::Value::SingleQuotedString(folded(&column.name)).into());
+        let is_json = matches!(data_type, ast::DataType::JSON | ast::DataType::JSONB);
+        let get = if is_json { "get" } else { "get_text" };
+        let value = own(format!("{kind}_{get}"), vec![arg(json.clone()), arg(key)]);
+        // A null of JSON is one of the column.
+        let null = Expr::Value(ast::Value::SingleQuotedString("null".into()).into());
+        let value = match is_json {
+            true => super::rewrite::call("nullif", [value, null]),
+            false => value,
+        };
+        let value = match data_type {
+            ast::DataType::JSONB => super::rewrite::call(KNOWN_JSONB, [value]),
+            ast::DataType::JSON => super::rewrite::call(KNOWN_JSON, [value]),
+            other => super::rows::cast(value, other),
+        };
+        Some(aliased(value, column.name.clone()))
+    };
+    let items = alias.columns.iter().map(column).collect::<Option<Vec<_>>>()?;
+    let plain = TableAlias { columns: Vec::new(), ..alias.clone() };
+    let subquery = Box::new(select(items).filter(|_| !alias.columns.is_empty())?);
+    Some(TableFactor::Derived { lateral: true, subquery, alias: Some(plain), sample: None })
+}
+
+/// The names of functions in FROM that stand for their values.
+fn named_values(select: &Select) -> Vec<String> {
+    let factors = select.from.iter().flat_map(|from| {
+        std::iter::once(&from.relation).chain(from.joins.iter().map(|join| &join.relation))
+    });
+    let value = |factor: &TableFactor| {
+        let (name, alias) = match factor {
+            TableFactor::Table { name, alias: Some(alias), args: Some(_), .. }
+            | TableFactor::Function { name, alias: Some(alias), .. } => (name, alias),
+            _ => return None,
+        };
+        let function = named(name, &LISTS)?;
+        own_column(&function).filter(|_| alias.columns.is_empty())?;
+        Some(folded(&alias.name))
+    };
+    factors.filter_map(value).collect()
+}
+
+/// `e ->> 'id'` beside `jsonb_array_elements(…) AS e` is of its column, `e.value`.
+fn values_by_table(select: &mut Select) {
+    let values = named_values(select);
+    if values.is_empty() {
+        return;
+    }
+    for item in &mut select.projection {
+        if let SelectItem::UnnamedExpr(Expr::Identifier(name)) = item
+            && values.contains(&folded(name))
+        {
+            let name = name.clone();
+            *item = aliased(Expr::Identifier(name.clone()), name);
+        }
+    }
+    let mut by_table = |expr: &mut Expr| {
+        if let Expr::Identifier(name) = expr
+            && values.contains(&folded(name))
+        {
+            let value = Ident::with_quote('"', "value");
+            *expr = Expr::CompoundIdentifier(vec![name.clone(), value]);
+        }
+        ControlFlow::<()>::Continue(())
+    };
+    let _flow = ast::visit_expressions_mut(select, &mut by_table);
+}
+
 /// `SELECT unnest(f(…))`, or `SELECT f(…)` for what is no list: here arguments are expressions, which know the session and its parameters.
 fn rows_of(
     name: &ObjectName,
@@ -248,19 +399,15 @@ fn rows_of(
     is_list: bool,
     with_ordinality: bool,
 ) -> Option<Query> {
-    let dialect = PostgreSqlDialect {};
-    let mut parser = Parser::new(&dialect).try_with_sql("SELECT 0").ok()?;
-    let mut query = parser.parse_query().ok()?;
-    let ast::SetExpr::Select(select) = query.body.as_mut() else { return None };
     let list = call(name.clone(), args.to_vec());
     let shown =
         |expr, name| SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', name) };
-    let value = if is_list { unnest(list.clone()) } else { list.clone() };
-    select.projection = vec![shown(value, "value")];
+    let value = if is_list { rows_of_list(list.clone()) } else { list.clone() };
+    let mut items = vec![shown(value, "value")];
     if with_ordinality {
-        select.projection.push(shown(unnest(places_of(list)), "ordinality"));
+        items.push(shown(unnest(places_of(list)), "ordinality"));
     }
-    Some(*query)
+    select(items)
 }
 
 fn column(name: Ident) -> TableAliasColumnDef {
@@ -299,10 +446,24 @@ impl ast::VisitorMut for Unnest {
             self.depth -= 1;
         } else if self.depth == 0 && f.over.is_none() && named(&f.name, &LISTS).is_some() {
             let inner = std::mem::replace(expr, Expr::Identifier(Ident::new("")));
-            *expr = unnest(inner);
+            *expr = rows_of_list(inner);
         }
         ControlFlow::Continue(())
     }
+}
+
+/// The rows of a list that a function gives; the type of JSON is told anew.
+fn rows_of_list(list: Expr) -> Expr {
+    let function = match &list {
+        Expr::Function(f) => f.name.0.last().and_then(|part| part.as_ident()).map(folded),
+        _ => None,
+    };
+    let mark = match function.as_deref() {
+        Some("jsonb_array_elements" | "jsonb_path_query" | "otus_jsonb_values") => KNOWN_JSONB,
+        Some("json_array_elements" | "otus_json_values") => KNOWN_JSON,
+        _ => return unnest(list),
+    };
+    super::rewrite::call(mark, [unnest(list)])
 }
 
 fn unnest(list: Expr) -> Expr {

@@ -115,8 +115,8 @@ impl Encoder {
             Values::Decimal256(a, scale) => {
                 Decimal::new(&a.value(row).to_string(), *scale).put_text(out);
             }
-            Values::Text(a) => out.put_slice(a.value(row).as_bytes()),
-            Values::TextView(a) => out.put_slice(a.value(row).as_bytes()),
+            Values::Text(a) => self.put_plain(a.value(row), out),
+            Values::TextView(a) => self.put_plain(a.value(row), out),
             Values::Binary(a) => put_bytes(a.value(row), zone, out),
             Values::BinaryView(a) => put_bytes(a.value(row), zone, out),
             Values::Date(a) => time::put_date(a.value(row), out)?,
@@ -182,6 +182,14 @@ impl Encoder {
         matches!(self.pg, Type::INT2_VECTOR | Type::OID_VECTOR)
     }
 
+    /// A text; a jsonb is stored as it came and shown as Postgres does.
+    fn put_plain(&self, text: &str, out: &mut BytesMut) {
+        match self.pg {
+            Type::JSONB => out.put_slice(otus_sql::jsonb_text(text).as_bytes()),
+            _ => out.put_slice(text.as_bytes()),
+        }
+    }
+
     /// Types that are text in Arrow but not on the wire.
     fn put_text_binary(&self, text: &str, out: &mut BytesMut) -> Result<(), WireError> {
         match self.pg {
@@ -192,7 +200,7 @@ impl Encoder {
             }
             Type::JSONB => {
                 out.put_u8(1);
-                out.put_slice(text.as_bytes());
+                self.put_plain(text, out);
             }
             _ => out.put_slice(text.as_bytes()),
         }

@@ -9,6 +9,7 @@ use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
 
 use crate::error::{SqlError, SqlResult, sqlstate};
+use crate::statement::{Item, parsed_array};
 
 pub(super) struct Arguments {
     /// A constant has one row.
@@ -52,6 +53,33 @@ impl Arguments {
         Some(array.as_string_view_opt()?.value(row))
     }
 
+    pub(super) fn flag(&self, argument: usize, row: usize) -> Option<bool> {
+        let (array, row) = self.at(argument, row)?;
+        Some(array.as_boolean_opt()?.value(row))
+    }
+
+    /// Whether any argument is null.
+    pub(super) fn has_null(&self, row: usize) -> bool {
+        (0..self.arrays.len()).any(|argument| self.at(argument, row).is_none())
+    }
+
+    /// All arguments as lists of texts: arrays, their elements if they are pairs, or what the text of one says.
+    pub(super) fn text_lists(&self, row: usize) -> SqlResult<Vec<Vec<Option<String>>>> {
+        let lists = (0..self.arrays.len()).map(|argument| match self.text(argument, row) {
+            Some(text) => flat(&parsed_array(text)?),
+            None => {
+                let Some((array, row)) = self.at(argument, row) else { return Ok(Vec::new()) };
+                let Some(list) = array.as_list_opt::<i32>() else { return Ok(Vec::new()) };
+                let items = list.value(row);
+                let Some(texts) = items.as_string_view_opt() else {
+                    return Err(SqlError::internal("a list is no array of texts"));
+                };
+                Ok(texts.iter().map(|text| text.map(str::to_owned)).collect())
+            }
+        });
+        lists.collect()
+    }
+
     pub(super) fn index(&self, argument: usize, row: usize) -> Option<i64> {
         let (array, row) = self.at(argument, row)?;
         Some(array.as_primitive_opt::<Int64Type>()?.value(row))
@@ -73,6 +101,19 @@ impl Arguments {
         };
         Ok(texts.iter().map(|text| text.map(|t| Cow::Owned(t.to_string()))).collect())
     }
+}
+
+/// The texts of an array, in whatever dimensions.
+fn flat(items: &[Item]) -> SqlResult<Vec<Option<String>>> {
+    let mut texts = Vec::new();
+    for item in items {
+        match item {
+            Item::Null => texts.push(None),
+            Item::Text(text) => texts.push(Some(text.clone())),
+            Item::List(inner) => texts.extend(flat(inner)?),
+        }
+    }
+    Ok(texts)
 }
 
 /// The texts of an array in the notation of Postgres, `{a,"b c",0}`.

@@ -3,7 +3,14 @@
 
 mod arguments;
 mod build;
+mod edit;
+mod functions;
+mod normal;
 mod operators;
+mod path;
+mod shown;
+mod value;
+mod values;
 mod walk;
 
 use std::borrow::Cow;
@@ -20,7 +27,11 @@ use datafusion::logical_expr::{
 use super::json_field;
 use crate::error::{SqlError, SqlResult, sqlstate};
 use arguments::Arguments;
+pub use normal::jsonb_text;
 pub(super) use operators::Operators;
+pub(crate) use operators::Subscripts;
+use otus_engine::types::PG_TYPE_KEY;
+pub(crate) use values::JsonbValues;
 use walk::Kind;
 
 /// What a function does with its first argument, a JSON text.
@@ -51,56 +62,79 @@ enum Does {
     ElementTexts,
 }
 
-const FUNCTIONS: [(&str, &[&str], Does); 14] = [
-    ("jsonb_get", &["json_get"], Does::Get),
-    ("jsonb_get_text", &["json_get_text"], Does::GetText),
-    ("jsonb_extract_path", &["json_extract_path"], Does::Path),
-    ("jsonb_extract_path_text", &["json_extract_path_text"], Does::PathText),
-    ("jsonb_contains", &[], Does::Contains),
-    ("jsonb_contained", &[], Does::Contained),
-    ("jsonb_exists", &[], Does::Exists),
-    ("jsonb_exists_any", &[], Does::ExistsAny),
-    ("jsonb_exists_all", &[], Does::ExistsAll),
-    ("jsonb_array_length", &["json_array_length"], Does::Length),
-    ("jsonb_typeof", &["json_typeof"], Does::TypeOf),
-    ("jsonb_object_keys", &["json_object_keys"], Does::Keys),
-    ("jsonb_array_elements", &["json_array_elements"], Does::Elements),
-    ("jsonb_array_elements_text", &["json_array_elements_text"], Does::ElementTexts),
+/// The names for jsonb and for json.
+const FUNCTIONS: [(&str, Option<&str>, Does); 14] = [
+    ("jsonb_get", Some("json_get"), Does::Get),
+    ("jsonb_get_text", Some("json_get_text"), Does::GetText),
+    ("jsonb_extract_path", Some("json_extract_path"), Does::Path),
+    ("jsonb_extract_path_text", Some("json_extract_path_text"), Does::PathText),
+    ("jsonb_contains", None, Does::Contains),
+    ("jsonb_contained", None, Does::Contained),
+    ("jsonb_exists", None, Does::Exists),
+    ("jsonb_exists_any", None, Does::ExistsAny),
+    ("jsonb_exists_all", None, Does::ExistsAll),
+    ("jsonb_array_length", Some("json_array_length"), Does::Length),
+    ("jsonb_typeof", Some("json_typeof"), Does::TypeOf),
+    ("jsonb_object_keys", Some("json_object_keys"), Does::Keys),
+    ("jsonb_array_elements", Some("json_array_elements"), Does::Elements),
+    ("jsonb_array_elements_text", Some("json_array_elements_text"), Does::ElementTexts),
 ];
+
+/// Name of the function from a jsonb to its text.
+const TEXT_OF: &str = "otus_jsonb_text";
+/// Name of the function that gives the same jsonb for all that are equal.
+const EQUAL: &str = "otus_jsonb_equal";
+/// Name of the function from a jsonb to bytes in the same order.
+const KEY: &str = "otus_jsonb_key";
 
 /// All of them.
 pub(super) fn all() -> Vec<ScalarUDF> {
-    FUNCTIONS
-        .iter()
-        .map(|(name, aliases, does)| ScalarUDF::from(JsonFunction::new(name, aliases, *does)))
-        .chain(build::all())
-        .collect()
+    let own = FUNCTIONS.iter().flat_map(|(binary, plain, does)| {
+        let plain = plain.map(|name| JsonFunction::new(name, true, *does));
+        std::iter::once(JsonFunction::new(binary, false, *does)).chain(plain)
+    });
+    own.map(ScalarUDF::from).chain(build::all()).chain(functions::all()).collect()
 }
 
 /// The function behind an operator.
 fn function(does: Does) -> Option<ScalarUDF> {
     let known = FUNCTIONS.iter().find(|(_, _, d)| *d == does);
-    known.map(|(name, aliases, does)| ScalarUDF::from(JsonFunction::new(name, aliases, *does)))
+    known.map(|(name, _, does)| ScalarUDF::from(JsonFunction::new(name, false, *does)))
+}
+
+/// A field of type jsonb or json.
+fn marked(field: Field, is_binary: bool) -> FieldRef {
+    if is_binary {
+        return json_field(field);
+    }
+    let mark = [(PG_TYPE_KEY.to_string(), "json".to_string())];
+    Arc::new(field.with_metadata(mark.into()))
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct JsonFunction {
     name: &'static str,
-    aliases: Vec<String>,
+    /// Whether it is of json, not of jsonb.
+    is_plain: bool,
     does: Does,
     signature: Signature,
 }
 
 impl JsonFunction {
-    fn new(name: &'static str, aliases: &[&str], does: Does) -> Self {
-        let aliases = aliases.iter().map(|a| (*a).to_string()).collect();
-        Self { name, aliases, does, signature: Signature::user_defined(Volatility::Immutable) }
+    fn new(name: &'static str, is_plain: bool, does: Does) -> Self {
+        Self { name, is_plain, does, signature: Signature::user_defined(Volatility::Immutable) }
+    }
+
+    /// Whether arguments with these fields are json.
+    fn is_plain(&self, fields: &[FieldRef]) -> bool {
+        let mark = fields.first().and_then(|field| field.metadata().get(PG_TYPE_KEY));
+        self.is_plain || mark.is_some_and(|mark| mark == "json")
     }
 
     /// Elements of a list that the function gives.
-    fn item(&self) -> FieldRef {
+    fn item(&self, is_plain: bool) -> FieldRef {
         let item = Field::new_list_field(DataType::Utf8View, true);
-        if self.does == Does::Elements { json_field(item) } else { Arc::new(item) }
+        if self.does == Does::Elements { marked(item, !is_plain) } else { Arc::new(item) }
     }
 }
 
@@ -125,10 +159,6 @@ fn texts() -> DataType {
 impl ScalarUDFImpl for JsonFunction {
     fn name(&self) -> &str {
         self.name
-    }
-
-    fn aliases(&self) -> &[String] {
-        &self.aliases
     }
 
     fn signature(&self) -> &Signature {
@@ -175,26 +205,34 @@ impl ScalarUDFImpl for JsonFunction {
             Does::Contains | Does::Contained => DataType::Boolean,
             Does::Exists | Does::ExistsAny | Does::ExistsAll => DataType::Boolean,
             Does::Length => DataType::Int32,
-            Does::Keys | Does::Elements | Does::ElementTexts => DataType::List(self.item()),
+            Does::Keys | Does::Elements | Does::ElementTexts => {
+                DataType::List(self.item(self.is_plain))
+            }
         })
     }
 
-    fn return_field_from_args(&self, _: ReturnFieldArgs) -> DfResult<FieldRef> {
-        let field = Field::new(self.name, self.return_type(&[])?, true);
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> DfResult<FieldRef> {
+        let is_plain = self.is_plain(args.arg_fields);
         Ok(match self.does {
-            Does::Get | Does::Path => json_field(field),
-            _ => Arc::new(field),
+            Does::Get | Does::Path => {
+                marked(Field::new(self.name, DataType::Utf8View, true), !is_plain)
+            }
+            Does::Elements => {
+                Arc::new(Field::new(self.name, DataType::List(self.item(is_plain)), true))
+            }
+            _ => Arc::new(Field::new(self.name, self.return_type(&[])?, true)),
         })
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
         let arguments = Arguments::of(&args)?;
+        let is_plain = self.is_plain(&args.arg_fields);
         let array = match self.does {
             Does::Get | Does::Path | Does::GetText | Does::PathText | Does::TypeOf => {
-                self.parts(&arguments)
+                self.parts(&arguments, is_plain)
             }
             Does::Length => self.lengths(&arguments),
-            Does::Keys | Does::Elements | Does::ElementTexts => self.lists(&arguments),
+            Does::Keys | Does::Elements | Does::ElementTexts => self.lists(&arguments, is_plain),
             _ => self.tests(&arguments),
         };
         arguments.answer(array?)
@@ -202,7 +240,7 @@ impl ScalarUDFImpl for JsonFunction {
 }
 
 impl JsonFunction {
-    fn parts(&self, arguments: &Arguments) -> SqlResult<ArrayRef> {
+    fn parts(&self, arguments: &Arguments, is_plain: bool) -> SqlResult<ArrayRef> {
         let mut parts = StringViewBuilder::with_capacity(arguments.rows());
         for row in 0..arguments.rows() {
             let Some(json) = arguments.text(0, row) else {
@@ -229,7 +267,7 @@ impl JsonFunction {
             match (part, self.does) {
                 (None, _) => parts.append_null(),
                 (Some(part), Does::Get | Does::Path) => parts.append_value(part),
-                (Some(part), _) => parts.append_option(walk::text(part)?),
+                (Some(part), _) => parts.append_option(text_of(part, is_plain)?),
             }
         }
         Ok(Arc::new(parts.finish()))
@@ -283,15 +321,19 @@ impl JsonFunction {
         Ok(Arc::new(lengths.finish()))
     }
 
-    fn lists(&self, arguments: &Arguments) -> SqlResult<ArrayRef> {
-        let mut lists = ListBuilder::new(StringViewBuilder::new()).with_field(self.item());
+    fn lists(&self, arguments: &Arguments, is_plain: bool) -> SqlResult<ArrayRef> {
+        let item = self.item(is_plain);
+        let mut lists = ListBuilder::new(StringViewBuilder::new()).with_field(item);
         for row in 0..arguments.rows() {
             let Some(json) = arguments.text(0, row) else {
                 lists.append_null();
                 continue;
             };
             if self.does == Does::Keys {
-                let keys = walk::keys(json)?.ok_or_else(|| self.no(json, "get keys of"))?;
+                let mut keys = walk::keys(json)?.ok_or_else(|| self.no(json, "get keys of"))?;
+                if !is_plain {
+                    keys.sort_by(|a, b| a.len().cmp(&b.len()).then_with(|| a.cmp(b)));
+                }
                 keys.into_iter().for_each(|key| lists.values().append_value(key));
             } else {
                 let elements = walk::elements(json)?;
@@ -299,7 +341,7 @@ impl JsonFunction {
                 for element in elements {
                     match self.does {
                         Does::Elements => lists.values().append_value(element),
-                        _ => lists.values().append_option(walk::text(element)?),
+                        _ => lists.values().append_option(text_of(element, is_plain)?),
                     }
                 }
             }
@@ -318,6 +360,19 @@ impl JsonFunction {
             format!("{}() was given it; jsonb_typeof() tells what a value is", self.name),
         )
     }
+}
+
+/// What `->>` says of a part: of json as it is written, of jsonb as that is shown.
+fn text_of(part: &str, is_plain: bool) -> SqlResult<Option<Cow<'_, str>>> {
+    let is_shown_otherwise = match Kind::of(part) {
+        Kind::Object | Kind::Array => true,
+        Kind::Number => part.contains(['e', 'E']) || part.starts_with("-0"),
+        _ => false,
+    };
+    if is_plain || !is_shown_otherwise {
+        return walk::text(part);
+    }
+    Ok(value::Json::parse(part)?.into_text().map(Cow::Owned))
 }
 
 /// The value of a text that is mostly the same in all rows.

@@ -3,8 +3,10 @@
 use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::DFSchema;
 use datafusion::error::{DataFusionError, Result as DfResult};
-use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
-use datafusion::logical_expr::{Expr, ExprSchemable, lit};
+use datafusion::logical_expr::planner::{
+    ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr,
+};
+use datafusion::logical_expr::{Expr, ExprSchemable, GetFieldAccess, lit};
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
 use super::arguments::array_literal;
@@ -42,18 +44,53 @@ fn elements(expr: Expr) -> DfResult<Vec<Expr>> {
     Ok(vec![lit(list.build_list_scalar())])
 }
 
-/// Other operators would take a jsonb for the text that it is.
-fn unchanged(expr: RawBinaryExpr, schema: &DFSchema) -> DfResult<PlannerResult<RawBinaryExpr>> {
-    let is_json = |e: &Expr| {
-        let marked = |(_, field): (_, FieldRef)| field.metadata().get(PG_TYPE_KEY).cloned();
-        e.to_field(schema).ok().and_then(marked).is_some_and(|mark| mark == "jsonb")
+fn mark_of(expr: &Expr, schema: &DFSchema) -> Option<String> {
+    let marked = |(_, field): (_, FieldRef)| field.metadata().get(PG_TYPE_KEY).cloned();
+    expr.to_field(schema).ok().and_then(marked)
+}
+
+/// `||`, `-`, `#-`, `@?` and `@@` of jsonb. Beside one, a text that is written out is a jsonb for `||`.
+fn changes(expr: RawBinaryExpr, schema: &DFSchema) -> DfResult<PlannerResult<RawBinaryExpr>> {
+    use BinaryOperator as B;
+    let is_json = |e: &Expr| mark_of(e, schema).is_some_and(|mark| mark == "jsonb");
+    let is_written = |e: &Expr| match e {
+        Expr::Literal(value, _) => is_text(&value.data_type()),
+        _ => false,
     };
-    let changes = matches!(expr.op, BinaryOperator::StringConcat | BinaryOperator::Minus);
-    if changes && (is_json(&expr.left) || is_json(&expr.right)) {
-        let e = SqlError::unsupported(format!("operator {} of jsonb is not supported", expr.op));
-        return Err(e.with_hint("cast it to text to treat it as one").into());
+    let name = match &expr.op {
+        B::StringConcat => {
+            let (left, right) = (is_json(&expr.left), is_json(&expr.right));
+            let is_both = (left || is_written(&expr.left)) && (right || is_written(&expr.right));
+            if !(left || right) {
+                return Ok(PlannerResult::Original(expr));
+            }
+            if !is_both {
+                return Ok(PlannerResult::Original(with_texts(expr, left, right)?));
+            }
+            "jsonb_concat"
+        }
+        B::Minus if is_json(&expr.left) => "jsonb_delete",
+        B::HashMinus => "jsonb_delete_path",
+        B::AtQuestion => "jsonb_path_exists",
+        B::AtAt if is_json(&expr.left) => "jsonb_path_match",
+        _ => return Ok(PlannerResult::Original(expr)),
+    };
+    let missing = || DataFusionError::from(SqlError::internal("an operator has no function"));
+    let udf = super::functions::named(name).ok_or_else(missing)?;
+    Ok(PlannerResult::Planned(udf.call(vec![expr.left, expr.right])))
+}
+
+/// A jsonb beside a text is its text.
+fn with_texts(mut expr: RawBinaryExpr, left: bool, right: bool) -> DfResult<RawBinaryExpr> {
+    let missing = || DataFusionError::from(SqlError::internal("an operator has no function"));
+    let text = super::functions::named(super::TEXT_OF).ok_or_else(missing)?;
+    if left {
+        expr.left = text.call(vec![expr.left]);
     }
-    Ok(PlannerResult::Original(expr))
+    if right {
+        expr.right = text.call(vec![expr.right]);
+    }
+    Ok(expr)
 }
 
 impl ExprPlanner for Operators {
@@ -62,7 +99,7 @@ impl ExprPlanner for Operators {
         expr: RawBinaryExpr,
         schema: &DFSchema,
     ) -> DfResult<PlannerResult<RawBinaryExpr>> {
-        let Some(does) = does(&expr.op) else { return unchanged(expr, schema) };
+        let Some(does) = does(&expr.op) else { return changes(expr, schema) };
         let is_list = |e: &Expr| matches!(e.get_type(schema), Ok(t) if !is_text(&t));
         let shared = matches!(does, Does::Contains | Does::Contained);
         if shared && (is_list(&expr.left) || is_list(&expr.right)) {
@@ -86,5 +123,37 @@ impl ExprPlanner for Operators {
             return Err(DataFusionError::from(e));
         }
         Ok(PlannerResult::Planned(udf.call(args)))
+    }
+}
+
+/// Plans subscripts of jsonb; to be asked before the planner's own, which are of records and arrays.
+#[derive(Debug)]
+pub(crate) struct Subscripts;
+
+impl ExprPlanner for Subscripts {
+    /// `doc['a']` is `doc -> 'a'`.
+    fn plan_field_access(
+        &self,
+        access: RawFieldAccessExpr,
+        schema: &DFSchema,
+    ) -> DfResult<PlannerResult<RawFieldAccessExpr>> {
+        if mark_of(&access.expr, schema).is_none_or(|mark| mark != "jsonb") {
+            return Ok(PlannerResult::Original(access));
+        }
+        let key = match access.field_access {
+            GetFieldAccess::NamedStructField { name } => lit(name),
+            GetFieldAccess::ListIndex { key } => *key,
+            GetFieldAccess::ListRange { .. } => {
+                let e = SqlError::new(
+                    crate::error::sqlstate::DATATYPE_MISMATCH,
+                    "jsonb subscript does not support slices",
+                );
+                return Err(e.into());
+            }
+        };
+        let udf = function(Does::Get).ok_or_else(|| {
+            DataFusionError::from(SqlError::internal("an operator has no function"))
+        })?;
+        Ok(PlannerResult::Planned(udf.call(vec![access.expr, key])))
     }
 }

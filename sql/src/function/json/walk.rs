@@ -226,6 +226,27 @@ pub(super) fn keys(json: &str) -> SqlResult<Option<Vec<String>>> {
     Ok((kind == Kind::Object).then_some(keep.keys))
 }
 
+struct Values<'a>(Vec<&'a str>);
+
+impl<'a> Keep<'a> for Values<'a> {
+    fn member(&mut self, _: &str) -> bool {
+        true
+    }
+    fn element(&mut self, _: usize) -> bool {
+        false
+    }
+    fn found(&mut self, value: &'a str) {
+        self.0.push(value);
+    }
+}
+
+/// The values of an object's members; `None` if it is something else.
+pub(super) fn values(json: &str) -> SqlResult<Option<Vec<&str>>> {
+    let mut keep = Values(Vec::new());
+    let kind = walk(json, &mut keep)?;
+    Ok((kind == Kind::Object).then_some(keep.0))
+}
+
 /// The part at the end of a path of keys and, in arrays, indexes.
 pub(super) fn at_path<'a>(json: &'a str, path: &[Cow<'_, str>]) -> SqlResult<Option<&'a str>> {
     let mut part = json;
