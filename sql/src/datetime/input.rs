@@ -340,8 +340,8 @@ fn is_weekday(word: &str) -> bool {
 
 fn month_named(word: &str) -> Option<u32> {
     let word = word.to_ascii_lowercase();
-    let is_it = |month: &&str| *month == word || month.get(..3) == Some(word.as_str());
-    let found = MONTHS.iter().position(|month| is_it(&month));
+    let is_it = |month: &str| month == word || month.get(..3) == Some(word.as_str());
+    let found = MONTHS.iter().position(|month| is_it(month));
     let found = found.or_else(|| (word == "sept").then_some(8))?;
     u32::try_from(found + 1).ok()
 }

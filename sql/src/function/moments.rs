@@ -1,7 +1,7 @@
 //! Functions of Postgres that make times and intervals, and ask whether spans of time overlap.
 
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, IntervalMonthDayNanoArray, Time64MicrosecondArray,
@@ -18,6 +18,7 @@ use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature,
     Volatility,
 };
+use otus_engine::clock::Clock;
 
 use super::plain::{clock_us, day, plain, text, whole};
 use super::time_zone::{instant, local};
@@ -38,7 +39,6 @@ pub(super) fn all() -> Vec<ScalarUDF> {
         plain("make_interval", span, SPAN, make_interval),
         ScalarUDF::from(MakeInstant::default()),
         ScalarUDF::from(Overlaps(Signature::user_defined(Volatility::Immutable))),
-        ScalarUDF::from(Clock(Signature::nullary(Volatility::Volatile))),
     ]
 }
 
@@ -259,22 +259,40 @@ fn overlap(first: (Option<i64>, Option<i64>), second: (Option<i64>, Option<i64>)
 }
 
 /// `clock_timestamp()`: the time at which it is asked.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct Clock(Signature);
+pub(super) fn clock_timestamp(clock: Arc<dyn Clock>) -> ScalarUDF {
+    ScalarUDF::from(ClockTime { clock, signature: Signature::nullary(Volatility::Volatile) })
+}
 
-impl ScalarUDFImpl for Clock {
+#[derive(Debug)]
+struct ClockTime {
+    clock: Arc<dyn Clock>,
+    signature: Signature,
+}
+
+impl PartialEq for ClockTime {
+    fn eq(&self, other: &Self) -> bool {
+        self.signature == other.signature
+    }
+}
+impl Eq for ClockTime {}
+impl Hash for ClockTime {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.signature.hash(state);
+    }
+}
+
+impl ScalarUDFImpl for ClockTime {
     fn name(&self) -> &'static str {
         "clock_timestamp"
     }
     fn signature(&self) -> &Signature {
-        &self.0
+        &self.signature
     }
     fn return_type(&self, _: &[DataType]) -> DfResult<DataType> {
         Ok(instant())
     }
     fn invoke_with_args(&self, _: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let us = i64::try_from(since.as_micros()).ok();
+        let us = Some(self.clock.now_us());
         Ok(ColumnarValue::Scalar(ScalarValue::TimestampMicrosecond(us, Some("UTC".into()))))
     }
 }

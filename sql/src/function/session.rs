@@ -13,9 +13,11 @@ use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature,
     Volatility,
 };
+use otus_engine::clock::Clock;
 
 use super::argument;
 use super::constant::constant;
+use super::moments::clock_timestamp;
 use crate::catalog::PG_SCHEMA;
 use crate::error::{SqlError, SqlResult, sqlstate};
 use crate::session::SERVER_VERSION;
@@ -36,6 +38,8 @@ pub(crate) struct SessionFacts {
     pub(crate) transaction_us: i64,
     /// When the statement began, microseconds since 1970.
     pub(crate) statement_us: i64,
+    /// The time right now; none = of that of the statement there is no later one.
+    pub(crate) clock: Option<Arc<dyn Clock>>,
     /// Values by lower-case name.
     pub(crate) settings: BTreeMap<String, String>,
 }
@@ -51,8 +55,9 @@ fn text(value: impl Into<String>) -> ScalarValue {
 }
 
 /// Names of the functions of a session.
-pub(super) const NAMES: [&str; 9] = [
+pub(super) const NAMES: [&str; 10] = [
     "now",
+    "clock_timestamp",
     "statement_timestamp",
     "version",
     "current_database",
@@ -76,7 +81,12 @@ pub(super) fn all(facts: &Arc<SessionFacts>) -> Vec<ScalarUDF> {
     );
     let instant = |us| ScalarValue::TimestampMicrosecond(Some(us), Some("UTC".into()));
     let now = instant(facts.transaction_us);
+    let right_now = match &facts.clock {
+        Some(clock) => clock_timestamp(Arc::clone(clock)),
+        None => constant("clock_timestamp", &[], none(), instant(facts.statement_us)),
+    };
     vec![
+        right_now,
         constant("now", &["current_timestamp", "transaction_timestamp"], none(), now),
         constant("statement_timestamp", &[], none(), instant(facts.statement_us)),
         constant("version", &[], none(), text(version)),

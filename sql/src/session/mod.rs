@@ -381,6 +381,7 @@ impl Session {
             search_path: path,
             transaction_us: started_us,
             statement_us: now_us,
+            clock: Some(Arc::clone(self.engine.dataset().clock())),
             settings: inner.settings.by_name(),
         };
         let facts = Arc::new(facts);

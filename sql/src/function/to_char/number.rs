@@ -125,6 +125,9 @@ impl Format {
 
     /// What a keyword does to the whole.
     fn take(&mut self, name: &str) -> Result<Key, String> {
+        if let Some(key) = self.take_rare(name)? {
+            return Ok(key);
+        }
         let key = match name {
             "9" | "0" if self.angles => return Err("PR comes after all digits".into()),
             "9" | "0" => {
@@ -144,20 +147,6 @@ impl Format {
                 }
                 self.zero_end = self.before + self.after;
                 Key::Zero
-            }
-            "." | "D" if self.shift.is_some() => return Err("V does not go with a point".into()),
-            "V" if self.point => return Err("V does not go with a point".into()),
-            "V" => {
-                self.shift = Some(0);
-                Key::Done
-            }
-            "L" => Key::Currency,
-            "EEEE" if self.fill || self.sign.is_some() || self.shift.is_some() => {
-                return Err("EEEE goes with digits and a point alone".into());
-            }
-            "EEEE" => {
-                self.exponent = true;
-                Key::Done
             }
             "." | "D" if self.point => return Err("it has more than one decimal point".into()),
             "." | "D" => {
@@ -204,6 +193,28 @@ impl Format {
             other => return Err(format!("{other} is not supported")),
         };
         Ok(key)
+    }
+
+    /// Keywords that change what number is shown; none if `name` is none of them.
+    fn take_rare(&mut self, name: &str) -> Result<Option<Key>, String> {
+        let key = match name {
+            "." | "D" if self.shift.is_some() => return Err("V does not go with a point".into()),
+            "V" if self.point => return Err("V does not go with a point".into()),
+            "V" => {
+                self.shift = Some(0);
+                Key::Done
+            }
+            "L" => Key::Currency,
+            "EEEE" if self.fill || self.sign.is_some() || self.shift.is_some() => {
+                return Err("EEEE goes with digits and a point alone".into());
+            }
+            "EEEE" => {
+                self.exponent = true;
+                Key::Done
+            }
+            _ => return Ok(None),
+        };
+        Ok(Some(key))
     }
 
     /// The text of `unscaled / 10^scale`.
