@@ -3,6 +3,7 @@
 //! No statement reads or writes files of the server; INSERT and COPY FROM write to the event log alone.
 
 mod arrays;
+mod calls;
 mod casts;
 mod catalogue;
 mod command;
@@ -297,7 +298,7 @@ pub(crate) fn query(sql: &str, tokens: &mut Tokens) -> SqlResult<Plannable> {
     catalogue::plain_names(&mut query);
     times::named_times(&mut query);
     parts::typed(&mut query);
-    rewrite::spelled_for_planner(&mut query);
+    calls::spelled_for_planner(&mut query);
     json::known_functions(&mut query);
     series::rows_of_functions(&mut query);
     casts::name_casts(&mut query);
@@ -354,7 +355,7 @@ pub(crate) fn subquery(sql: &str) -> SqlResult<Box<Query>> {
         catalogue::plain_names(&mut query);
         times::named_times(&mut query);
         parts::typed(&mut query);
-        rewrite::spelled_for_planner(&mut query);
+        calls::spelled_for_planner(&mut query);
         json::known_functions(&mut query);
         series::rows_of_functions(&mut query);
         casts::name_casts(&mut query);

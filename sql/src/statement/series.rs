@@ -31,7 +31,7 @@ const RECORDS: [(&str, bool); 4] = [
 ];
 
 /// Functions that give a list here and rows in Postgres.
-const LISTS: [&str; 12] = [
+const LISTS: [&str; 13] = [
     "_pg_expandarray",
     "generate_series",
     "generate_subscripts",
