@@ -11,6 +11,7 @@ mod json;
 mod marked;
 mod number;
 mod operator;
+mod ordered;
 mod part;
 mod plain;
 mod postgres;
@@ -38,7 +39,8 @@ pub(crate) use bytea::Bytea;
 pub(crate) use catalogue::{NAME_OF, SHOWN_NAME, VectorItems, is_of_catalogue, name_of, reg_call};
 pub(crate) use date_trunc::unit_granularity;
 pub(crate) use marked::{AS_JSONB, AS_UUID};
-pub(crate) use operator::{DistinctElements, Operators};
+pub(crate) use operator::{DistinctElements, Operators, divided, exact_quotient};
+pub(crate) use ordered::{MODE, PERCENTILE_CONT, PERCENTILE_DISC};
 pub(crate) use part::{exact_part, length};
 pub(crate) use plain::OR_EMPTY;
 pub(crate) use session::SessionFacts;
@@ -105,6 +107,7 @@ pub(crate) fn register(state: &mut SessionState) -> DfResult<()> {
     datafusion_pg_functions::datetime::register(state);
     let own = [to_char::to_char(), to_char::of_seconds(), timezone()];
     let all = own.into_iter().chain(to_char::from_text()).chain(postgres::all());
+    let all = all.chain(ordered::all());
     let all = all.chain(catalogue::all()).chain(plain::all()).chain(marked::all());
     for udf in
         all.chain(sets::all()).chain(json::all()).chain(gapfill::all()).chain(series::lists())

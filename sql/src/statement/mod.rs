@@ -15,6 +15,7 @@ mod insert;
 mod joins;
 mod numbers;
 mod operands;
+mod ordered;
 mod precedence;
 mod rewrite;
 mod rows;
@@ -291,6 +292,7 @@ pub(crate) fn query(sql: &str, tokens: &mut Tokens) -> SqlResult<Plannable> {
     let names = name_outputs(&mut query);
     catalogue::plain_names(&mut query);
     rewrite::spelled_for_planner(&mut query);
+    ordered::as_lists(&mut query);
     series::rows_of_functions(&mut query);
     casts::name_casts(&mut query);
     numbers::typed(&mut query);
@@ -343,6 +345,7 @@ pub(crate) fn subquery(sql: &str) -> SqlResult<Box<Query>> {
         rewrite::name_inner(&mut query);
         catalogue::plain_names(&mut query);
         rewrite::spelled_for_planner(&mut query);
+        ordered::as_lists(&mut query);
         series::rows_of_functions(&mut query);
         casts::name_casts(&mut query);
         numbers::typed(&mut query);

@@ -11,7 +11,27 @@ use datafusion::sql::sqlparser::ast::{
 use super::rows::cast;
 
 /// Functions whose type is that of their arguments.
-const ALIKE: [&str; 5] = ["coalesce", "generate_series", "greatest", "least", "nullif"];
+const ALIKE: [&str; 16] = [
+    "abs",
+    "array_append",
+    "array_prepend",
+    "array_remove",
+    "array_replace",
+    "ceil",
+    "ceiling",
+    "coalesce",
+    "div",
+    "floor",
+    "generate_series",
+    "greatest",
+    "least",
+    "min_scale",
+    "nullif",
+    "round",
+];
+
+/// Those of them whose arguments are typed if all are constant.
+const OF_CONSTANTS: [&str; 6] = ["abs", "ceil", "ceiling", "coalesce", "floor", "round"];
 
 /// Digits of a numeric here.
 const DIGITS_MAX: u64 = 38;
@@ -62,8 +82,8 @@ impl ast::VisitorMut for Typed {
                 let name = function.name.to_string().to_ascii_lowercase();
                 if let FunctionArguments::List(list) = &mut function.args
                     && ALIKE.contains(&name.as_str())
-                    // A rollup answers coalesce(x, 0) by a state of x, whose type a cast here would change.
-                    && (name != "coalesce" || list.args.iter().all(is_constant))
+                    // A rollup answers coalesce(x, 0) or round(x, 2) by a state, which a cast here would not be of.
+                    && (!OF_CONSTANTS.contains(&name.as_str()) || list.args.iter().all(is_constant))
                 {
                     for arg in &mut list.args {
                         if let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = arg {
@@ -79,7 +99,17 @@ impl ast::VisitorMut for Typed {
 }
 
 fn is_constant(arg: &FunctionArg) -> bool {
-    matches!(arg, FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(_))))
+    fn is_value(expr: &Expr) -> bool {
+        match expr {
+            Expr::Value(_) => true,
+            Expr::Nested(inner)
+            | Expr::UnaryOp { op: UnaryOperator::Minus | UnaryOperator::Plus, expr: inner } => {
+                is_value(inner)
+            }
+            _ => false,
+        }
+    }
+    matches!(arg, FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) if is_value(expr))
 }
 
 /// Whether an expression is a number that is written with a point.

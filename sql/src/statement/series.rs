@@ -100,6 +100,7 @@ fn places_of(list: Expr) -> Expr {
     let arg = |expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr));
     let function = |name: &str, args| call(ObjectName::from(vec![Ident::new(name)]), args);
     let one = Expr::Value(ast::Value::Number("1".into(), false).into());
+    let one = super::rows::cast(one, ast::DataType::BigInt(None));
     let last = function("cardinality", vec![arg(list)]);
     function("generate_series", vec![arg(one), arg(last)])
 }
