@@ -10,6 +10,7 @@ mod date_trunc;
 mod json;
 mod marked;
 mod number;
+mod numeric;
 mod operator;
 mod ordered;
 mod part;

@@ -11,11 +11,12 @@ use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, TimeUnit};
 use chrono::{NaiveDate, NaiveTime};
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::{
-    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature,
+    Volatility,
 };
 use regex::Regex;
 
-use super::{answer, argument};
+use super::{answer, argument, numeric};
 use crate::error::{SqlError, sqlstate};
 
 /// Name of the function that gives an empty array for null.
@@ -104,6 +105,7 @@ pub(super) fn all() -> Vec<ScalarUDF> {
         make("array_upper", any(2), of(T::Int32), array_length),
         make("array_lower", any(2), of(T::Int32), array_lower),
         make("array_dims", any(1), of(T::Utf8), array_dims),
+        make("array_ndims", any(1), of(T::Int32), array_ndims),
         make("sign", exact(vec![T::Float64]), of(T::Float64), sign),
         make("make_timestamp", exact(moment), of(times()), make_timestamp),
         make("make_date", exact(date), of(T::Date32), make_date),
@@ -120,7 +122,20 @@ pub(super) fn all() -> Vec<ScalarUDF> {
         make("quote_nullable", exact(vec![T::Utf8]), of(T::Utf8), quote_nullable),
         make("regexp_split_to_array", exact(vec![T::Utf8, T::Utf8]), of(texts()), split),
         make("regexp_split_to_table", exact(vec![T::Utf8, T::Utf8]), of(texts()), split),
-        make("width_bucket", exact(buckets), of(T::Int32), width_bucket),
+        make(
+            "width_bucket",
+            Signature::one_of(
+                vec![TypeSignature::Exact(buckets), TypeSignature::Any(2)],
+                Volatility::Immutable,
+            ),
+            of(T::Int32),
+            width_bucket,
+        ),
+        make("div", any(2), of(T::Decimal128(38, 0)), numeric::div),
+        make("min_scale", any(1), of(T::Int32), numeric::min_scale),
+        make("sind", exact(vec![T::Float64]), of(T::Float64), numeric::sind),
+        make("cosd", exact(vec![T::Float64]), of(T::Float64), numeric::cosd),
+        make("tand", exact(vec![T::Float64]), of(T::Float64), numeric::tand),
         make(
             "regexp_matches",
             Signature::variadic(vec![T::Utf8], Volatility::Immutable),
@@ -233,6 +248,18 @@ fn array_dims(args: &[ArrayRef], rows: usize) -> DfResult<ArrayRef> {
         (!lengths.is_empty()).then(|| lengths.concat())
     });
     Ok(Arc::new(dims.collect::<StringArray>()))
+}
+
+fn array_ndims(args: &[ArrayRef], rows: usize) -> DfResult<ArrayRef> {
+    let Some(array) = args.first().filter(|array| !array.data_type().is_null()) else {
+        return Ok(Arc::new(Int32Array::new_null(rows)));
+    };
+    let list = list_of(array)?;
+    let dimensions = (0..rows).map(|row| {
+        let all = (1..).take_while(|dimension| length(&list, row, *dimension).is_some());
+        i32::try_from(all.count()).ok().filter(|count| *count > 0)
+    });
+    Ok(Arc::new(dimensions.collect::<Int32Array>()))
 }
 
 fn sign(args: &[ArrayRef], rows: usize) -> DfResult<ArrayRef> {
@@ -441,6 +468,9 @@ fn split(args: &[ArrayRef], rows: usize) -> DfResult<ArrayRef> {
     reason = "a place among `count` buckets"
 )]
 fn width_bucket(args: &[ArrayRef], rows: usize) -> DfResult<ArrayRef> {
+    if let [number, bounds] = args {
+        return numeric::among(number, &list_of(bounds)?);
+    }
     let number = |index: usize, row: usize| -> Option<f64> {
         let array = args.get(index)?.as_primitive_opt::<Float64Type>()?;
         array.is_valid(row).then(|| array.value(row))
