@@ -1,8 +1,10 @@
 //! The two shapes in which DataFusion drives an aggregate, over the one shape of the engine.
 
 use std::fmt;
+use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray};
+use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::error::Result as DfResult;
@@ -12,10 +14,22 @@ use otus_engine::state::StateAccumulator;
 use parking_lot::Mutex;
 
 use super::udaf::into;
-use crate::error::SqlError;
+use crate::error::{SqlError, sqlstate};
 
 fn failed(e: otus_engine::Error) -> datafusion::error::DataFusionError {
     into(SqlError::from(e))
+}
+
+/// Finished values as values of the function's type.
+pub(super) fn result(values: &ArrayRef, output: &DataType) -> DfResult<ArrayRef> {
+    if values.data_type() == output {
+        return Ok(Arc::clone(values));
+    }
+    let checked = CastOptions { safe: false, ..CastOptions::default() };
+    cast_with_options(values, output, &checked).map_err(|_| {
+        let message = format!("{} out of range", crate::error::pg_type(output));
+        into(SqlError::new(sqlstate::OUT_OF_RANGE, message))
+    })
 }
 
 /// Many groups.
@@ -25,6 +39,8 @@ pub(super) struct Groups {
     merges: bool,
     function: AggregateFunction,
     types: Vec<DataType>,
+    /// Type of the result, where it is not that of the state.
+    output: Option<DataType>,
 }
 
 impl Groups {
@@ -36,7 +52,12 @@ impl Groups {
         function: AggregateFunction,
         types: Vec<DataType>,
     ) -> Self {
-        Self { inner, used, merges, function, types }
+        Self { inner, used, merges, function, types, output: None }
+    }
+
+    /// The same with results of another type.
+    pub(super) fn giving(self, output: DataType) -> Self {
+        Self { output: Some(output), ..self }
     }
 }
 
@@ -63,7 +84,11 @@ impl GroupsAccumulator for Groups {
     }
 
     fn evaluate(&mut self, emit_to: EmitTo) -> DfResult<ArrayRef> {
-        self.inner.finish(emit_to).map_err(failed)
+        let values = self.inner.finish(emit_to).map_err(failed)?;
+        match &self.output {
+            Some(output) => result(&values, output),
+            None => Ok(values),
+        }
     }
 
     fn state(&mut self, emit_to: EmitTo) -> DfResult<Vec<ArrayRef>> {
@@ -103,6 +128,8 @@ pub(super) struct Single {
     /// Empty arguments, by which the one group comes to be.
     nothing: Vec<ArrayRef>,
     touched: bool,
+    /// Type of the result, where it is not that of the state.
+    output: Option<DataType>,
 }
 
 impl Single {
@@ -115,7 +142,12 @@ impl Single {
     ) -> Self {
         let nothing = types.iter().take(used).map(arrow::array::new_empty_array).collect();
         let inner = Mutex::new(inner);
-        Self { inner, used, merges, zeros: Vec::new(), nothing, touched: false }
+        Self { inner, used, merges, zeros: Vec::new(), nothing, touched: false, output: None }
+    }
+
+    /// The same with a result of another type.
+    pub(super) fn giving(self, output: DataType) -> Self {
+        Self { output: Some(output), ..self }
     }
 
     fn add(&mut self, values: &[ArrayRef], merge: bool) -> DfResult<()> {
@@ -154,7 +186,10 @@ impl Accumulator for Single {
 
     fn evaluate(&mut self) -> DfResult<ScalarValue> {
         self.touch()?;
-        let array = self.inner.get_mut().finish(EmitTo::All).map_err(failed)?;
+        let mut array = self.inner.get_mut().finish(EmitTo::All).map_err(failed)?;
+        if let Some(output) = &self.output {
+            array = result(&array, output)?;
+        }
         ScalarValue::try_from_array(&array, 0)
     }
 

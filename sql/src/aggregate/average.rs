@@ -1,5 +1,5 @@
-//! `avg` from the exact sum and the count, and the division that finishes it. The same division finishes
-//! averages of rollups and quotients in measures: dividing by zero gives null there.
+//! `avg` from the exact sum and the count, and the division that finishes it: numeric for exact numbers. The division
+//! in double precision finishes averages and quotients in measures: dividing by zero gives null there.
 
 use std::sync::Arc;
 
@@ -21,6 +21,7 @@ use parking_lot::Mutex;
 use super::sum::{DistinctSum, ExactSum, distinct_state, exact, total};
 use super::udaf::{into, no_such_function};
 use crate::error::SqlError;
+use crate::function::{divided, exact_quotient};
 
 /// Name of the scalar function that finishes an average from sum and count.
 pub(crate) const AVERAGE: &str = "otus_average";
@@ -102,6 +103,25 @@ fn ours(data_type: &DataType) -> bool {
     data_type.is_numeric()
 }
 
+/// The type of the average of exact numbers.
+fn exact_type(data_type: &DataType) -> Option<DataType> {
+    exact(data_type).map(|_| mean(data_type).0)
+}
+
+/// The type of the average of exact numbers, and the function that has it of their sum and count.
+pub(crate) fn mean(data_type: &DataType) -> (DataType, ScalarUDF) {
+    let scale = exact(data_type).and_then(|scale| u8::try_from(scale).ok()).unwrap_or(0);
+    exact_quotient(scale)
+}
+
+/// Sums over counts: exact for exact numbers, double precision for others.
+fn means(sum: &ArrayRef, count: &ArrayRef) -> DfResult<ArrayRef> {
+    match sum.data_type() {
+        DataType::Decimal128(_, scale) => divided(sum, count, u8::try_from(*scale).unwrap_or(0)),
+        _ => quotient(sum, count),
+    }
+}
+
 fn argument(args: &AccumulatorArgs) -> DataType {
     args.expr_fields.first().map_or(DataType::Null, |f| f.data_type().clone())
 }
@@ -127,7 +147,7 @@ impl AggregateUDFImpl for Average {
     }
     fn return_type(&self, types: &[DataType]) -> DfResult<DataType> {
         match types.first() {
-            Some(t) if ours(t) => Ok(DataType::Float64),
+            Some(t) if ours(t) => Ok(exact_type(t).unwrap_or(DataType::Float64)),
             _ => self.plain.return_type(types),
         }
     }
@@ -148,6 +168,9 @@ impl AggregateUDFImpl for Average {
         let data_type = argument(&args);
         if !ours(&data_type) {
             return self.plain.create_sliding_accumulator(args);
+        }
+        if let Some(scale) = exact(&data_type) {
+            return Ok(Box::new(OneExact(ExactSum::new(scale))));
         }
         Ok(Box::new(Sliding::default()))
     }
@@ -214,7 +237,7 @@ impl GroupsAccumulator for Many {
         let failed = |e| into(SqlError::from(e));
         let sum = self.sum.finish(emit_to).map_err(failed)?;
         let count = self.count.finish(emit_to).map_err(failed)?;
-        quotient(&sum, &count)
+        means(&sum, &count)
     }
     fn state(&mut self, emit_to: EmitTo) -> DfResult<Vec<ArrayRef>> {
         let failed = |e| into(SqlError::from(e));
@@ -307,6 +330,12 @@ impl Accumulator for OneExact {
     fn update_batch(&mut self, values: &[ArrayRef]) -> DfResult<()> {
         values.first().map_or(Ok(()), |v| self.0.change(v, 1))
     }
+    fn retract_batch(&mut self, values: &[ArrayRef]) -> DfResult<()> {
+        values.first().map_or(Ok(()), |v| self.0.change(v, -1))
+    }
+    fn supports_retract_batch(&self) -> bool {
+        true
+    }
     fn merge_batch(&mut self, states: &[ArrayRef]) -> DfResult<()> {
         let [sums, counts] = states else {
             return Err(into(SqlError::internal("an average has two states")));
@@ -320,7 +349,7 @@ impl Accumulator for OneExact {
     fn evaluate(&mut self) -> DfResult<ScalarValue> {
         let sum = self.0.value()?.to_array()?;
         let count = ScalarValue::Int64(Some(self.0.count)).to_array()?;
-        ScalarValue::try_from_array(&quotient(&sum, &count)?, 0)
+        ScalarValue::try_from_array(&means(&sum, &count)?, 0)
     }
     fn state(&mut self) -> DfResult<Vec<ScalarValue>> {
         Ok(vec![self.0.value()?, ScalarValue::Int64(Some(self.0.count))])
@@ -344,7 +373,7 @@ impl Accumulator for OneDistinct {
     fn evaluate(&mut self) -> DfResult<ScalarValue> {
         let count = i64::try_from(self.0.len()).unwrap_or(i64::MAX);
         let count = ScalarValue::Int64(Some(count)).to_array()?;
-        ScalarValue::try_from_array(&quotient(&self.0.evaluate()?.to_array()?, &count)?, 0)
+        ScalarValue::try_from_array(&means(&self.0.evaluate()?.to_array()?, &count)?, 0)
     }
     fn state(&mut self) -> DfResult<Vec<ScalarValue>> {
         self.0.state()

@@ -20,7 +20,7 @@ use datafusion::functions_aggregate::string_agg::string_agg_udaf;
 use datafusion::logical_expr::{AggregateUDF, Expr, lit};
 use otus_engine::expr::AggregateFunction;
 
-pub(crate) use average::{AVERAGE, DIVIDE, average, divide};
+pub(crate) use average::{AVERAGE, DIVIDE, average, divide, mean};
 pub(crate) use extremes::ordered_floats;
 pub(crate) use udaf::no_such_function;
 use udaf::{Kind, StateUdaf};

@@ -1,4 +1,5 @@
-//! `sum`: numeric for integers and decimals, so that it never wraps; floats and intervals are DataFusion's.
+//! `sum`: bigint for integers of up to 32 bits, numeric for bigints and decimals; states are numeric, so that it
+//! never wraps; floats and intervals are DataFusion's.
 //! Without groups it has a loop of its own, as that is the hottest one of all.
 
 use std::collections::HashSet;
@@ -19,7 +20,7 @@ use datafusion::logical_expr::{
 };
 use otus_engine::expr::AggregateFunction;
 
-use super::adapter::Groups;
+use super::adapter::{Groups, result};
 use super::udaf::{into, no_such_function};
 use crate::error::{SqlError, sqlstate};
 
@@ -44,6 +45,15 @@ pub(super) fn exact(data_type: &DataType) -> Option<i8> {
         t if t.is_integer() => Some(0),
         DataType::Decimal128(_, scale) => Some(*scale),
         _ => None,
+    }
+}
+
+/// The type of an exact sum.
+fn output(of: Option<&DataType>, scale: i8) -> DataType {
+    use DataType as T;
+    match of {
+        Some(T::Int8 | T::Int16 | T::Int32 | T::UInt8 | T::UInt16) => T::Int64,
+        _ => T::Decimal128(DIGITS, scale),
     }
 }
 
@@ -76,7 +86,7 @@ impl AggregateUDFImpl for Sum {
 
     fn return_type(&self, types: &[DataType]) -> DfResult<DataType> {
         match types.first().and_then(exact) {
-            Some(scale) => Ok(DataType::Decimal128(DIGITS, scale)),
+            Some(scale) => Ok(output(types.first(), scale)),
             None => self.plain.return_type(types),
         }
     }
@@ -84,8 +94,13 @@ impl AggregateUDFImpl for Sum {
     fn accumulator(&self, args: AccumulatorArgs) -> DfResult<Box<dyn Accumulator>> {
         match exact(argument(&args)) {
             None => self.plain.accumulator(args),
-            Some(scale) if args.is_distinct => Ok(Box::new(DistinctSum::new(scale))),
-            Some(scale) => Ok(Box::new(ExactSum::new(scale))),
+            Some(scale) => {
+                let output = output(Some(argument(&args)), scale);
+                match args.is_distinct {
+                    true => Ok(Box::new(Typed { inner: DistinctSum::new(scale), output })),
+                    false => Ok(Box::new(Typed { inner: ExactSum::new(scale), output })),
+                }
+            }
         }
     }
 
@@ -112,10 +127,12 @@ impl AggregateUDFImpl for Sum {
         if exact(&data_type).is_none() {
             return self.plain.create_groups_accumulator(args);
         }
+        let output = output(Some(&data_type), exact(&data_type).unwrap_or(0));
         let types = vec![data_type];
         let inner =
             AggregateFunction::Sum.accumulator(&types).map_err(|e| into(SqlError::from(e)))?;
-        Ok(Box::new(Groups::new(inner, 1, false, AggregateFunction::Sum, types)))
+        let groups = Groups::new(inner, 1, false, AggregateFunction::Sum, types);
+        Ok(Box::new(groups.giving(output)))
     }
 
     fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> DfResult<Box<dyn Accumulator>> {
@@ -123,6 +140,41 @@ impl AggregateUDFImpl for Sum {
             Some(_) => self.accumulator(args),
             None => self.plain.create_sliding_accumulator(args),
         }
+    }
+}
+
+/// A sum whose result has the type of the function.
+#[derive(Debug)]
+struct Typed<A> {
+    inner: A,
+    output: DataType,
+}
+
+impl<A: Accumulator> Accumulator for Typed<A> {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> DfResult<()> {
+        self.inner.update_batch(values)
+    }
+    fn retract_batch(&mut self, values: &[ArrayRef]) -> DfResult<()> {
+        self.inner.retract_batch(values)
+    }
+    fn supports_retract_batch(&self) -> bool {
+        self.inner.supports_retract_batch()
+    }
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> DfResult<()> {
+        self.inner.merge_batch(states)
+    }
+    fn evaluate(&mut self) -> DfResult<ScalarValue> {
+        let value = self.inner.evaluate()?;
+        if value.data_type() == self.output {
+            return Ok(value);
+        }
+        ScalarValue::try_from_array(&result(&value.to_array()?, &self.output)?, 0)
+    }
+    fn state(&mut self) -> DfResult<Vec<ScalarValue>> {
+        self.inner.state()
+    }
+    fn size(&self) -> usize {
+        self.inner.size() + size_of::<DataType>()
     }
 }
 

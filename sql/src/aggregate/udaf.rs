@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use super::adapter::{Groups, Single};
 use super::kept::{GivesState, KeptStates};
+use super::sum::exact;
 use super::{MERGE_PREFIX, STATE_PREFIX};
 use crate::error::{SqlError, sqlstate};
 use crate::function::json_field;
@@ -233,8 +234,22 @@ impl StateUdaf {
                     _ => DataType::Struct(state_struct(fields.iter().map(Field::data_type))),
                 })
             }
-            _ => function.output_type(&values).map_err(failed),
+            _ => {
+                let natural = function.output_type(&values).map_err(failed)?;
+                Ok(self.numeric(types).unwrap_or(natural))
+            }
         }
+    }
+
+    /// The type of a deviation of exact numbers, which a state has in double precision: with fewer digits after the
+    /// point where the square of a value may have many before it.
+    fn numeric(&self, types: &[DataType]) -> Option<DataType> {
+        let squares = matches!(self.kind, Kind::VarPop | Kind::VarSamp);
+        let roots = matches!(self.kind, Kind::StddevPop | Kind::StddevSamp);
+        let of = types.first().filter(|_| self.form == Form::Raw && (squares || roots))?;
+        exact(of)?;
+        let is_wide = !matches!(of, DataType::Int8 | DataType::Int16 | DataType::Int32);
+        Some(DataType::Decimal128(38, if squares && is_wide { 10 } else { 16 }))
     }
 
     fn function(&self, args: &AccumulatorArgs) -> DfResult<AggregateFunction> {
@@ -429,7 +444,11 @@ impl AggregateUDFImpl for StateUdaf {
     fn accumulator(&self, args: AccumulatorArgs) -> DfResult<Box<dyn Accumulator>> {
         let (accumulator, used) = self.start(&args)?;
         let types: Vec<_> = args.expr_fields.iter().map(|f| f.data_type().clone()).collect();
-        Ok(Box::new(Single::new(accumulator, used, self.merges(), &types)))
+        let single = Single::new(accumulator, used, self.merges(), &types);
+        Ok(match self.numeric(&types) {
+            Some(output) => Box::new(single.giving(output)),
+            None => Box::new(single),
+        })
     }
 
     fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
@@ -443,7 +462,11 @@ impl AggregateUDFImpl for StateUdaf {
         let types: Vec<_> = args.expr_fields.iter().map(|f| f.data_type().clone()).collect();
         let (accumulator, used) = self.start(&args)?;
         let function = self.function(&args)?;
-        Ok(Box::new(Groups::new(accumulator, used, self.merges(), function, self.values(&types))))
+        let groups = Groups::new(accumulator, used, self.merges(), function, self.values(&types));
+        Ok(match self.numeric(&types) {
+            Some(output) => Box::new(groups.giving(output)),
+            None => Box::new(groups),
+        })
     }
 
     fn default_value(&self, data_type: &DataType) -> DfResult<ScalarValue> {

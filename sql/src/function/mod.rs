@@ -15,7 +15,9 @@ mod length;
 mod marked;
 mod moments;
 mod number;
+mod numeric;
 mod operator;
+mod ordered;
 mod part;
 mod plain;
 mod postgres;
@@ -48,7 +50,8 @@ pub use json::jsonb_text;
 pub(crate) use json::{JsonbValues, Subscripts};
 pub(crate) use length::{AS_BPCHAR, AS_VARCHAR};
 pub(crate) use marked::{AS_JSON, AS_JSONB, AS_UUID, KNOWN_JSON, KNOWN_JSONB};
-pub(crate) use operator::{DistinctElements, Operators};
+pub(crate) use operator::{DistinctElements, Operators, divided, exact_quotient};
+pub(crate) use ordered::{MODE, PERCENTILE_CONT, PERCENTILE_DISC};
 pub(crate) use part::{exact_part, length};
 pub(crate) use plain::OR_EMPTY;
 pub(crate) use session::SessionFacts;
@@ -118,6 +121,7 @@ pub(crate) fn register(state: &mut SessionState) -> DfResult<()> {
     datafusion_pg_functions::datetime::register(state);
     let own = [to_char::to_char(), to_char::to_number(), to_char::of_seconds(), timezone()];
     let all = own.into_iter().chain(to_char::from_text()).chain(postgres::all());
+    let all = all.chain(ordered::all());
     let all = all.chain(moments::all()).chain(texts::all());
     let all = all
         .chain(catalogue::all())

@@ -33,6 +33,10 @@ pub(super) fn typed(mut expr: RawBinaryExpr, schema: &DFSchema) -> RawBinaryExpr
     if is_number(&expr.left) && is_number(&expr.right) {
         expr.left = beside(expr.left, &right, true);
         expr.right = beside(expr.right, &left, true);
+    } else if is_number(&expr.left) && is_settled(&expr.right) {
+        expr.left = beside(expr.left, &right, false);
+    } else if is_number(&expr.right) && is_settled(&expr.left) {
+        expr.right = beside(expr.right, &left, false);
     }
     // An integer beside a real makes it a double.
     if left == DataType::Float32 && right.is_integer() {
@@ -65,6 +69,21 @@ fn as_double(expr: Expr, schema: &DFSchema) -> Expr {
     match expr.get_type(schema) {
         Ok(found) if found.is_integer() => cast(expr, DataType::Float64),
         _ => expr,
+    }
+}
+
+/// Whether no state of a rollup is of an expression with this one in it: it has results of aggregates, or is constant.
+fn is_settled(expr: &Expr) -> bool {
+    let is_result = |e: &Expr| matches!(e, Expr::AggregateFunction(_) | Expr::WindowFunction(_));
+    is_constant(expr) || expr.exists(|e| Ok(is_result(e))).unwrap_or(false)
+}
+
+fn is_constant(expr: &Expr) -> bool {
+    match expr {
+        Expr::Literal(..) => true,
+        Expr::BinaryExpr(of) => is_constant(&of.left) && is_constant(&of.right),
+        Expr::Negative(of) => is_constant(of),
+        _ => false,
     }
 }
 

@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, Decimal128Array, IntervalMonthDayNanoArray, StringArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Decimal128Array, IntervalMonthDayNanoArray, StringArray,
+};
 use arrow::compute::cast;
 use arrow::datatypes::{
     DataType, Decimal128Type, Field, FieldRef, Float64Type, IntervalMonthDayNano,
@@ -226,6 +228,18 @@ fn from_midnight(date: Expr) -> Expr {
     cast_to(date, DataType::Timestamp(TimeUnit::Microsecond, None))
 }
 
+/// The type of the quotient of a numeric with so many digits after its point and an integer, and its function.
+pub(crate) fn exact_quotient(scale: u8) -> (DataType, ScalarUDF) {
+    let scale = QUOTIENT_SCALE.max(scale);
+    (DataType::Decimal128(DIGITS, i8::try_from(scale).unwrap_or(0)), quotient(scale))
+}
+
+/// Numerics with so many digits after their point, each over an integer; null is over anything.
+pub(crate) fn divided(above: &ArrayRef, below: &ArrayRef, scale: u8) -> DfResult<ArrayRef> {
+    let scale = QUOTIENT_SCALE.max(scale);
+    Quotient { scale, signature: Signature::any(2, Volatility::Immutable) }.of(above, below)
+}
+
 fn quotient(scale: u8) -> ScalarUDF {
     ScalarUDF::from(Quotient { scale, signature: Signature::any(2, Volatility::Immutable) })
 }
@@ -271,6 +285,25 @@ impl Quotient {
         let most = 10_i128.pow(u32::from(DIGITS));
         rounded.to_i128().filter(|q| q.abs() < most).ok_or_else(|| too_large().into())
     }
+
+    fn of(&self, a: &ArrayRef, b: &ArrayRef) -> DfResult<ArrayRef> {
+        let exact = |array: &ArrayRef| -> DfResult<(Decimal128Array, u8)> {
+            let array = match array.data_type() {
+                DataType::Decimal128(..) => Arc::clone(array),
+                _ => cast(array, &DataType::Decimal128(20, 0))?,
+            };
+            let numbers = array.as_primitive::<Decimal128Type>().clone();
+            let scale = u8::try_from(numbers.scale()).unwrap_or(0);
+            Ok((numbers, scale))
+        };
+        let ((a, a_scale), (b, b_scale)) = (exact(a)?, exact(b)?);
+        let quotients = a.iter().zip(b.iter()).map(|pair| match pair {
+            (Some(a), Some(b)) => self.divided((a, a_scale), (b, b_scale)).map(Some),
+            _ => Ok(None),
+        });
+        let quotients: Decimal128Array = quotients.collect::<DfResult<Vec<_>>>()?.into();
+        Ok(Arc::new(quotients.with_data_type(self.return_type(&[])?)))
+    }
 }
 
 impl ScalarUDFImpl for Quotient {
@@ -289,29 +322,14 @@ impl ScalarUDFImpl for Quotient {
     }
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
         let sides = ColumnarValue::values_to_arrays(&args.args)?;
-        let exact = |array: &Arc<dyn Array>| -> DfResult<(Decimal128Array, u8)> {
-            let array = match array.data_type() {
-                DataType::Decimal128(..) => Arc::clone(array),
-                _ => cast(array, &DataType::Decimal128(20, 0))?,
-            };
-            let numbers = array.as_primitive::<Decimal128Type>().clone();
-            let scale = u8::try_from(numbers.scale()).unwrap_or(0);
-            Ok((numbers, scale))
-        };
         let [a, b] = sides.as_slice() else {
             return Err(SqlError::internal("a quotient has two sides").into());
         };
-        let ((a, a_scale), (b, b_scale)) = (exact(a)?, exact(b)?);
-        let quotients = a.iter().zip(b.iter()).map(|pair| match pair {
-            (Some(a), Some(b)) => self.divided((a, a_scale), (b, b_scale)).map(Some),
-            _ => Ok(None),
-        });
-        let quotients: Decimal128Array = quotients.collect::<DfResult<Vec<_>>>()?.into();
-        let typed = quotients.with_data_type(self.return_type(&[])?);
+        let typed = self.of(a, b)?;
         if args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_))) {
             return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&typed, 0)?));
         }
-        Ok(ColumnarValue::Array(Arc::new(typed)))
+        Ok(ColumnarValue::Array(typed))
     }
 }
 

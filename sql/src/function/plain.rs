@@ -12,11 +12,12 @@ use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, TimeUnit};
 use chrono::{NaiveDate, NaiveTime};
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::{
-    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature,
+    Volatility,
 };
 use regex::Regex;
 
-use super::{answer, argument};
+use super::{answer, argument, numeric};
 use crate::error::{SqlError, sqlstate};
 
 /// Name of the function that gives an empty array for null.
@@ -143,7 +144,20 @@ pub(super) fn all() -> Vec<ScalarUDF> {
         make("quote_nullable", exact(vec![T::Utf8]), of(T::Utf8), quote_nullable),
         make("regexp_split_to_array", exact(vec![T::Utf8, T::Utf8]), of(texts()), split),
         make("regexp_split_to_table", exact(vec![T::Utf8, T::Utf8]), of(texts()), split),
-        make("width_bucket", exact(buckets), of(T::Int32), width_bucket),
+        make(
+            "width_bucket",
+            Signature::one_of(
+                vec![TypeSignature::Exact(buckets), TypeSignature::Any(2)],
+                Volatility::Immutable,
+            ),
+            of(T::Int32),
+            width_bucket,
+        ),
+        make("div", any(2), of(T::Decimal128(38, 0)), numeric::div),
+        make("min_scale", any(1), of(T::Int32), numeric::min_scale),
+        make("sind", exact(vec![T::Float64]), of(T::Float64), numeric::sind),
+        make("cosd", exact(vec![T::Float64]), of(T::Float64), numeric::cosd),
+        make("tand", exact(vec![T::Float64]), of(T::Float64), numeric::tand),
         make(
             "regexp_matches",
             Signature::variadic(vec![T::Utf8], Volatility::Immutable),
@@ -517,6 +531,9 @@ fn split(args: &[ArrayRef], rows: usize) -> DfResult<ArrayRef> {
     reason = "a place among `count` buckets"
 )]
 fn width_bucket(args: &[ArrayRef], rows: usize) -> DfResult<ArrayRef> {
+    if let [number, bounds] = args {
+        return numeric::among(number, &list_of(bounds)?);
+    }
     let number = |index: usize, row: usize| -> Option<f64> {
         let array = args.get(index)?.as_primitive_opt::<Float64Type>()?;
         array.is_valid(row).then(|| array.value(row))

@@ -90,6 +90,14 @@ impl Matcher<'_> {
 
     /// What stands for an aggregate call of the query.
     pub(super) fn aggregate(&mut self, f: &AggregateFunction) -> Matched<Expr> {
+        let found = self.untyped(f)?;
+        let wanted = self.type_of(&Expr::AggregateFunction(f.clone()))?;
+        let keeps = matches!(f.func.name(), "sum" | "avg") || moments(f.func.name()).is_some();
+        Ok(if keeps { cast(found, wanted) } else { found })
+    }
+
+    /// The same, of the type that states give.
+    fn untyped(&mut self, f: &AggregateFunction) -> Matched<Expr> {
         let params = &f.params;
         let name = f.func.name();
         if !params.order_by.is_empty() || params.null_treatment.is_some() {
@@ -113,7 +121,11 @@ impl Matcher<'_> {
             return Err(Refusal::new("avg() of something else than numbers"));
         }
         let double = |e: Expr| cast(e, DataType::Float64);
+        let of = self.type_of(arg)?;
         let (sum, count) = (self.sum(arg, filter)?, self.count(arg, filter)?);
+        if let exact @ DataType::Decimal128(..) = sum_type(&of)? {
+            return Ok(aggregate::mean(&of).1.call(vec![cast(sum, exact), count]));
+        }
         Ok(aggregate::average().call(vec![double(sum), double(count)]))
     }
 

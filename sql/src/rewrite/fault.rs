@@ -270,12 +270,17 @@ fn wrong_call(call: Expr) -> Expr {
 /// The average of the averages of states, for the quotient of a sum and a count.
 fn averaged(value: &Expr, calls: &[Expr]) -> Option<Expr> {
     let Expr::ScalarFunction(f) = value else { return None };
-    if !has(Fault::AverageOfAverages) || f.func.name() != aggregate::AVERAGE {
+    let exact = aggregate::mean(&DataType::Int64).1;
+    let is_average = f.func.name() == aggregate::AVERAGE || f.func.name() == exact.name();
+    if !has(Fault::AverageOfAverages) || !is_average {
         return None;
     }
     let state = |e: &Expr| -> Option<(Expr, Option<Box<Expr>>)> {
-        let Expr::Cast(cast) = e else { return None };
-        let Expr::Column(c) = cast.expr.as_ref() else { return None };
+        let bare = match e {
+            Expr::Cast(cast) => cast.expr.as_ref(),
+            other => other,
+        };
+        let Expr::Column(c) = bare else { return None };
         let call = calls.iter().find_map(|call| match call {
             Expr::Alias(alias) if alias.name == c.name => Some(alias.expr.as_ref()),
             _ => None,

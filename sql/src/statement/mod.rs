@@ -17,6 +17,7 @@ mod joins;
 mod json;
 mod numbers;
 mod operands;
+mod ordered;
 mod parts;
 mod precedence;
 mod rewrite;
@@ -300,6 +301,7 @@ pub(crate) fn query(sql: &str, tokens: &mut Tokens) -> SqlResult<Plannable> {
     parts::typed(&mut query);
     calls::spelled_for_planner(&mut query);
     json::known_functions(&mut query);
+    ordered::as_lists(&mut query);
     series::rows_of_functions(&mut query);
     casts::name_casts(&mut query);
     numbers::typed(&mut query);
@@ -357,6 +359,7 @@ pub(crate) fn subquery(sql: &str) -> SqlResult<Box<Query>> {
         parts::typed(&mut query);
         calls::spelled_for_planner(&mut query);
         json::known_functions(&mut query);
+        ordered::as_lists(&mut query);
         series::rows_of_functions(&mut query);
         casts::name_casts(&mut query);
         numbers::typed(&mut query);

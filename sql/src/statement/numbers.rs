@@ -11,8 +11,13 @@ use datafusion::sql::sqlparser::ast::{
 use super::rows::cast;
 
 /// Functions whose type is that of their arguments, or tells of it.
-const ALIKE: [&str; 12] = [
+const ALIKE: [&str; 19] = [
+    "abs",
+    "ceil",
+    "ceiling",
     "coalesce",
+    "div",
+    "floor",
     "generate_series",
     "greatest",
     "json_build_array",
@@ -20,8 +25,10 @@ const ALIKE: [&str; 12] = [
     "jsonb_build_array",
     "jsonb_build_object",
     "least",
+    "min_scale",
     "nullif",
     "pg_typeof",
+    "round",
     "to_json",
     "to_jsonb",
 ];
@@ -36,6 +43,9 @@ const OF_ARRAYS: [&str; 7] = [
     "array_repeat",
     "array_replace_all",
 ];
+
+/// Those of them whose arguments are typed if all are constant.
+const OF_CONSTANTS: [&str; 6] = ["abs", "ceil", "ceiling", "coalesce", "floor", "round"];
 
 /// Digits of a numeric here.
 const DIGITS_MAX: u64 = 38;
@@ -94,8 +104,8 @@ impl ast::VisitorMut for Typed {
                 let name = function.name.to_string().to_ascii_lowercase();
                 if let FunctionArguments::List(list) = &mut function.args
                     && (ALIKE.contains(&name.as_str()) || OF_ARRAYS.contains(&name.as_str()))
-                    // A rollup answers coalesce(x, 0) by a state of x, whose type a cast here would change.
-                    && (name != "coalesce" || list.args.iter().all(is_constant))
+                    // A rollup answers coalesce(x, 0) or round(x, 2) by a state, which a cast here would not be of.
+                    && (!OF_CONSTANTS.contains(&name.as_str()) || list.args.iter().all(is_constant))
                 {
                     for arg in &mut list.args {
                         if let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = arg {
@@ -111,7 +121,17 @@ impl ast::VisitorMut for Typed {
 }
 
 fn is_constant(arg: &FunctionArg) -> bool {
-    matches!(arg, FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(_))))
+    fn is_value(expr: &Expr) -> bool {
+        match expr {
+            Expr::Value(_) => true,
+            Expr::Nested(inner)
+            | Expr::UnaryOp { op: UnaryOperator::Minus | UnaryOperator::Plus, expr: inner } => {
+                is_value(inner)
+            }
+            _ => false,
+        }
+    }
+    matches!(arg, FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) if is_value(expr))
 }
 
 /// Whether an expression is a number that is written with a point.
