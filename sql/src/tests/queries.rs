@@ -58,7 +58,8 @@ async fn raw_rows_and_views_agree_at_every_stage() {
                 .await;
             let from_raw = world
                 .rows(&format!(
-                    "SELECT date_trunc('{unit}', ts), kind, count(*), sum(amount), sum(user_id), avg(user_id)::double precision,
+                    "SELECT date_trunc('{unit}', ts), kind, count(*), sum(amount), sum(user_id),
+                        sum(user_id)::double precision / count(user_id)::double precision,
                         approx_distinct(user_id), last(user_id, ts), count(*) FILTER (WHERE ok),
                         count(*) FILTER (WHERE ok)::double precision / count(*)::double precision, min(amount)
                      FROM events GROUP BY 1, 2 ORDER BY 1, 2"
