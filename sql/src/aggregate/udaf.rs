@@ -16,7 +16,6 @@ use std::sync::Arc;
 
 use super::adapter::{Groups, Single};
 use super::kept::{GivesState, KeptStates};
-use super::sum::exact;
 use super::{MERGE_PREFIX, STATE_PREFIX};
 use crate::error::{SqlError, sqlstate};
 use crate::function::json_field;
@@ -241,15 +240,24 @@ impl StateUdaf {
         }
     }
 
-    /// The type of a deviation of exact numbers, which a state has in double precision: with fewer digits after the
-    /// point where the square of a value may have many before it.
+    /// The type of a deviation of exact numbers, which a state has in double precision; none where a numeric has no room
+    /// for all the values that it may have, and some digits after the point.
     fn numeric(&self, types: &[DataType]) -> Option<DataType> {
-        let squares = matches!(self.kind, Kind::VarPop | Kind::VarSamp);
-        let roots = matches!(self.kind, Kind::StddevPop | Kind::StddevSamp);
-        let of = types.first().filter(|_| self.form == Form::Raw && (squares || roots))?;
-        exact(of)?;
-        let is_wide = !matches!(of, DataType::Int8 | DataType::Int16 | DataType::Int32);
-        Some(DataType::Decimal128(38, if squares && is_wide { 10 } else { 16 }))
+        let times = match (self.form, self.kind) {
+            (Form::Raw, Kind::VarPop | Kind::VarSamp) => 2,
+            (Form::Raw, Kind::StddevPop | Kind::StddevSamp) => 1,
+            _ => return None,
+        };
+        let whole: i8 = match types.first()? {
+            DataType::Int8 => 3,
+            DataType::Int16 => 5,
+            DataType::Int32 => 10,
+            DataType::Int64 => 19,
+            DataType::Decimal128(precision, scale) => i8::try_from(*precision).ok()? - scale,
+            _ => return None,
+        };
+        let scale = 38_i8.checked_sub(whole.checked_mul(times)?)?;
+        (scale >= 6).then(|| DataType::Decimal128(38, scale.min(16)))
     }
 
     fn function(&self, args: &AccumulatorArgs) -> DfResult<AggregateFunction> {

@@ -180,7 +180,10 @@ async fn averages_of_distinct_values_stand_beside_others() {
     let world = World::filled().await;
     let sql = "SELECT avg(DISTINCT user_id), count(*), avg(DISTINCT amount), avg(DISTINCT user_id) FILTER (WHERE user_id < 3) FROM events";
     let row = world.rows(sql).await.concat();
-    assert_eq!((row[0].as_str(), row[1].as_str(), row[3].as_str()), ("48.0", "3200", "1.0"));
+    assert_eq!(
+        (row[0].as_str(), row[1].as_str(), row[3].as_str()),
+        ("48.0000000000000000", "3200", "1.0000000000000000")
+    );
     let of = "SELECT avg(v), count(*) FROM (SELECT DISTINCT amount v FROM events)";
     assert_eq!(row[2], world.rows(of).await.concat()[0]);
     let groups =

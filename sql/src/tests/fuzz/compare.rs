@@ -96,6 +96,13 @@ impl Cell {
                     || (nature == Nature::Quantile && near)
                     || nature == Nature::Repeated
             }
+            // Averages and deviations are numerics, made of doubles at times.
+            (Self::Text(a), Self::Text(b)) if nature != Nature::Exact && a != b => {
+                match (a.parse::<f64>(), b.parse::<f64>()) {
+                    (Ok(a), Ok(b)) => Self::Float(a).same(&Self::Float(b), nature),
+                    _ => false,
+                }
+            }
             (a, b) => a == b,
         }
     }
