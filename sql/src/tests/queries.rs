@@ -51,7 +51,7 @@ async fn a_range_of_time_reads_the_hot_batches_of_that_time() {
     assert_eq!(whole, [["10000"]]);
     let explained = world.rows(&format!("EXPLAIN (ANALYZE, VERBOSE) {query}")).await.concat();
     let filter = explained.iter().find(|line| line.contains("FilterExec")).unwrap();
-    assert!(filter.contains("/5.0 K)"), "{filter}");
+    assert!(filter.contains("/5.00 K)"), "{filter}");
     let all = query.replace("WHERE", "WHERE user_id IS NOT NULL AND 1 > random() AND");
     assert_eq!(world.rows(query).await, world.rows(&all).await);
 }
