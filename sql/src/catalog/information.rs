@@ -172,7 +172,7 @@ fn described(column: &Column) -> DfResult<Vec<(&'static str, Value)>> {
 
 fn columns(catalogue: &Catalogue, rows: &mut Rows) -> DfResult<()> {
     for relation in &catalogue.relations()?.list {
-        for (position, column) in (1_i32..).zip(&relation.columns) {
+        for (position, column) in relation.shown() {
             let rest = [
                 ("column_name", (&column.name).into()),
                 ("ordinal_position", position.into()),
@@ -266,7 +266,7 @@ fn privileges(catalogue: &Catalogue, rows: &mut Rows) -> DfResult<()> {
 
 fn column_privileges(catalogue: &Catalogue, rows: &mut Rows) -> DfResult<()> {
     for relation in &catalogue.relations()?.list {
-        for column in &relation.columns {
+        for (_, column) in relation.shown() {
             let rest = [
                 ("column_name", (&column.name).into()),
                 ("grantor", OWNER.into()),
@@ -338,7 +338,7 @@ fn elements(catalogue: &Catalogue, rows: &mut Rows) -> DfResult<()> {
     let library = library()?;
     let keys = ["object_catalog", "object_schema", "object_name"];
     for relation in &catalogue.relations()?.list {
-        for (position, column) in (1_i32..).zip(&relation.columns) {
+        for (position, column) in relation.shown() {
             let array = library.pg_type(column.type_id).filter(|t| t.name.starts_with('_'));
             let Some(item) = array.and_then(|t| library.pg_type(t.element)) else { continue };
             let mut row = named(catalogue, keys, &relation.schema, &relation.name).to_vec();

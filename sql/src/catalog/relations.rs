@@ -15,6 +15,7 @@ use otus_engine::time::Granularity;
 use super::layout::{self, Layout};
 use super::library::{Library, PG_NAMESPACE, PgType, library};
 use super::{Found, INFORMATION_SCHEMA, PG_SCHEMA, PUBLIC_SCHEMA, find, schema_names, table_names};
+use crate::append::SYSTEM;
 use crate::error::pg_field_type;
 use crate::named::{NamedQueries, NamedQueryDef};
 use crate::provider::{self, SYSTEM_SCHEMA};
@@ -56,6 +57,9 @@ pub(crate) enum Origin {
     Catalogue,
 }
 
+/// The number of the last column that Postgres itself adds to tables, `tableoid`.
+const LAST_OF_POSTGRES: i32 = -7;
+
 /// A table or view.
 #[derive(Debug, Clone)]
 pub(crate) struct Relation {
@@ -78,6 +82,29 @@ pub(crate) struct Relation {
 impl Relation {
     pub(crate) fn is_view(&self) -> bool {
         self.kind == "v"
+    }
+    /// Columns with their numbers. Those that a table has besides the declared ones have numbers below zero, as `ctid` and
+    /// its like have in Postgres: whoever lists columns gets those that `*` gives.
+    pub(crate) fn numbered(&self) -> impl Iterator<Item = (i32, &Column)> {
+        let is_table = !self.is_view() && !self.is_built_in();
+        let (mut declared, mut besides) = (0, LAST_OF_POSTGRES);
+        self.columns.iter().map(move |column| {
+            let number = match is_table && SYSTEM.contains(&column.name.as_str()) {
+                true => {
+                    besides -= 1;
+                    besides
+                }
+                false => {
+                    declared += 1;
+                    declared
+                }
+            };
+            (number, column)
+        })
+    }
+    /// Columns that `*` gives, with their numbers.
+    pub(crate) fn shown(&self) -> impl Iterator<Item = (i32, &Column)> {
+        self.numbered().filter(|(number, _)| *number > 0)
     }
     /// Whether Postgres or Otus brought it along.
     pub(crate) fn is_built_in(&self) -> bool {

@@ -96,7 +96,7 @@ fn classes(catalogue: &Catalogue, rows: &mut Rows) -> DfResult<()> {
             schema: relation.schema_id,
             kind: relation.kind,
             method: if relation.is_view() { 0 } else { HEAP },
-            columns: relation.columns.len(),
+            columns: relation.shown().count(),
             tuples,
             pages: size.bytes.div_ceil(PAGE_BYTES),
             has_index: relation.key.is_some(),
@@ -153,7 +153,7 @@ fn class(row: ClassRow<'_>) -> Vec<(&'static str, Value)> {
 fn attributes(catalogue: &Catalogue, rows: &mut Rows) -> DfResult<()> {
     let relations = catalogue.relations()?;
     for relation in &relations.list {
-        for (number, column) in (1_i32..).zip(&relation.columns) {
+        for (number, column) in relation.numbered() {
             rows.push(attribute(relation.oid, number, column)?);
         }
     }
@@ -249,7 +249,7 @@ fn constraints(catalogue: &Catalogue, rows: &mut Rows) -> DfResult<()> {
 
 fn defaults(catalogue: &Catalogue, rows: &mut Rows) -> DfResult<()> {
     for relation in &catalogue.relations()?.list {
-        for (number, column) in (1_i32..).zip(&relation.columns) {
+        for (number, column) in relation.numbered() {
             let Some(default) = &column.default else { continue };
             rows.push([
                 (
@@ -405,7 +405,7 @@ fn comments(catalogue: &Catalogue, rows: &mut Rows) -> DfResult<()> {
     };
     for relation in &relations.list {
         push(CLASS_OF_RELATIONS, relation.oid, 0, relation.comment.as_ref());
-        for (number, column) in (1_i32..).zip(&relation.columns) {
+        for (number, column) in relation.numbered() {
             push(CLASS_OF_RELATIONS, relation.oid, number, column.comment.as_ref());
         }
     }
