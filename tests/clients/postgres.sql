@@ -4,28 +4,21 @@ CREATE TABLE wikipedia (
     time timestamptz NOT NULL, channel text, city_name text, comment text, country_iso_code text, country_name text,
     is_anonymous boolean, is_minor boolean, is_new boolean, is_robot boolean, is_unpatrolled boolean,
     metro_code integer, namespace text, page text, region_iso_code text, region_name text, editor text,
-    delta bigint, added bigint, deleted bigint,
-    _partition integer NOT NULL, _offset bigint NOT NULL, _ingested_at timestamptz NOT NULL
+    delta bigint, added bigint, deleted bigint
 );
 COMMENT ON TABLE wikipedia IS 'Wikipedia edits of one day';
 
 CREATE TABLE kinds (
     n bigint, at timestamptz NOT NULL, flag boolean, small smallint, whole integer, large bigint, narrow real,
     wide double precision, exact numeric(20, 4), words text, id uuid, day date, plain timestamp, raw bytea,
-    document jsonb, tags text[], numbers bigint[],
-    _partition integer NOT NULL, _offset bigint NOT NULL, _ingested_at timestamptz NOT NULL
+    document jsonb, tags text[], numbers bigint[]
 );
 COMMENT ON TABLE kinds IS 'A row of each type';
 COMMENT ON COLUMN kinds.n IS 'Number of the row';
 
 CREATE TABLE notes (
-    at timestamptz NOT NULL, client text, n bigint, words text,
-    _partition integer NOT NULL, _offset bigint NOT NULL, _ingested_at timestamptz NOT NULL
+    at timestamptz NOT NULL, client text, n bigint, words text
 );
--- Otus fills these three by itself.
-CREATE FUNCTION ingested() RETURNS trigger LANGUAGE plpgsql AS
-$$ BEGIN NEW._partition := 0; NEW._offset := 0; NEW._ingested_at := now(); RETURN NEW; END $$;
-CREATE TRIGGER ingested BEFORE INSERT ON notes FOR EACH ROW EXECUTE FUNCTION ingested();
 
 CREATE TABLE lines (of text, n bigint GENERATED ALWAYS AS IDENTITY, line jsonb);
 -- rows --
@@ -34,8 +27,7 @@ SELECT (line->>'time')::timestamptz, line->>'channel', line->>'cityName', line->
     line->>'countryName', (line->>'isAnonymous')::boolean, (line->>'isMinor')::boolean, (line->>'isNew')::boolean,
     (line->>'isRobot')::boolean, (line->>'isUnpatrolled')::boolean, (line->>'metroCode')::integer,
     line->>'namespace', line->>'page', line->>'regionIsoCode', line->>'regionName', line->>'user',
-    (line->>'delta')::bigint, (line->>'added')::bigint, (line->>'deleted')::bigint,
-    0, row_number() OVER (ORDER BY n) - 1, now()
+    (line->>'delta')::bigint, (line->>'added')::bigint, (line->>'deleted')::bigint
 FROM lines WHERE of = 'wikipedia';
 
 INSERT INTO kinds
@@ -46,8 +38,7 @@ SELECT (line->>'n')::bigint, (line->>'at')::timestamptz, (line->>'flag')::boolea
     CASE WHEN jsonb_typeof(line->'tags') = 'array'
         THEN ARRAY(SELECT t FROM jsonb_array_elements_text(line->'tags') WITH ORDINALITY e(t, i) ORDER BY i) END,
     CASE WHEN jsonb_typeof(line->'numbers') = 'array'
-        THEN ARRAY(SELECT v::bigint FROM jsonb_array_elements_text(line->'numbers') WITH ORDINALITY e(v, i) ORDER BY i) END,
-    0, row_number() OVER (ORDER BY lines.n) - 1, now()
+        THEN ARRAY(SELECT v::bigint FROM jsonb_array_elements_text(line->'numbers') WITH ORDINALITY e(v, i) ORDER BY i) END
 FROM lines WHERE of = 'kinds';
 
 DROP TABLE lines;

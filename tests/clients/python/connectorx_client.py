@@ -34,7 +34,7 @@ def read(query, protocol, **how):
 
 
 def partitioned(protocol):
-    found = cx.read_sql(URL, "SELECT _offset, added FROM wikipedia", protocol=protocol, partition_on="_offset", partition_num=4, return_type="arrow")
+    found = cx.read_sql(URL, "SELECT added, delta FROM wikipedia", protocol=protocol, partition_on="added", partition_num=4, return_type="arrow")
     return [found.num_rows, sum(found.column("added").to_pylist())]
 
 

@@ -72,7 +72,7 @@ fn rows_come_as_they_were_given() -> Result<()> {
     )?;
     assert_eq!(
         shown,
-        "2026-01-02 03:04:05.678901+00|9007199254740993|12.35|{a,NULL,\"b \\\"c\\\"\"}|[1,2]|\
+        "2026-01-02 03:04:05.678901+00|9007199254740993|12.35|{a,NULL,\"b \\\"c\\\"\"}|[1, 2]|\
          a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11|\\x00ff|2026-01-02|de|thing|THING"
     );
     client.rows("insert into sales (at, n) select now(), g from generate_series(1, 25000) g")?;
