@@ -1,6 +1,7 @@
 //! Clauses that the planner does not know, in those that it knows: `FETCH FIRST 3 ROWS ONLY` is `LIMIT 3`, and the numbers
 //! in `ROLLUP (1, 2)` are what is selected there.
 
+use std::num::IntErrorKind;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
@@ -10,10 +11,59 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::rows::{binary, cast};
 use super::words::take_symmetric;
+use crate::error::{SqlError, SqlResult, sqlstate};
 
 /// Rewrites all of a query and of those within it.
 pub(super) fn known_forms(query: &mut Query) {
     let _flow = ast::VisitMut::visit(query, &mut Forms);
+}
+
+/// Text after LIMIT and OFFSET is read as the number that it spells, `LIMIT '2'`.
+pub(super) fn counts_of_text(query: &mut Query) -> SqlResult<()> {
+    match ast::VisitMut::visit(query, &mut Counts) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(e) => Err(e),
+    }
+}
+
+struct Counts;
+
+impl ast::VisitorMut for Counts {
+    type Break = SqlError;
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<SqlError> {
+        if let Some(LimitClause::LimitOffset { limit, offset, .. }) = &mut query.limit_clause {
+            let offset = offset.as_mut().map(|offset| &mut offset.value);
+            for count in limit.iter_mut().chain(offset) {
+                if let Err(e) = count_of_text(count) {
+                    return ControlFlow::Break(e);
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn count_of_text(expr: &mut Expr) -> SqlResult<()> {
+    let Expr::Value(value) = expr else { return Ok(()) };
+    let Value::SingleQuotedString(text) = &value.value else { return Ok(()) };
+    let count = text.trim().parse::<i64>().map_err(|e| match e.kind() {
+        IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => SqlError::new(
+            sqlstate::OUT_OF_RANGE,
+            format!("value \"{text}\" is out of range for type bigint"),
+        ),
+        _ => SqlError::new(
+            sqlstate::INVALID_TEXT,
+            format!("invalid input syntax for type bigint: \"{text}\""),
+        ),
+    })?;
+    let number = Value::Number(count.unsigned_abs().to_string(), false);
+    let number = Expr::Value(number.into());
+    *expr = match count < 0 {
+        true => Expr::UnaryOp { op: UnaryOperator::Minus, expr: Box::new(number) },
+        false => number,
+    };
+    Ok(())
 }
 
 /// `x BETWEEN SYMMETRIC a AND b` is between them in either order.

@@ -332,6 +332,7 @@ fn parsed(sql: &str, tokens: &mut Tokens) -> SqlResult<Box<Query>> {
     joins::merged_columns(&mut query)?;
     exists::counted(&mut query);
     forms::known_forms(&mut query);
+    forms::counts_of_text(&mut query)?;
     Ok(query)
 }
 

@@ -83,11 +83,25 @@ fn id(value: &Value) -> DfResult<Value> {
     }
 }
 
-/// The parts of a qualified name, folded as in a statement.
+/// The parts of a qualified name, folded as in a statement; blanks around the dots are no part of it.
 pub(super) fn parts(name: &str) -> Vec<String> {
     let (mut parts, mut part, mut quoted) = (Vec::new(), String::new(), false);
+    let (mut begun, mut blanks) = (false, String::new());
     let mut letters = name.trim().chars().peekable();
     while let Some(letter) = letters.next() {
+        if !quoted && letter.is_whitespace() {
+            if begun {
+                blanks.push(letter);
+            }
+            continue;
+        }
+        if !quoted && letter == '.' {
+            blanks.clear();
+            begun = false;
+        } else {
+            part.push_str(&std::mem::take(&mut blanks));
+            begun = true;
+        }
         match letter {
             '"' if quoted && letters.peek() == Some(&'"') => part.extend(letters.next()),
             '"' => quoted = !quoted,
@@ -275,4 +289,17 @@ fn table_is_visible(c: &Catalogue, given: &[Value]) -> DfResult<Value> {
         (None, Some((relation, _))) => c.path().any(|s| s == relation.schema).into(),
         (None, None) => Value::Null,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parts;
+
+    #[test]
+    fn blanks_stand_around_dots_and_within_quotes() {
+        assert_eq!(parts("\"public\" . \"visits\""), ["public", "visits"]);
+        assert_eq!(parts(" Public . Visits "), ["public", "visits"]);
+        assert_eq!(parts("\" a . b \".\"c\"\"d\""), [" a . b ", "c\"d"]);
+        assert_eq!(parts("a b.c"), ["a b", "c"]);
+    }
 }
