@@ -28,7 +28,7 @@ SELECT (line->>'time')::timestamptz, line->>'channel', line->>'cityName', line->
     (line->>'isRobot')::boolean, (line->>'isUnpatrolled')::boolean, (line->>'metroCode')::integer,
     line->>'namespace', line->>'page', line->>'regionIsoCode', line->>'regionName', line->>'user',
     (line->>'delta')::bigint, (line->>'added')::bigint, (line->>'deleted')::bigint
-FROM lines WHERE of = 'wikipedia';
+FROM lines WHERE of = 'wikipedia' ORDER BY lines.n;
 
 INSERT INTO kinds
 SELECT (line->>'n')::bigint, (line->>'at')::timestamptz, (line->>'flag')::boolean, (line->>'small')::smallint,
@@ -39,7 +39,7 @@ SELECT (line->>'n')::bigint, (line->>'at')::timestamptz, (line->>'flag')::boolea
         THEN ARRAY(SELECT t FROM jsonb_array_elements_text(line->'tags') WITH ORDINALITY e(t, i) ORDER BY i) END,
     CASE WHEN jsonb_typeof(line->'numbers') = 'array'
         THEN ARRAY(SELECT v::bigint FROM jsonb_array_elements_text(line->'numbers') WITH ORDINALITY e(v, i) ORDER BY i) END
-FROM lines WHERE of = 'kinds';
+FROM lines WHERE of = 'kinds' ORDER BY lines.n;
 
 DROP TABLE lines;
 
