@@ -41,8 +41,8 @@ pub struct Chunk {
     id: u64,
     schema: SchemaRef,
     batches: Vec<RecordBatch>,
-    /// Least and greatest event time of each batch, none of which is empty.
-    times: Vec<(i64, i64)>,
+    /// Least and greatest event time of each batch; none where no row has one, as in keyed tables.
+    times: Vec<Option<(i64, i64)>>,
     pieces: Vec<Piece>,
     rows: usize,
     bytes: usize,
@@ -76,9 +76,9 @@ impl Chunk {
         piece: Piece,
     ) -> Result<Self> {
         let (mut batches, mut times) = (self.batches.clone(), self.times.clone());
-        if let Some(time) = time_bounds(batch.column(table.time_index))? {
+        if batch.num_rows() > 0 {
+            times.push(time_bounds(batch.column(table.time_index))?);
             batches.push(batch);
-            times.push(time);
             merge_small(&self.schema, &mut batches, &mut times)?;
         }
         let mut pieces = self.pieces.clone();
@@ -93,11 +93,11 @@ impl Chunk {
         &self,
         id: u64,
         batches: Vec<RecordBatch>,
-        times: Vec<(i64, i64)>,
+        times: Vec<Option<(i64, i64)>>,
         pieces: Vec<Piece>,
     ) -> Self {
         let (schema, born_us) = (Arc::clone(&self.schema), self.born_us);
-        let time = times.iter().copied().reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
+        let time = times.iter().copied().fold(None, merge_time);
         let rows = batches.iter().map(RecordBatch::num_rows).sum();
         let bytes = batches.iter().map(RecordBatch::get_array_memory_size).sum::<usize>()
             + pieces.iter().map(|p| p.rejected.get_array_memory_size()).sum::<usize>();
@@ -118,9 +118,9 @@ impl Chunk {
         for batch in &self.batches {
             let keep = super::partition::keep_rows(table, batch, lost)?;
             let kept = arrow::compute::filter_record_batch(batch, &keep)?;
-            if let Some(time) = time_bounds(kept.column(table.time_index))? {
+            if kept.num_rows() > 0 {
+                times.push(time_bounds(kept.column(table.time_index))?);
                 batches.push(kept);
-                times.push(time);
             }
         }
         Ok(self.assemble(id, batches, times, pieces))
@@ -134,8 +134,8 @@ impl Chunk {
     pub fn batches(&self) -> &[RecordBatch] {
         &self.batches
     }
-    /// Least and greatest event time of each of [`Self::batches`], microseconds, inclusive.
-    pub fn batch_times(&self) -> &[(i64, i64)] {
+    /// Least and greatest event time of each of [`Self::batches`], microseconds, inclusive; none where no row has one.
+    pub fn batch_times(&self) -> &[Option<(i64, i64)>] {
         &self.times
     }
     /// What the appends said.
@@ -202,7 +202,7 @@ impl Piece {
 fn merge_small(
     schema: &SchemaRef,
     batches: &mut Vec<RecordBatch>,
-    times: &mut Vec<(i64, i64)>,
+    times: &mut Vec<Option<(i64, i64)>>,
 ) -> Result<()> {
     while let [.., before, last] = batches.as_slice() {
         if last.num_rows() >= MERGE_ROWS || before.num_rows() > 2 * last.num_rows() {
@@ -212,7 +212,7 @@ fn merge_small(
         batches.truncate(batches.len() - 2);
         batches.push(merged);
         if let (Some(last), Some(before)) = (times.pop(), times.last_mut()) {
-            *before = (before.0.min(last.0), before.1.max(last.1));
+            *before = merge_time(*before, last);
         }
     }
     Ok(())
@@ -233,14 +233,17 @@ pub(crate) fn compact_views(batch: &RecordBatch) -> Result<RecordBatch> {
     Ok(RecordBatch::try_new(batch.schema(), columns)?)
 }
 
-/// Least and greatest event time of a batch; none of an empty one.
+/// Least and greatest event time of a batch; none where no row has one.
 fn time_bounds(column: &ArrayRef) -> Result<Option<(i64, i64)>> {
     let times = column
         .as_primitive_opt::<TimestampMicrosecondType>()
         .ok_or_else(|| Error::internal(format!("event time has type {}", column.data_type())))?;
-    let bounds = arrow::compute::min(times).zip(arrow::compute::max(times));
-    match bounds {
-        None if !times.is_empty() => Err(Error::internal("rows have no event time")),
-        bounds => Ok(bounds),
+    Ok(arrow::compute::min(times).zip(arrow::compute::max(times)))
+}
+
+fn merge_time(a: Option<(i64, i64)>, b: Option<(i64, i64)>) -> Option<(i64, i64)> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
+        (a, b) => a.or(b),
     }
 }

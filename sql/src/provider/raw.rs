@@ -122,8 +122,7 @@ impl RawTable {
             }
         }
         let batches = chunks.iter().flat_map(|c| c.batches());
-        let ranges: Vec<_> =
-            chunks.iter().flat_map(|c| c.batch_times().iter().copied().map(Some)).collect();
+        let ranges: Vec<_> = chunks.iter().flat_map(|c| c.batch_times().iter().copied()).collect();
         let keep =
             prune::keep(predicate.as_ref(), schema, &Ranges { schema, column, ranges: &ranges })?;
         let batches = batches.zip(&keep).filter(|(_, keep)| **keep).map(|(b, _)| b.clone());

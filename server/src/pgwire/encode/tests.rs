@@ -62,8 +62,8 @@ fn scalars() {
     check(
         "jsonb",
         Arc::new(StringViewArray::from(vec![r#"{"a":1}"#])),
-        r#"{"a":1}"#,
-        b"\x01{\"a\":1}",
+        r#"{"a": 1}"#,
+        b"\x01{\"a\": 1}",
     );
 }
 
