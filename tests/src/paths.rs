@@ -3,9 +3,11 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-/// Root of the checkout.
+/// Root of the checkout: that from which cargo runs the test (a build folder may serve several), else that of the build.
 pub fn checkout() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, Path::to_path_buf)
+    let part = env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    part.parent().map_or_else(PathBuf::new, Path::to_path_buf)
 }
 
 /// Folder of Kafka's jars and the Python environment (`OTUS_TEST_CACHE`).
