@@ -4,27 +4,23 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::Int32Type;
+use arrow::array::RecordBatch;
 use chrono_tz::Tz;
-use datafusion::logical_expr::LogicalPlan;
-use futures::TryStreamExt;
 use otus_engine::compiled::CompiledTable;
 
-use super::convert::{data_type_name, instant_in, type_name, values};
+use super::convert::values as cells_of;
 use super::eval::CallError;
-use super::fill::{self, Row};
-use super::metrics::{self, Call, Column, Fill, GROUPS_MAX, MetricsQuery};
+use super::metrics::{self, Call, MetricsQuery};
 use super::named::{self, NamedCall, QUERIES};
 use super::pattern::{Entry, KeyOption, MapPattern, Pattern, RowsPattern, Target};
-use super::plan::{self, Ground};
 use super::problem::{Path, Problem, join};
-use super::query::{Interval, Moment};
+use super::query::Moment;
 use super::records::{self, RecordsQuery};
+use super::run;
 use super::source::TimeRanges;
 use super::table::{event_tables, tree_name};
-use super::tree::keyed;
 use super::value::{Map, Value};
+use super::values::{self, ValuesQuery};
 use crate::error::{SqlError, SqlResult, sqlstate};
 use crate::named::{NamedQueries, NamedQuery};
 use crate::rewrite::{Answer, Report};
@@ -51,6 +47,7 @@ pub(super) struct Branch {
 pub(super) enum Query {
     Metrics(Arc<CompiledTable>, MetricsQuery),
     Records(Arc<CompiledTable>, RecordsQuery),
+    Values(Arc<CompiledTable>, ValuesQuery),
     Named(NamedCall),
 }
 
@@ -59,6 +56,7 @@ pub(super) enum Query {
 enum Endpoint<'a> {
     Metrics(&'a Arc<CompiledTable>),
     Records(&'a Arc<CompiledTable>),
+    Values(&'a Arc<CompiledTable>),
     Named(&'a Arc<NamedQuery>),
 }
 
@@ -88,7 +86,7 @@ pub(super) fn collect(
         };
         let Target::Into(Pattern::Map(below)) = &mut entry.target else { continue };
         match kind.as_str() {
-            "metrics" | "records" => work.tables(&kind, below, &path),
+            "metrics" | "records" | "values" => work.tables(&kind, below, &path),
             QUERIES => work.queries(queries, below, &path),
             _ => {}
         }
@@ -116,6 +114,7 @@ impl Collector<'_> {
                 let here = join(path, entry.name());
                 let endpoint = match kind {
                     "metrics" => Endpoint::Metrics(&table),
+                    "values" => Endpoint::Values(&table),
                     _ => Endpoint::Records(&table),
                 };
                 self.entry(endpoint, entry, &here);
@@ -174,7 +173,7 @@ impl Collector<'_> {
         (path, call): (&Path, usize),
     ) {
         let table = match endpoint {
-            Endpoint::Metrics(table) | Endpoint::Records(table) => table,
+            Endpoint::Metrics(table) | Endpoint::Records(table) | Endpoint::Values(table) => table,
             Endpoint::Named(query) => {
                 let (state, argument) = (self.pinned.state(), (argument, &argument_path));
                 let checked = named::check(state, query, argument, rows, seq, self.problems);
@@ -193,6 +192,9 @@ impl Collector<'_> {
         let query = match endpoint {
             Endpoint::Metrics(_) => {
                 metrics::check(given, self.problems).map(|query| Query::Metrics(own, query))
+            }
+            Endpoint::Values(_) => {
+                values::check(given, self.problems).map(|query| Query::Values(own, query))
             }
             _ => records::check(given, self.problems).map(|query| Query::Records(own, query)),
         };
@@ -235,10 +237,13 @@ impl Branch {
         let work = async {
             match &self.query {
                 Query::Metrics(table, query) => {
-                    metrics_rows(table, query, session, pinned, &mut meta).await
+                    run::metrics(&run::Over { table, session, pinned }, query, &mut meta).await
                 }
                 Query::Records(table, query) => {
-                    record_rows(table, query, session, pinned, &mut meta).await
+                    run::records(&run::Over { table, session, pinned }, query, &mut meta).await
+                }
+                Query::Values(table, query) => {
+                    run::values(&run::Over { table, session, pinned }, query, &mut meta).await
                 }
                 Query::Named(call) => call.run(session, pinned, &mut meta).await,
             }
@@ -249,134 +254,6 @@ impl Branch {
         meta.insert(Value::keyword("ms"), Value::Int(millis));
         Outcome { rows: rows.map_err(|e| call_error(&e)), meta: Value::Map(meta) }
     }
-}
-
-async fn metrics_rows(
-    table: &Arc<CompiledTable>,
-    query: &MetricsQuery,
-    session: &Session,
-    pinned: &PinnedState,
-    meta: &mut Map,
-) -> SqlResult<Value> {
-    let snapshot = pinned.snapshot();
-    let ground = Ground { state: pinned.state(), snapshot, table };
-    interval_meta(table, query.interval, pinned, meta);
-    let columns =
-        query.columns.iter().map(|(name, column)| column_meta(table, query, name, *column));
-    meta.insert(Value::keyword("columns"), Value::Vector(columns.collect()));
-    meta.insert(Value::keyword("partial"), partial_buckets(query, snapshot.pinned_at_us()));
-    meta.insert(Value::keyword("rollup"), Value::Nil);
-    let mut rows = if query.starts.is_empty() {
-        Vec::new()
-    } else {
-        let plan = plan::metrics(&ground, query)?;
-        let (batches, view) = run_plan(session, pinned, plan).await?;
-        meta.insert(Value::keyword("rollup"), view.map_or(Value::Nil, Value::text));
-        decode_rows(&batches, query)?
-    };
-    if query.fill == Fill::None {
-        return Ok(finish(query, rows, query.page.limit, meta));
-    }
-    let zero = zero_row(&ground, query)?;
-    let too_many = || {
-        let message = format!("the query gives more than {GROUPS_MAX} rows before paging");
-        SqlError::new(sqlstate::LIMIT_EXCEEDED, message)
-    };
-    if rows.len() > GROUPS_MAX {
-        return Err(too_many());
-    }
-    rows = fill::fill(query, rows, &zero, GROUPS_MAX).ok_or_else(too_many)?;
-    fill::sort(query, &mut rows);
-    let rows = rows.into_iter().skip(query.page.offset).collect();
-    Ok(finish(query, rows, query.page.limit, meta))
-}
-
-/// Cuts the page and names the columns.
-fn finish(query: &MetricsQuery, rows: Vec<Row>, limit: usize, meta: &mut Map) -> Value {
-    let truncated = rows.len() > limit;
-    let keys: Vec<Value> = query.columns.iter().map(|(name, _)| Value::keyword(name)).collect();
-    let rows: Vec<Value> = rows
-        .into_iter()
-        .take(limit)
-        .map(|row| {
-            let cells = query.columns.iter().map(|(_, column)| match column {
-                Column::Bucket => match query.starts.get(row.bucket) {
-                    Some(start) => instant_in(*start, query.interval.zone),
-                    None => Value::Nil,
-                },
-                Column::Dimension(i) => row.dims.get(*i).cloned().unwrap_or(Value::Nil),
-                Column::Measure(i) => row.measures.get(*i).cloned().unwrap_or(Value::Nil),
-            });
-            row_value(&keys, cells)
-        })
-        .collect();
-    count_meta(&rows, truncated, meta);
-    Value::Vector(rows)
-}
-
-async fn record_rows(
-    table: &Arc<CompiledTable>,
-    query: &RecordsQuery,
-    session: &Session,
-    pinned: &PinnedState,
-    meta: &mut Map,
-) -> SqlResult<Value> {
-    let ground = Ground { state: pinned.state(), snapshot: pinned.snapshot(), table };
-    interval_meta(table, query.interval, pinned, meta);
-    let known = query.columns.iter().filter_map(|name| table.schema.field_with_name(name).ok());
-    let columns: Vec<Value> = known
-        .map(|field| {
-            keyed([("name", Value::keyword(field.name())), ("type", Value::text(type_name(field)))])
-        })
-        .collect();
-    meta.insert(Value::keyword("columns"), Value::Vector(columns));
-    let plan = plan::records(&ground, query)?;
-    let (batches, _) = run_plan(session, pinned, plan).await?;
-    let keys: Vec<Value> = query.columns.iter().map(Value::keyword).collect();
-    let mut rows = Vec::new();
-    for batch in &batches {
-        let columns = columns_of(batch, query.interval.zone, 0)?;
-        for i in 0..batch.num_rows() {
-            let cells = columns.iter().map(|c| c.get(i).cloned().unwrap_or(Value::Nil));
-            rows.push(row_value(&keys, cells.take(keys.len())));
-        }
-    }
-    let truncated = rows.len() > query.page.limit;
-    rows.truncate(query.page.limit);
-    count_meta(&rows, truncated, meta);
-    Ok(Value::Vector(rows))
-}
-
-fn interval_meta(table: &CompiledTable, interval: Interval, pinned: &PinnedState, meta: &mut Map) {
-    let at = |us: i64| instant_in(us, interval.zone);
-    let newest = TimeRanges::default().get(pinned.snapshot(), table);
-    for (name, value) in [
-        ("from", at(interval.from_us)),
-        ("to", at(interval.to_us)),
-        ("tz", Value::text(interval.zone.name())),
-        ("last-event", newest.map_or(Value::Nil, |(_, newest)| at(newest))),
-    ] {
-        meta.insert(Value::keyword(name), value);
-    }
-}
-
-fn column_meta(table: &CompiledTable, query: &MetricsQuery, name: &str, column: Column) -> Value {
-    let measure = match column {
-        Column::Measure(place) => {
-            query.measures.get(place).and_then(|index| table.measures.measures.get(*index))
-        }
-        _ => None,
-    };
-    let data_type = match (column, measure) {
-        (Column::Bucket, _) => "timestamptz".to_string(),
-        (_, Some(measure)) => data_type_name(&measure.data_type),
-        _ => table.def.column(name).map_or(String::new(), |c| c.column_type.to_string()),
-    };
-    let mut entries = vec![("name", Value::keyword(name)), ("type", Value::text(data_type))];
-    if measure.is_some_and(|measure| measure.approximate) {
-        entries.push(("approximate", Value::Bool(true)));
-    }
-    keyed(entries)
 }
 
 pub(super) fn row_value(keys: &[Value], cells: impl Iterator<Item = Value>) -> Value {
@@ -391,29 +268,6 @@ pub(super) fn count_meta(rows: &[Value], truncated: bool, meta: &mut Map) {
     meta.insert(Value::keyword("truncated"), Value::Bool(truncated));
 }
 
-/// Starts of the buckets that the interval cuts, or that have not ended yet.
-fn partial_buckets(query: &MetricsQuery, now_us: i64) -> Value {
-    let Interval { from_us, to_us, zone } = query.interval;
-    let ends = query.starts.iter().skip(1).copied().chain([to_us]);
-    let last = query.starts.len().saturating_sub(1);
-    let partial = query.starts.iter().zip(ends).enumerate().filter(|(i, (start, end))| {
-        let cut_off = *i == last && !query.all && !query.ends_whole;
-        **start < from_us || cut_off || (**start <= now_us && *end > now_us)
-    });
-    Value::Vector(partial.map(|(_, (start, _))| instant_in(*start, zone)).collect())
-}
-
-/// The rows of a plan, and the view of the rollup that has answered, if one has.
-async fn run_plan(
-    session: &Session,
-    pinned: &PinnedState,
-    plan: LogicalPlan,
-) -> SqlResult<(Vec<RecordBatch>, Option<String>)> {
-    let (stream, report) = session.run_plan(pinned, plan).await?;
-    let view = answering_view(report);
-    Ok((stream.try_collect().await.map_err(SqlError::from)?, view))
-}
-
 /// The view of the rollup that has answered, if one has.
 pub(super) fn answering_view(report: Report) -> Option<String> {
     report.uses.into_iter().find_map(|used| match used.answer {
@@ -425,38 +279,7 @@ pub(super) fn answering_view(report: Report) -> Option<String> {
 pub(super) fn columns_of(batch: &RecordBatch, zone: Tz, skip: usize) -> SqlResult<Vec<Vec<Value>>> {
     let schema = batch.schema();
     let columns = batch.columns().iter().zip(schema.fields()).skip(skip);
-    columns.map(|(array, field)| values(array, field, zone)).collect()
-}
-
-fn decode_rows(batches: &[RecordBatch], query: &MetricsQuery) -> SqlResult<Vec<Row>> {
-    let mut rows = Vec::new();
-    for batch in batches {
-        let cells = columns_of(batch, query.interval.zone, 1)?;
-        let Some(buckets) = batch.columns().first().and_then(|c| c.as_primitive_opt::<Int32Type>())
-        else {
-            return Err(SqlError::internal("the first column of a metrics plan is no bucket"));
-        };
-        let (dims, measures) = cells.split_at(query.dims.len().min(cells.len()));
-        let take = |columns: &[Vec<Value>], i: usize| -> Vec<Value> {
-            columns.iter().map(|c| c.get(i).cloned().unwrap_or(Value::Nil)).collect()
-        };
-        for (i, bucket) in buckets.values().iter().enumerate() {
-            let bucket = usize::try_from(*bucket).unwrap_or(0);
-            rows.push(Row { bucket, dims: take(dims, i), measures: take(measures, i) });
-        }
-    }
-    Ok(rows)
-}
-
-fn zero_row(ground: &Ground<'_>, query: &MetricsQuery) -> SqlResult<Vec<Value>> {
-    let columns = plan::over_nothing(ground, query)?;
-    columns
-        .iter()
-        .map(|(array, field)| {
-            let cells = values(array, field, query.interval.zone)?;
-            Ok(cells.into_iter().next().unwrap_or(Value::Nil))
-        })
-        .collect()
+    columns.map(|(array, field)| cells_of(array, field, zone)).collect()
 }
 
 /// A failure as the answer tells it: messages of the engine may quote data, so only those known not to are

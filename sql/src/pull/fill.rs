@@ -36,7 +36,7 @@ pub(super) fn fill(
     if groups.len().saturating_mul(query.starts.len()) > rows_max {
         return None;
     }
-    let nothing = vec![Value::Nil; query.measures.len()];
+    let nothing = vec![Value::Nil; query.measures.len() * query.facets().len()];
     let mut filled = Vec::with_capacity(groups.len() * query.starts.len());
     for (dims, buckets) in groups {
         let (places, found): (Vec<usize>, Vec<Vec<Value>>) = buckets.into_iter().unzip();
@@ -57,19 +57,31 @@ pub(super) fn fill(
     Some(filled)
 }
 
-/// Orders rows as the query says; nil comes last either way.
+/// Orders rows as the query says; nil comes last either way, and others come last of all, or of their bucket where
+/// buckets come first.
 pub(super) fn sort(query: &MetricsQuery, rows: &mut [Row]) {
+    let others = |row: &Row| {
+        let dim = query.top.as_ref().and_then(|top| row.dims.get(top.dim));
+        matches!(dim, Some(Value::Map(_)))
+    };
+    let width = query.measures.len();
+    let by = |a: &Row, b: &Row, (column, falls): &(Column, bool)| match column {
+        Column::Bucket => ordered(a.bucket.cmp(&b.bucket), *falls),
+        Column::Dimension(i) => by_value(a.dims.get(*i), b.dims.get(*i), *falls),
+        Column::Measure(i, facet) => {
+            let facets = query.facets().iter();
+            let place = facets.take_while(|known| *known != facet).count() * width + i;
+            by_value(a.measures.get(place), b.measures.get(place), *falls)
+        }
+    };
+    let buckets = query.order.iter().take_while(|(column, _)| *column == Column::Bucket).count();
     rows.sort_by(|a, b| {
-        query
-            .order
-            .iter()
-            .map(|(column, falls)| match column {
-                Column::Bucket => ordered(a.bucket.cmp(&b.bucket), *falls),
-                Column::Dimension(i) => by_value(a.dims.get(*i), b.dims.get(*i), *falls),
-                Column::Measure(i) => by_value(a.measures.get(*i), b.measures.get(*i), *falls),
-            })
-            .find(|order| order.is_ne())
-            .unwrap_or(Ordering::Equal)
+        let compare = |terms: &[(Column, bool)]| {
+            let orders = terms.iter().map(|term| by(a, b, term));
+            orders.fold(Ordering::Equal, Ordering::then)
+        };
+        let (first, rest) = query.order.split_at(buckets);
+        compare(first).then_with(|| others(a).cmp(&others(b))).then_with(|| compare(rest))
     });
 }
 

@@ -4,15 +4,18 @@
 use otus_engine::catalog::BUCKET_COLUMN;
 use otus_engine::compiled::CompiledTable;
 
+use super::compare::{self, Compare, Facet};
+use super::cursor;
 use super::filter::{Decoder, FieldType, Filter};
 use super::pattern::{Entry, Pattern, RowsPattern, Target};
 use super::problem::{Path, Problem, join};
 use super::query::{Interval, Moment, Page, ROWS_MAX, Reader, instant, period_of};
-use super::table::{is_dimension, measure_index, metrics_field};
+use super::table::{faceted, is_dimension, measure_index, metrics_field};
+use super::top::{self, Top};
 use super::value::Value;
 use crate::calendar::{BUCKETS_MAX, Period, Step};
 
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 16] = [
     "granularity",
     "from",
     "to",
@@ -24,9 +27,12 @@ const KEYS: [&str; 12] = [
     "order",
     "limit",
     "offset",
+    "after",
+    "top",
     "fill",
+    "compare",
+    "totals",
 ];
-const LATER: [&str; 4] = ["top", "compare", "totals", "after"];
 
 /// What stands in a column of the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,8 +41,8 @@ pub enum Column {
     Bucket,
     /// A dimension, by its place in [`MetricsQuery::dims`].
     Dimension(usize),
-    /// A measure, by its place in [`MetricsQuery::measures`].
-    Measure(usize),
+    /// A measure, by its place in [`MetricsQuery::measures`], or how it compares.
+    Measure(usize, Facet),
 }
 
 /// How buckets without rows are filled.
@@ -79,6 +85,64 @@ pub struct MetricsQuery {
     pub page: Page,
     /// Gaps.
     pub fill: Fill,
+    /// What it is compared with.
+    pub compare: Option<Compare>,
+    /// The values of one dimension that are told apart.
+    pub top: Option<Top>,
+    /// Group keys of each of the totals.
+    pub totals: Vec<Totals>,
+    /// Which query a cursor belongs to.
+    pub digest: u64,
+}
+
+/// The keys by which totals are grouped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Totals {
+    /// Whether by bucket.
+    pub bucket: bool,
+    /// Dimensions, by their places in [`MetricsQuery::dims`].
+    pub dims: Vec<usize>,
+}
+
+impl MetricsQuery {
+    /// Whether gaps are filled or others added, before order and page.
+    pub fn is_finished_in_memory(&self) -> bool {
+        self.fill != Fill::None || self.top.is_some()
+    }
+
+    /// The facets that an answer may have.
+    pub fn facets(&self) -> &'static [Facet] {
+        match self.compare {
+            Some(_) => &Facet::ALL,
+            None => &Facet::ALL[..1],
+        }
+    }
+
+    /// The same over the whole interval at once, grouped by other dimensions of its own: nothing else of it.
+    pub fn regrouped(&self, dims: Vec<String>) -> Self {
+        let whole = |starts: &[i64], interval: Interval| match starts {
+            [] => Vec::new(),
+            _ => vec![interval.from_us],
+        };
+        let compare = self
+            .compare
+            .as_ref()
+            .map(|other| Compare { starts: whole(&other.starts, other.interval), ..other.clone() });
+        Self {
+            starts: whole(&self.starts, self.interval),
+            all: true,
+            compare,
+            dims,
+            columns: Vec::new(),
+            having: Vec::new(),
+            order: Vec::new(),
+            page: Page { offset: 0, limit: GROUPS_MAX },
+            fill: Fill::None,
+            top: None,
+            totals: Vec::new(),
+            ..self.clone()
+        }
+    }
 }
 
 /// What a query is read from.
@@ -120,11 +184,12 @@ pub fn check(call: Call<'_>, problems: &mut Vec<Problem>) -> Option<MetricsQuery
     let before = problems.len();
     let table = call.table;
     let path = call.argument_path.clone();
-    let mut reader = Reader::new(call.argument, &KEYS, &LATER, path, problems);
+    let mut reader = Reader::new(call.argument, &KEYS, &[], path, problems);
     let zone = reader.zone();
     let interval = reader.interval(zone, call.moment);
     let step = granularity(&mut reader, zone);
-    let page = reader.page(call.seq);
+    let digest = cursor::digest(call.argument);
+    let page = cursor::after(&mut reader, digest, call.seq);
     let order = reader.order();
     let named = reader.names("dims");
     let fill = fill(&mut reader);
@@ -142,17 +207,20 @@ pub fn check(call: Call<'_>, problems: &mut Vec<Problem>) -> Option<MetricsQuery
     );
     let starts = starts(&mut reader, interval, step.as_ref());
     let all = matches!(step, Some(None));
+    let buckets = starts.as_ref().map_or(0, Vec::len);
+    let compare =
+        compare::read(&mut reader, interval, step.as_ref().and_then(Option::as_ref), buckets);
     let order = work.order(order, all, &mut reader);
-    let fill = match fill {
-        Some(fill) => {
-            if fill != Fill::None && !having.is_empty() {
-                reader.fail::<()>("fill", "cannot stand beside a filter on measures");
-            }
-            fill
-        }
-        None if work.dims.is_empty() && having.is_empty() => Fill::Zero,
-        None => Fill::None,
-    };
+    let top = top::read(&mut reader, &mut work);
+    let totals = work.totals(&mut reader);
+    if reader.get("compare").is_none() {
+        work.refuse_facets(&order, top.as_ref(), call.path, reader.problems());
+    }
+    work.refuse_differences(compare.is_some(), call.path, reader.problems());
+    let fill = filled(&mut reader, fill, &work.dims, &having);
+    if top.is_some() && !having.is_empty() {
+        reader.fail::<()>("top", "cannot stand beside a filter on measures");
+    }
     if problems.len() > before {
         return None;
     }
@@ -169,8 +237,12 @@ pub fn check(call: Call<'_>, problems: &mut Vec<Problem>) -> Option<MetricsQuery
         filters,
         having,
         order,
-        page,
+        page: page?,
         fill,
+        compare,
+        top,
+        totals,
+        digest,
     })
 }
 
@@ -224,6 +296,25 @@ fn starts(
     }
 }
 
+/// How gaps are filled, said or not.
+fn filled(
+    reader: &mut Reader<'_>,
+    given: Option<Fill>,
+    dims: &[String],
+    having: &[Filter],
+) -> Fill {
+    match given {
+        Some(fill) => {
+            if fill != Fill::None && !having.is_empty() {
+                reader.fail::<()>("fill", "cannot stand beside a filter on measures");
+            }
+            fill
+        }
+        None if dims.is_empty() && having.is_empty() => Fill::Zero,
+        None => Fill::None,
+    }
+}
+
 fn fill(reader: &mut Reader<'_>) -> Option<Fill> {
     match reader.get("fill").map(Value::as_name)? {
         Some("zero") => Some(Fill::Zero),
@@ -234,10 +325,11 @@ fn fill(reader: &mut Reader<'_>) -> Option<Fill> {
     }
 }
 
-struct Work<'a> {
-    table: &'a CompiledTable,
-    dims: Vec<String>,
-    measures: Vec<usize>,
+/// What has been read of a query.
+pub(super) struct Work<'a> {
+    pub(super) table: &'a CompiledTable,
+    pub(super) dims: Vec<String>,
+    pub(super) measures: Vec<usize>,
     columns: Vec<(String, Column)>,
 }
 
@@ -315,9 +407,9 @@ impl Work<'_> {
                 }
                 continue;
             }
-            let column = match measure {
+            let column = match faceted(table, name) {
                 _ if &**name == BUCKET_COLUMN => Column::Bucket,
-                Some(index) => Column::Measure(self.measure(index)),
+                Some((index, facet)) => Column::Measure(self.measure(index), facet),
                 None if is_dimension(table, name) => {
                     if let Some(place) = self.dims.iter().position(|dim| **dim == **name) {
                         Column::Dimension(place)
@@ -340,7 +432,7 @@ impl Work<'_> {
     }
 
     /// The place of a measure among those computed.
-    fn measure(&mut self, index: usize) -> usize {
+    pub(super) fn measure(&mut self, index: usize) -> usize {
         match self.measures.iter().position(|m| *m == index) {
             Some(place) => place,
             None => {
@@ -361,10 +453,10 @@ impl Work<'_> {
             Some(given) => {
                 for (name, falls) in given {
                     let dimension = self.dims.iter().position(|dim| *dim == name);
-                    let column = match (dimension, measure_index(self.table, &name)) {
+                    let column = match (dimension, faceted(self.table, &name)) {
                         _ if name == BUCKET_COLUMN => Column::Bucket,
                         (Some(place), _) => Column::Dimension(place),
-                        (None, Some(index)) => Column::Measure(self.measure(index)),
+                        (None, Some((index, facet))) => Column::Measure(self.measure(index), facet),
                         (None, None) => {
                             let reason = format!("{name:?} is neither grouped by nor a measure");
                             reader.fail::<()>("order", reason);
@@ -375,7 +467,7 @@ impl Work<'_> {
                 }
             }
             None if all => {
-                let first = self.columns.iter().find(|(_, c)| matches!(c, Column::Measure(_)));
+                let first = self.columns.iter().find(|(_, c)| matches!(c, Column::Measure(..)));
                 order.extend(first.map(|(_, column)| (*column, true)));
             }
             None => order.push((Column::Bucket, false)),
@@ -390,10 +482,82 @@ impl Work<'_> {
     }
 }
 
+impl Work<'_> {
+    /// `:totals`: `true`, or vectors of dimensions and `:bucket`.
+    fn totals(&self, reader: &mut Reader<'_>) -> Vec<Totals> {
+        let wrong = "must be true, false, or vectors of dimensions such as [[] [:game]]";
+        let whole = || Totals { bucket: false, dims: Vec::new() };
+        let sets = match reader.get("totals") {
+            None | Some(Value::Bool(false)) => return Vec::new(),
+            Some(Value::Bool(true)) => return vec![whole()],
+            Some(other) => match other.as_sequence() {
+                Some(sets) if sets.len() <= TOTALS_MAX => sets,
+                _ => {
+                    reader.fail::<()>("totals", wrong);
+                    return Vec::new();
+                }
+            },
+        };
+        let mut all = Vec::with_capacity(sets.len());
+        for (i, set) in sets.iter().enumerate() {
+            let path = join(&reader.path_of("totals"), i);
+            let Some(names) = set.as_sequence() else {
+                reader.problems().push(Problem::bad_argument(wrong, &path));
+                continue;
+            };
+            let mut keys = whole();
+            for name in names {
+                match self.dims.iter().position(|dim| name.as_name() == Some(dim)) {
+                    Some(place) if !keys.dims.contains(&place) => keys.dims.push(place),
+                    None if name.as_name() == Some(BUCKET_COLUMN) => keys.bucket = true,
+                    _ => {
+                        let reason = "names what the query groups by, each once";
+                        reader.problems().push(Problem::bad_argument(reason, &path));
+                    }
+                }
+            }
+            all.push(keys);
+        }
+        all
+    }
+
+    /// Without `:compare` there is nothing that a measure could be compared with.
+    fn refuse_facets(
+        &self,
+        order: &[(Column, bool)],
+        top: Option<&Top>,
+        path: &Path,
+        problems: &mut Vec<Problem>,
+    ) {
+        let compares =
+            |column: &Column| matches!(column, Column::Measure(_, facet) if *facet != Facet::Now);
+        let reason = "needs :compare in the query";
+        for (name, _) in self.columns.iter().filter(|(_, column)| compares(column)) {
+            problems.push(Problem::bad_pattern(reason, &join(path, &Value::keyword(name))));
+        }
+        let ordered = order.iter().any(|(column, _)| compares(column));
+        if ordered || top.is_some_and(|top| top.by.1 != Facet::Now) {
+            problems.push(Problem::bad_argument(format!("the order {reason}"), path));
+        }
+    }
+
+    /// Only numbers differ by something.
+    fn refuse_differences(&self, compares: bool, path: &Path, problems: &mut Vec<Problem>) {
+        let measures = self.measures.iter().filter_map(|i| self.table.measures.measures.get(*i));
+        for measure in measures.filter(|m| compares && !m.data_type.is_numeric()) {
+            let reason = format!("{:?} is no number: it cannot be compared", measure.name);
+            problems.push(Problem::bad_argument(reason, path));
+        }
+    }
+}
+
 fn measure_field(table: &CompiledTable, name: &str) -> Option<FieldType> {
     let measure = measure_index(table, name).and_then(|i| table.measures.measures.get(i))?;
     Some(FieldType::Measure(measure.data_type.clone()))
 }
+
+/// Most sets of totals of one query.
+const TOTALS_MAX: usize = 16;
 
 /// Rows that a query may produce before paging.
 pub const GROUPS_MAX: usize = ROWS_MAX;

@@ -10,7 +10,9 @@
 
 pub mod answer;
 mod branch;
+pub mod compare;
 mod convert;
+mod cursor;
 pub mod data;
 pub mod edn;
 pub mod eval;
@@ -26,13 +28,16 @@ pub mod problem;
 pub mod query;
 pub mod records;
 mod request;
+mod run;
 pub mod shape;
 mod source;
 pub mod spelling;
 pub mod table;
 pub mod text;
+pub mod top;
 mod tree;
 pub mod value;
+pub mod values;
 
 #[cfg(test)]
 mod tests;

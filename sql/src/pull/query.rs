@@ -32,6 +32,8 @@ pub struct Interval {
     pub to_us: i64,
     /// Zone of local times and buckets.
     pub zone: Tz,
+    /// Until when anything can be known, microseconds: now, or the newest event if the window counts back from it.
+    pub known_to_us: i64,
 }
 
 /// A page of rows.
@@ -129,16 +131,22 @@ impl<'a> Reader<'a> {
             }),
         };
         let (from, to) = (at("from"), at("to"));
-        self.checked(from?, to?, zone)
+        self.checked(from?, to?, zone, moment.now_us)
     }
 
-    fn checked(&mut self, from_us: i64, to_us: i64, zone: Tz) -> Option<Interval> {
+    fn checked(
+        &mut self,
+        from_us: i64,
+        to_us: i64,
+        zone: Tz,
+        known_to_us: i64,
+    ) -> Option<Interval> {
         if from_us > to_us {
             let path = self.path.clone();
             self.problems.push(Problem::new("invalid-interval", ":from is after :to", &path));
             return None;
         }
-        Some(Interval { from_us, to_us, zone })
+        Some(Interval { from_us, to_us, zone, known_to_us })
     }
 
     fn window(&mut self, window: &Value, zone: Tz, moment: Moment) -> Option<Interval> {
@@ -172,14 +180,14 @@ impl<'a> Reader<'a> {
             "absolute" => {
                 let at = |name: &str| map.get_keyword(name).and_then(|v| instant(v, zone));
                 match (at("from"), at("to")) {
-                    (Some(from), Some(to)) => self.checked(from, to, zone),
+                    (Some(from), Some(to)) => self.checked(from, to, zone, anchor),
                     _ => self.fail("window", "an absolute window needs :from and :to"),
                 }
             }
             "last" => self.last(map, zone, anchor),
             _ => match calendar_window(kind, local_of(anchor, zone)) {
                 Some((from, to)) => {
-                    self.checked(instant_of(from, zone), instant_of(to, zone), zone)
+                    self.checked(instant_of(from, zone), instant_of(to, zone), zone, anchor)
                 }
                 None => self.fail("window", format!("unknown :kind; it is {kinds}")),
             },
@@ -202,7 +210,7 @@ impl<'a> Reader<'a> {
                 None => return self.fail("window", ":align is a granularity"),
             },
         };
-        self.checked(period.before(to, zone), to, zone)
+        self.checked(period.before(to, zone), to, zone, anchor)
     }
 
     /// `:limit` and `:offset`, narrowed by a `:seq` that follows the call.

@@ -1,7 +1,9 @@
 //! The query map of `:records` with its row pattern, checked against a table.
 
+use datafusion::scalar::ScalarValue;
 use otus_engine::compiled::CompiledTable;
 
+use super::cursor;
 use super::filter::{Decoder, FieldType, Filter};
 use super::metrics::{Call, row_entries};
 use super::pattern::Target;
@@ -9,8 +11,8 @@ use super::problem::{Problem, join};
 use super::query::{Interval, Page, Reader};
 use super::value::Value;
 
-const KEYS: [&str; 8] = ["from", "to", "window", "tz", "filters", "order", "limit", "offset"];
-const LATER: [&str; 2] = ["after", "count"];
+const KEYS: [&str; 10] =
+    ["from", "to", "window", "tz", "filters", "order", "limit", "offset", "after", "count"];
 
 /// A checked query of `:records`.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +27,12 @@ pub struct RecordsQuery {
     pub order: Vec<(String, bool)>,
     /// Page.
     pub page: Page,
+    /// What the last row before the page has in each term of the order.
+    pub after: Option<Vec<ScalarValue>>,
+    /// Whether all rows are counted, whatever the page.
+    pub count: bool,
+    /// Which query a cursor belongs to.
+    pub digest: u64,
 }
 
 fn field(table: &CompiledTable, name: &str) -> Option<FieldType> {
@@ -46,7 +54,7 @@ pub fn check(call: Call<'_>, problems: &mut Vec<Problem>) -> Option<RecordsQuery
     let before = problems.len();
     let table = call.table;
     let path = call.argument_path.clone();
-    let mut reader = Reader::new(call.argument, &KEYS, &LATER, path, problems);
+    let mut reader = Reader::new(call.argument, &KEYS, &[], path, problems);
     let zone = reader.zone();
     let interval = reader.interval(zone, call.moment);
     let page = reader.page(call.seq);
@@ -58,12 +66,21 @@ pub fn check(call: Call<'_>, problems: &mut Vec<Problem>) -> Option<RecordsQuery
         }
     }
     // Partition and offset name a record, so the order of an answer never changes.
-    for name in [otus_engine::catalog::PARTITION_COLUMN, otus_engine::catalog::OFFSET_COLUMN] {
+    let topic = table.def.source.is_many().then_some(otus_engine::catalog::TOPIC_COLUMN);
+    let unique = [otus_engine::catalog::PARTITION_COLUMN, otus_engine::catalog::OFFSET_COLUMN];
+    for name in topic.into_iter().chain(unique) {
         let falls = order.first().is_some_and(|(_, falls)| *falls);
         if !order.iter().any(|(given, _)| given == name) {
             order.push((name.to_string(), falls));
         }
     }
+    let digest = cursor::digest(call.argument);
+    let after = after(&mut reader, digest, table, &order);
+    let count = match reader.get("count") {
+        None | Some(Value::Bool(false)) => false,
+        Some(Value::Bool(true)) => true,
+        Some(_) => reader.fail("count", "is true or false").unwrap_or_default(),
+    };
     let mut filters = Vec::new();
     if let Some(form) = reader.get("filters") {
         let path = reader.path_of("filters");
@@ -87,5 +104,29 @@ pub fn check(call: Call<'_>, problems: &mut Vec<Problem>) -> Option<RecordsQuery
     if problems.len() > before {
         return None;
     }
-    Some(RecordsQuery { interval: interval?, columns, filters, order, page })
+    let interval = interval?;
+    Some(RecordsQuery { interval, columns, filters, order, page, after, count, digest })
+}
+
+/// The values of `:after`, of the types of the order's columns.
+fn after(
+    reader: &mut Reader<'_>,
+    digest: u64,
+    table: &CompiledTable,
+    order: &[(String, bool)],
+) -> Option<Vec<ScalarValue>> {
+    let place = cursor::place(reader, digest)?;
+    let value = |((name, _), text): (&(String, bool), Option<String>)| {
+        let data_type = table.schema.field_with_name(name).ok()?.data_type();
+        match text {
+            Some(text) => ScalarValue::try_from_string(text, data_type).ok(),
+            None => ScalarValue::try_from(data_type).ok(),
+        }
+    };
+    let known = place.len() == order.len();
+    let values: Option<Vec<_>> = order.iter().zip(place).map(value).collect();
+    match values.filter(|_| known) {
+        Some(values) => Some(values),
+        None => reader.fail("after", "is no cursor of this query"),
+    }
 }

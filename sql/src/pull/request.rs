@@ -243,7 +243,7 @@ fn data(
             .filter(move |entry| entry.key == key)
             .any(|entry| matches!(entry.target, Target::Into(_)))
     };
-    for name in ["metrics", "records", "bounds"] {
+    for name in ["metrics", "records", "values", "bounds"] {
         if !asked(name) {
             continue;
         }

@@ -8,9 +8,11 @@ use otus_engine::compiled::CompiledTable;
 use otus_engine::snapshot::Snapshot;
 use otus_engine::types::ColumnType;
 
+use super::compare::Facet;
 use super::filter::FieldType;
 use super::shape::{Kind, Shape};
 use super::value::Value;
+use super::values::VALUE;
 
 /// Schema whose tables are named without it.
 pub const DEFAULT_SCHEMA: &str = "public";
@@ -42,6 +44,19 @@ pub fn measure_index(table: &CompiledTable, name: &str) -> Option<usize> {
     table.measures.measures.iter().position(|measure| measure.name == name)
 }
 
+/// A measure, or how it compares: `plays`, `plays/prev`, `plays/delta`, `plays/pct`.
+pub fn faceted(table: &CompiledTable, name: &str) -> Option<(usize, Facet)> {
+    if let Some(index) = measure_index(table, name) {
+        return Some((index, Facet::Now));
+    }
+    let compared = Facet::ALL.into_iter().filter(|facet| *facet != Facet::Now);
+    compared
+        .filter_map(|facet| {
+            Some((measure_index(table, name.strip_suffix(facet.suffix())?)?, facet))
+        })
+        .next()
+}
+
 /// Whether rows can be grouped by a column: not the event time, floats, arrays or documents.
 pub fn is_dimension(table: &CompiledTable, name: &str) -> bool {
     let groups = |column_type: &ColumnType| {
@@ -61,9 +76,25 @@ pub fn metrics_rows(table: &CompiledTable) -> Shape {
         keys.push((Value::keyword(&column.name), Shape::Leaf(kind_of(&column.column_type))));
     }
     for measure in &table.measures.measures {
-        keys.push((Value::keyword(&measure.name), Shape::Leaf(kind_of_data(&measure.data_type))));
+        let kind = kind_of_data(&measure.data_type);
+        keys.push((Value::keyword(&measure.name), Shape::Leaf(kind)));
+        for facet in Facet::ALL.into_iter().filter(|facet| *facet != Facet::Now) {
+            let name = format!("{}{}", measure.name, facet.suffix());
+            let kind = if facet == Facet::Share { Kind::Number } else { kind };
+            keys.push((Value::keyword(name), Shape::Leaf(kind)));
+        }
     }
     Shape::Rows(Box::new(Shape::Map(keys)))
+}
+
+/// The rows of `:values`.
+pub fn value_rows(table: &CompiledTable) -> Shape {
+    let measures = table.measures.measures.iter();
+    let measures = measures.filter(|measure| measure.name != VALUE).map(|measure| {
+        (Value::keyword(&measure.name), Shape::Leaf(kind_of_data(&measure.data_type)))
+    });
+    let value = (Value::keyword(VALUE), Shape::Leaf(Kind::Any));
+    Shape::Rows(Box::new(Shape::Map(std::iter::once(value).chain(measures).collect())))
 }
 
 /// The rows of `:records`.

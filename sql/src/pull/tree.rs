@@ -8,15 +8,12 @@ use super::convert::{data_type_name, instant_in};
 use super::named::QUERIES;
 use super::shape::{ArgumentShape, Kind, Shape};
 use super::source::TimeRanges;
-use super::table::{event_tables, is_dimension, metrics_rows, record_rows, tree_name};
+use super::table::{event_tables, is_dimension, metrics_rows, record_rows, tree_name, value_rows};
 use super::value::{Map, Value};
 
 /// Parts of the language that come later, with what to say.
-const LATER: [(&str, &str); 3] = [
-    ("values", ":values is not supported yet"),
-    ("tables", ":tables is not supported yet"),
-    ("ingest", ":ingest is not supported yet"),
-];
+const LATER: [(&str, &str); 2] =
+    [("tables", ":tables is not supported yet"), ("ingest", ":ingest is not supported yet")];
 
 const TABLE_FACTS: [&str; 7] =
     ["name", "title", "description", "time", "dimensions", "measures", "rollups"];
@@ -77,6 +74,7 @@ pub(super) fn shape(snapshot: &Snapshot, queries: Shape) -> Shape {
     let mut keys = vec![
         ("metrics", called(metrics_rows)),
         ("records", called(record_rows)),
+        ("values", called(value_rows)),
         ("bounds", shapes(tables.iter().map(|(name, t)| (name.as_str(), bounds(t))))),
         ("schema", schema),
         (QUERIES, queries),

@@ -1,5 +1,6 @@
 //! The vectors of the design, and the readers under hostile text.
 
+mod compared;
 mod named;
 mod server;
 
