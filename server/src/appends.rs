@@ -13,15 +13,16 @@ use otus_engine::catalog::{Source, TableDef};
 use otus_engine::compiled::CompiledTable;
 use otus_engine::keyed::Key;
 use otus_engine::position::TopicPartition;
-use otus_ingest::decode;
+use otus_ingest::decode::{self, Decoded};
 use otus_ingest::record::Slice;
 use otus_ingest::{AppendError, AppendFault, AppendRecord};
+use otus_sql::access::Identity;
 use otus_sql::append::{Appender, Record};
 use otus_sql::error::sqlstate;
 use otus_sql::{SqlError, SqlResult};
 
 use crate::keyed::{RowWrite, WriteError};
-use crate::otus::{Inner, Otus};
+use crate::otus::{Inner, Otus, reads};
 use crate::telemetry::RecordsAppended;
 
 /// Rows of a keyed table that are written at a time.
@@ -80,15 +81,28 @@ impl Appender for Appends {
         .with_hint(format!("set append = true in table {name} of the configuration")))
     }
 
-    fn check(&self, table: &CompiledTable, records: &[Record]) -> Result<(), (usize, SqlError)> {
+    fn check(
+        &self,
+        table: &CompiledTable,
+        records: &[Record],
+        whose: Option<&Identity>,
+    ) -> Result<(), (usize, SqlError)> {
         let otus = self.otus().map_err(|e| (0, e))?;
-        let def = &table.def;
-        let Err(whole) = decoded(&otus, def, records) else { return Ok(()) };
+        let check = |records: &[Record]| {
+            let decoded = decoded(&otus, &table.def, topic(&table.def)?, records)?;
+            if let Some(reason) = decoded.first_reason {
+                let name = &table.def.name;
+                let message =
+                    format!("new row for relation \"{name}\" would be rejected: {reason}");
+                return Err(SqlError::new(sqlstate::INVALID_TEXT, message));
+            }
+            whose.map_or(Ok(()), |user| user.check_new_rows(table, &decoded.batch))
+        };
+        let Err(whole) = check(records) else { return Ok(()) };
         // Which one it was costs more, and is asked only where there is one.
         let each = records.iter().enumerate();
-        let mut each = each.filter_map(|(at, one)| {
-            decoded(&otus, def, std::slice::from_ref(one)).err().map(|e| (at, e))
-        });
+        let mut each =
+            each.filter_map(|(at, one)| check(std::slice::from_ref(one)).err().map(|e| (at, e)));
         Err(each.next().unwrap_or((0, whole)))
     }
 
@@ -111,15 +125,16 @@ impl Appender for Appends {
     }
 }
 
-/// What reading makes of the records: Ok if it rejects none.
-fn decoded(otus: &Otus, def: &Arc<TableDef>, records: &[Record]) -> SqlResult<()> {
-    let refused = |message: String| {
-        let message = format!("new row for relation \"{}\" would be rejected: {message}", def.name);
-        SqlError::new(sqlstate::INVALID_TEXT, message)
-    };
+/// What reading makes of the records.
+fn decoded(
+    otus: &Otus,
+    def: &Arc<TableDef>,
+    topic: &str,
+    records: &[Record],
+) -> SqlResult<Decoded> {
     let compiler = otus.dataset().compiler();
     let now_us = otus.dataset().clock().now_us();
-    let mut slice = Slice::new(TopicPartition::new(topic(def)?, 0), 0);
+    let mut slice = Slice::new(TopicPartition::new(topic, 0), 0);
     for (offset, record) in (0..).zip(records) {
         slice.push(
             offset,
@@ -135,8 +150,42 @@ fn decoded(otus: &Otus, def: &Arc<TableDef>, records: &[Record]) -> SqlResult<()
     for record in slice.iter() {
         decoder.decode(&record, now_us);
     }
-    let decoded = decoder.flush().map_err(SqlError::from)?;
-    decoded.first_reason.map_or(Ok(()), |reason| Err(refused(reason)))
+    decoder.flush().map_err(SqlError::from)
+}
+
+/// Refuses what a user sends to a topic as records: rows that no filter of its grants is true of, and any record of a
+/// keyed table of which it sees a part.
+pub(crate) fn check_records(
+    otus: &Otus,
+    identity: &Arc<Identity>,
+    topic: &str,
+    records: &[AppendRecord],
+) -> SqlResult<()> {
+    let snapshot = otus.dataset().snapshot();
+    let reading = snapshot.tables().filter(|table| reads(&table.def, topic));
+    for table in reading.filter(|t| identity.may_insert(&t.def.schema, &t.def.name)) {
+        let is_keyed = table.def.keyed().is_some();
+        if is_keyed && !otus.sql().may_write_rows(Arc::clone(&snapshot), identity, table) {
+            let message = format!("permission denied for table {}", table.def.name);
+            return Err(SqlError::new(sqlstate::NOT_ALLOWED, message)
+                .with_hint("only a part of its rows is granted: they cannot be written"));
+        }
+        if identity.inserts_freely(&table.def.schema, &table.def.name) {
+            continue;
+        }
+        let header = |(name, value): &(String, Option<Bytes>)| {
+            (name.clone(), value.clone().unwrap_or_default())
+        };
+        let record = |record: &AppendRecord| Record {
+            key: record.key.clone(),
+            value: record.value.clone().unwrap_or_default(),
+            headers: record.headers.iter().map(header).collect(),
+            timestamp_us: record.timestamp_us,
+        };
+        let records: Vec<Record> = records.iter().map(record).collect();
+        identity.check_new_rows(table, &decoded(otus, &table.def, topic, &records)?.batch)?;
+    }
+    Ok(())
 }
 
 fn appended(record: Record) -> AppendRecord {

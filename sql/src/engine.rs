@@ -14,6 +14,7 @@ use datafusion::execution::memory_pool::{
     FairSpillPool, MemoryConsumer, MemoryReservation, TrackConsumersPool,
 };
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use otus_engine::compiled::CompiledTable;
 use otus_engine::dataset::Dataset;
 use otus_engine::snapshot::Snapshot;
 use tokio::task::JoinHandle;
@@ -163,6 +164,19 @@ impl SqlEngine {
     /// The roles that users may have.
     pub fn roles(&self) -> &Roles {
         &self.roles
+    }
+
+    /// Whether somebody may write rows of a keyed table: not where a filter stands in the way, since a row could take
+    /// the place of one that is hidden, or tell that there is one.
+    pub fn may_write_rows(
+        &self,
+        snapshot: Arc<Snapshot>,
+        identity: &Arc<Identity>,
+        table: &CompiledTable,
+    ) -> bool {
+        let seen = self.views.of(snapshot, identity);
+        identity.inserts_freely(&table.def.schema, &table.def.name)
+            && seen.table_by_id(table.id).is_none_or(|seen| seen.guard().is_none())
     }
 
     /// A snapshot as somebody sees it: its catalogue has what is granted to them, and nothing else. Without an identity

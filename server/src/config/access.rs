@@ -106,6 +106,7 @@ fn role<'a>(
     let section = node.section()?;
     let inherits = known_roles(section.take("inherits"), declared);
     let admin = section.take("admin").and_then(|n| n.boolean()).unwrap_or_default();
+    let monitor = section.take("monitor").and_then(|n| n.boolean()).unwrap_or_default();
     let attributes = attributes(section.take("attributes"));
     let limits = section.take("limits").and_then(|n| n.section());
     let limits = limits.map(|section| self::limits(&section)).unwrap_or_default();
@@ -121,7 +122,7 @@ fn role<'a>(
     let grants: Vec<PlacedGrant<'_>> = grants.collect();
     let name = name.to_string();
     let defs = grants.iter().map(|grant| grant.def.clone()).collect();
-    let def = RoleDef { name, inherits, admin, grants: defs, limits, attributes };
+    let def = RoleDef { name, inherits, admin, monitor, grants: defs, limits, attributes };
     Some(Placed { def, grants })
 }
 

@@ -14,6 +14,7 @@ use super::asked::{Path, Query};
 use super::caller::Caller;
 use super::error::HttpError;
 use super::{APPEND_BYTES_MAX, Shared, body_bytes, guard};
+use crate::appends::check_records;
 use crate::otus::reads;
 use crate::telemetry::RecordsAppended;
 
@@ -55,6 +56,9 @@ pub(super) async fn append(
         ..AppendRecord::value(value)
     };
     let records: Vec<AppendRecord> = values.into_iter().map(record).collect();
+    if let Some(identity) = &caller.identity {
+        check_records(&shared.otus, identity, &topic, &records)?;
+    }
     let results = shared.otus.append_each(&topic, records).await.map_err(refused)?;
     let durable = results.iter().filter(|result| result.is_ok()).count();
     RecordsAppended { topic: &topic, records: durable }.emit();

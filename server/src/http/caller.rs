@@ -78,6 +78,14 @@ impl Caller {
         HttpError::new(StatusCode::FORBIDDEN, "42501", format!("permission denied for {what}"))
     }
 
+    /// Whether it is told what the server knows of itself.
+    pub(super) fn may_monitor(&self, shared: &Shared) -> bool {
+        match &self.identity {
+            Some(identity) => identity.may_monitor(),
+            None => shared.otus.accounts().is_open(),
+        }
+    }
+
     fn is_admin(&self) -> bool {
         self.identity.as_ref().is_none_or(|identity| identity.is_admin())
     }
@@ -101,6 +109,11 @@ pub(super) async fn identify(
         if needs_admin(request.uri().path()) && !caller.is_admin() {
             let message = format!("user {:?} is no administrator", caller.user());
             let hint = "a role with admin = true is needed";
+            return Err(HttpError::new(StatusCode::FORBIDDEN, "42501", message).with("hint", hint));
+        }
+        if request.uri().path() == "/metrics" && !caller.may_monitor(&shared) {
+            let message = format!("user {:?} may not see the metrics", caller.user());
+            let hint = "a role with monitor = true is needed";
             return Err(HttpError::new(StatusCode::FORBIDDEN, "42501", message).with("hint", hint));
         }
         Ok(caller)
@@ -152,8 +165,8 @@ fn find(
         guard::check_own_page(request.method(), headers)?;
         return Ok(Some(identity));
     }
-    let is_of_operator = path == "/readyz" || path == "/metrics";
-    if is_of_operator && crate::is_local(origin.address) {
+    // Not `/metrics`: behind a proxy of the same machine everybody would be told every table and its rows.
+    if path == "/readyz" && crate::is_local(origin.address) {
         return Ok(None);
     }
     Err(unknown())

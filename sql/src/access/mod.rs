@@ -29,6 +29,8 @@ pub struct RoleDef {
     pub inherits: Vec<String>,
     /// Whether its members may see and do everything.
     pub admin: bool,
+    /// Whether its members may ask the server how it does: `/metrics`, and what `/readyz` says beside its status.
+    pub monitor: bool,
     /// What it may see and append to.
     pub grants: Vec<GrantDef>,
     /// Bounds of its members' statements.
@@ -80,6 +82,11 @@ impl Identity {
     /// Whether it may see and do everything.
     pub fn is_admin(&self) -> bool {
         self.roles.iter().any(|role| role.admin)
+    }
+
+    /// Whether it may ask the server how it does.
+    pub fn may_monitor(&self) -> bool {
+        self.roles.iter().any(|role| role.admin || role.monitor)
     }
 }
 

@@ -1,7 +1,14 @@
 //! Which tables a grant means, and the rights that are asked for outside of statements.
 
+use arrow::array::{AsArray, BooleanArray, RecordBatch};
+use arrow::compute::or_kleene;
+use datafusion::error::DataFusionError;
+use otus_engine::compiled::CompiledTable;
+
+use super::filter::{self, Whose};
 use super::{GrantDef, Identity};
 use crate::catalog::PUBLIC_SCHEMA;
+use crate::error::{SqlError, SqlResult, sqlstate};
 
 /// Whether a pattern of a grant means a table: `schema.table`, `table` (of `public`), the beginning of either
 /// followed by `*`, or `*` for all.
@@ -26,6 +33,47 @@ impl Identity {
     /// Whether it may append to a table's log, or write rows of a keyed table.
     pub fn may_insert(&self, schema: &str, name: &str) -> bool {
         self.has(schema, name, |grant| grant.insert)
+    }
+
+    /// Whether it may append any row to a table's log.
+    pub fn inserts_freely(&self, schema: &str, name: &str) -> bool {
+        self.has(schema, name, |grant| grant.insert && grant.filter.is_none())
+    }
+
+    /// Refuses rows of a table's raw schema if none of the grants by which it may insert there has a filter that is true
+    /// of them: nobody writes what a filter gives to others.
+    ///
+    /// # Errors
+    ///
+    /// 42501, without values of the rows.
+    pub fn check_new_rows(&self, table: &CompiledTable, rows: &RecordBatch) -> SqlResult<()> {
+        let (schema, name) = (&table.def.schema, &table.def.name);
+        if self.inserts_freely(schema, name) {
+            return Ok(());
+        }
+        let all = self.roles.iter().flat_map(|role| &role.grants).filter(|grant| {
+            grant.insert && grant.tables.iter().any(|pattern| means(pattern, schema, name))
+        });
+        let refused = || {
+            let message = format!("new row violates the row filters for table \"{name}\"");
+            SqlError::new(sqlstate::NOT_ALLOWED, message).with_hint(
+                "rows are taken of which the filter of a grant with the right \"insert\" is true",
+            )
+        };
+        let mut passed = BooleanArray::from(vec![false; rows.num_rows()]);
+        for sql in all.filter_map(|grant| grant.filter.as_deref()) {
+            let found = filter::condition(&table.schema, sql, Whose::Of(self))?;
+            let Some(condition) = found else { continue };
+            // What a filter fails on says what the row holds.
+            let asked = condition.expr.evaluate(rows).and_then(|v| v.into_array(rows.num_rows()));
+            let asked = asked.map_err(|_: DataFusionError| refused())?;
+            let asked = asked.as_boolean_opt().ok_or_else(refused)?;
+            passed = or_kleene(&passed, asked).map_err(|_| refused())?;
+        }
+        match passed.true_count() == rows.num_rows() {
+            true => Ok(()),
+            false => Err(refused()),
+        }
     }
 
     /// Whether it may see every row and column of a table.

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use otus_engine::compiled::CompiledTable;
 
+use crate::access::Identity;
 use crate::error::{SqlError, SqlResult};
 pub(crate) use record::record;
 pub use target::CopyColumn;
@@ -44,8 +45,14 @@ pub trait Appender: fmt::Debug + Send + Sync {
     /// Refuses a table whose log takes no records.
     fn check_table(&self, table: &CompiledTable) -> SqlResult<()>;
 
-    /// Refuses records that would not become rows: gives the number of the first one, from 0, and why.
-    fn check(&self, table: &CompiledTable, records: &[Record]) -> Result<(), (usize, SqlError)>;
+    /// Refuses records that would not become rows, or that a user may not write: gives the number of the first one,
+    /// from 0, and why.
+    fn check(
+        &self,
+        table: &CompiledTable,
+        records: &[Record],
+        whose: Option<&Identity>,
+    ) -> Result<(), (usize, SqlError)>;
 
     /// Writes records; on return they are durable, and visible if asked for. An error says in its detail what was
     /// written nevertheless.

@@ -17,6 +17,7 @@ use otus_engine::compiled::CompiledTable;
 use super::guard::Guard;
 use super::run::{Started, types_of};
 use super::{Frame, Session, tagged};
+use crate::access::Identity;
 use crate::append::{Appender, CopyColumn, Record, Target, field, find, record};
 use crate::ddl::TableName;
 use crate::error::{SqlError, SqlResult, sqlstate};
@@ -74,6 +75,7 @@ impl fmt::Debug for CopyIn {
 /// The rows of one statement.
 struct Rows {
     table: Arc<CompiledTable>,
+    whose: Option<Arc<Identity>>,
     target: Target,
     appender: Arc<dyn Appender>,
     /// Not yet checked.
@@ -109,7 +111,7 @@ impl Rows {
         }
         self.memory.try_grow(self.fresh_bytes).map_err(|e| (self.taken, e.into()))?;
         self.appender
-            .check(&self.table, &self.fresh)
+            .check(&self.table, &self.fresh, self.whose.as_deref())
             .map_err(|(at, e)| (before + at as u64 + 1, e))?;
         self.bytes += std::mem::take(&mut self.fresh_bytes);
         self.records.append(&mut self.fresh);
@@ -141,6 +143,11 @@ impl Session {
         if let Ok(table) = find(&all, search_path, name)
             && identity.may_insert(&table.def.schema, &table.def.name)
         {
+            if table.def.keyed().is_some() && !self.engine.may_write_rows(all, identity, &table) {
+                let message = format!("permission denied for table {}", table.def.name);
+                return Err(SqlError::new(sqlstate::NOT_ALLOWED, message)
+                    .with_hint("only a part of its rows is granted: they cannot be written"));
+            }
             return Ok(table);
         }
         let seen = find(&frame.snapshot, search_path, name)?;
@@ -269,6 +276,7 @@ impl Session {
         Ok(Rows {
             target: Target::new(&table, columns)?,
             table,
+            whose: self.identity.clone(),
             appender: Arc::clone(appender),
             fresh: Vec::new(),
             fresh_bytes: 0,

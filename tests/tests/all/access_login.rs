@@ -34,6 +34,7 @@ admin = true
 [roles.reader]
 grants = [{ tables = "clicks" }]
 [roles.writer]
+monitor = true
 grants = [{ tables = ["clicks", "people"], can = ["insert"] }]
 "#;
 
@@ -56,7 +57,7 @@ pub(crate) fn password(text: &str) -> Result<String> {
 }
 
 /// A token and the line that declares it.
-fn token() -> Result<(String, String)> {
+pub(crate) fn token() -> Result<(String, String)> {
     let text = printed(&["--token"], "")?;
     let (token, line) = text.trim().split_once('\n').context("two lines")?;
     Ok((token.to_owned(), line.to_owned()))
@@ -370,6 +371,15 @@ fn told(request: RequestBuilder) -> Result<(u16, Value)> {
     send(request).map(|answer| (answer.status, answer.body))
 }
 
+/// Status and body, whatever it is.
+pub(crate) fn text(request: RequestBuilder) -> Result<(u16, String)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let response = request.timeout(PATIENCE).send().await?;
+        Ok((response.status().as_u16(), response.text().await?))
+    })
+}
+
 fn status(request: RequestBuilder) -> Result<u16> {
     Ok(told(request)?.0)
 }
@@ -389,9 +399,18 @@ fn tokens_open_what_their_roles_may() -> Result<()> {
     for path in ["/api/schema", "/api/ingest", "/api/session", "/api/tables/people", "/nowhere"] {
         assert_eq!(status(web.get(path))?, 401, "{path}");
     }
-    for path in ["/healthz", "/metrics"] {
-        assert_eq!(status(web.get(path))?, 200, "{path}");
-    }
+    assert_eq!(status(web.get("/healthz"))?, 200);
+    // Who may not watch the server learns no name of a table from it.
+    let (_, ready) = told(web.get("/readyz"))?;
+    assert!(
+        ready["ready"].is_boolean() && ready.as_object().is_some_and(|r| r.len() == 1),
+        "{ready}"
+    );
+    assert_eq!(status(web.get("/metrics"))?, 401);
+    assert_eq!(status(web.get("/metrics").bearer_auth(&reads))?, 403);
+    assert_eq!(status(web.get("/metrics").bearer_auth(&writes))?, 200);
+    let (_, ready) = told(web.get("/readyz").bearer_auth(&writes))?;
+    assert!(ready.get("lag").is_some(), "{ready}");
     let wrong = send(web.get("/api/session").bearer_auth("otus_x"))?;
     assert_eq!(wrong.status, 401);
     assert_eq!(wrong.headers["www-authenticate"], "Bearer error=\"invalid_token\"");
@@ -489,7 +508,7 @@ fn sessions_begin_end_and_are_no_others() -> Result<()> {
 
 #[test]
 fn everybody_who_guesses_is_stopped_and_written_down() -> Result<()> {
-    let (users, reads, _) = users()?;
+    let (users, reads, watches) = users()?;
     let setup = Setup::tables(format!("{users}{TABLES}")).server("audit", "\"audit.log\"");
     let mut otus = setup.start()?;
     let web = Web::new(&otus)?;
@@ -501,7 +520,7 @@ fn everybody_who_guesses_is_stopped_and_written_down() -> Result<()> {
         otus.psql().map_err(anyhow::Error::msg)?.command(&["-c", endless, "-U", "ann"]);
     let mut leaving = leaving.env("PGPASSWORD", "pencil").spawn()?;
     until("the statement runs", PATIENCE, || {
-        let (_, metrics) = otus_tests::otus::get(&otus.url("/metrics"))?;
+        let (_, metrics) = text(web.get("/metrics").bearer_auth(&watches))?;
         let signed = metrics.contains("otus_sign_ins_total{face=\"postgres\",result=\"ok\"} 4");
         anyhow::ensure!(signed, "{metrics}");
         Ok(())
@@ -524,7 +543,7 @@ fn everybody_who_guesses_is_stopped_and_written_down() -> Result<()> {
     // Nor is the right password looked at from there, over either face.
     let refused = need!(psql(&otus, "bob", "Füller 7", "", "select 1"));
     assert!(words(&refused).contains("too many failed sign-ins"), "{refused:?}");
-    let (code, metrics) = otus_tests::otus::get(&otus.url("/metrics"))?;
+    let (code, metrics) = text(web.get("/metrics").bearer_auth(&watches))?;
     let counted = format!("otus_sign_ins_total{{face=\"http\",result=\"failed\"}} {}", of(401));
     assert!(code == 200 && metrics.contains(&counted), "{metrics}");
     otus.stop()?;

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use otus_tests::need;
 use otus_tests::otus::{PATIENCE, Setup};
 
-use crate::access_login::{TABLES, psql, users, words};
+use crate::access_login::{TABLES, psql, text, users, words};
 
 /// A startup packet.
 fn hello(parameters: &[u8]) -> Vec<u8> {
@@ -19,7 +19,7 @@ fn hello(parameters: &[u8]) -> Vec<u8> {
 
 #[test]
 fn strangers_who_knock_in_every_way_disturb_nobody() -> Result<()> {
-    let (users, ..) = users()?;
+    let (users, _, watches) = users()?;
     let mut otus = Setup::tables(format!("{users}{TABLES}")).start()?;
     let (port, http) = (otus.postgres_port(), otus.url("/healthz"));
     let works = |what: &str| -> Result<()> {
@@ -47,7 +47,8 @@ fn strangers_who_knock_in_every_way_disturb_nobody() -> Result<()> {
             works("many say nothing")?;
         }
     }
-    let (_, metrics) = otus_tests::otus::get(&otus.url("/metrics"))?;
+    let watched = reqwest::Client::new().get(otus.url("/metrics")).bearer_auth(&watches);
+    let (_, metrics) = text(watched)?;
     assert!(metrics.contains("otus_connections_evicted_total"), "{metrics}");
     drop(silent);
 

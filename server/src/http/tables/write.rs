@@ -118,9 +118,9 @@ fn open(
     }
     let snapshot = shared.otus.dataset().snapshot();
     let table = find(&snapshot, name)?;
-    // A write could take the place of a row that the caller does not see, or tell that there is one.
-    let seen = shared.otus.sql().seen_by(snapshot, caller.identity.as_ref());
-    if seen.table_by_id(table.id).is_some_and(|table| table.guard().is_some()) {
+    let sql = shared.otus.sql();
+    let may = |identity| sql.may_write_rows(snapshot, identity, &table);
+    if !caller.identity.as_ref().is_none_or(may) {
         let hint = "only a part of its rows is granted: they cannot be written one by one";
         return Err(caller.denied(&format!("table {name:?}")).with("hint", hint));
     }
