@@ -170,8 +170,14 @@ pub(crate) fn check_records(
             return Err(SqlError::new(sqlstate::NOT_ALLOWED, message)
                 .with_hint("only a part of its rows is granted: they cannot be written"));
         }
-        if identity.inserts_freely(&table.def.schema, &table.def.name) {
+        let (schema, name) = (&table.def.schema, &table.def.name);
+        if identity.inserts_freely(schema, name) {
             continue;
+        }
+        if identity.insert_columns(schema, name).is_some() {
+            let message = format!("permission denied for table {name}");
+            return Err(SqlError::new(sqlstate::NOT_ALLOWED, message)
+                .with_hint("only some of its columns may be written: use INSERT or COPY"));
         }
         let header = |(name, value): &(String, Option<Bytes>)| {
             (name.clone(), value.clone().unwrap_or_default())

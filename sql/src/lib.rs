@@ -33,6 +33,7 @@ mod late;
 mod lateral;
 mod lists;
 mod lossy;
+mod merged;
 mod named;
 mod observer;
 pub mod outcome;

@@ -215,13 +215,16 @@ fn limits(section: &Section<'_>) -> RoleLimits {
         timeout: section.take("timeout").and_then(|n| duration(&n)),
         memory_bytes: section.take("memory").and_then(|n| n.size_bytes()),
         rows: section.take("rows").and_then(|n| positive(&n)),
-        concurrency: section
-            .take("concurrency")
-            .and_then(|n| positive(&n))
-            .and_then(|n| usize::try_from(n).ok()),
+        concurrency: count(section, "concurrency"),
+        connections: count(section, "connections"),
     };
     section.finish();
     limits
+}
+
+fn count(section: &Section<'_>, name: &'static str) -> Option<usize> {
+    let number = section.take(name).and_then(|n| positive(&n))?;
+    usize::try_from(number).ok()
 }
 
 fn positive(node: &Node<'_>) -> Option<u64> {

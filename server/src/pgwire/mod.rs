@@ -25,6 +25,7 @@ mod io;
 mod limits;
 mod login;
 mod params;
+mod places;
 mod rows;
 mod startup;
 mod types;
@@ -35,7 +36,6 @@ use std::time::Duration;
 
 use otus_sql::{SessionOptions, SqlEngine};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -43,6 +43,7 @@ use self::cancel::CancelRegistry;
 use self::connection::{Connection, Stop};
 use self::entrance::Entered;
 use self::error::WireError;
+use self::places::Places;
 use self::startup::Hello;
 use crate::auth::{Accounts, Pending, Tls};
 
@@ -67,7 +68,7 @@ impl Default for WireOptions {
 struct Server {
     engine: Arc<SqlEngine>,
     registry: Arc<CancelRegistry>,
-    sessions: Arc<Semaphore>,
+    places: Arc<Places>,
     pending: Arc<Pending>,
     accounts: Arc<Accounts>,
     tls: Option<Arc<Tls>>,
@@ -87,7 +88,7 @@ pub async fn serve(
     let server = Arc::new(Server {
         engine,
         registry: Arc::default(),
-        sessions: Arc::new(Semaphore::new(options.connections_max)),
+        places: Places::new(options.connections_max),
         pending: Pending::new(limits::PENDING_MAX),
         accounts,
         tls: options.tls,
@@ -155,9 +156,9 @@ impl Server {
         drop(waiting);
         let Some(entered) = entered.unwrap_or(Ok(None))? else { return Ok(()) };
         let Entered { inbox, mut outbox, hello, identity, origin } = entered;
-        let Ok(_permit) = Arc::clone(&self.sessions).try_acquire_owned() else {
-            let e = WireError::fatal("53300", "sorry, too many clients already");
-            return outbox.farewell(e).await;
+        let _place = match self.places.enter(&hello.user, identity.as_deref()) {
+            Ok(place) => place,
+            Err(e) => return outbox.farewell(e).await,
         };
         let registered = self.registry.register(hello.secret_bytes);
         let observer = self.accounts.observer(&hello.user, identity.as_ref(), origin);

@@ -30,6 +30,7 @@ fn wider(a: RoleLimits, b: RoleLimits) -> RoleLimits {
         memory_bytes: a.memory_bytes.max(b.memory_bytes),
         rows: a.rows.max(b.rows),
         concurrency: a.concurrency.max(b.concurrency),
+        connections: a.connections.max(b.connections),
     }
 }
 

@@ -65,6 +65,8 @@ pub struct RoleLimits {
     pub rows: Option<u64>,
     /// Most statements of one user at a time.
     pub concurrency: Option<usize>,
+    /// Most sessions of one user at a time.
+    pub connections: Option<usize>,
 }
 
 /// A user as a session knows it.

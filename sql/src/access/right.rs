@@ -37,7 +37,21 @@ impl Identity {
 
     /// Whether it may append any row to a table's log.
     pub fn inserts_freely(&self, schema: &str, name: &str) -> bool {
-        self.has(schema, name, |grant| grant.insert && grant.filter.is_none())
+        self.has(schema, name, |grant| {
+            grant.insert && grant.filter.is_none() && grant.columns.is_none()
+        })
+    }
+
+    /// The only columns of a table that its rows may bring; none = all.
+    pub fn insert_columns(&self, schema: &str, name: &str) -> Option<Vec<&str>> {
+        if self.has(schema, name, |grant| grant.insert && grant.columns.is_none()) {
+            return None;
+        }
+        let means = |grant: &&GrantDef| grant.tables.iter().any(|p| means(p, schema, name));
+        let grants = self.roles.iter().flat_map(|role| &role.grants);
+        let columns = grants.filter(|grant| grant.insert).filter(means);
+        let columns = columns.flat_map(|grant| grant.columns.iter().flatten());
+        Some(columns.map(String::as_str).collect())
     }
 
     /// Refuses rows of a table's raw schema if none of the grants by which it may insert there has a filter that is true
@@ -48,7 +62,7 @@ impl Identity {
     /// 42501, without values of the rows.
     pub fn check_new_rows(&self, table: &CompiledTable, rows: &RecordBatch) -> SqlResult<()> {
         let (schema, name) = (&table.def.schema, &table.def.name);
-        if self.inserts_freely(schema, name) {
+        if self.has(schema, name, |grant| grant.insert && grant.filter.is_none()) {
             return Ok(());
         }
         let all = self.roles.iter().flat_map(|role| &role.grants).filter(|grant| {

@@ -47,6 +47,7 @@ pub(crate) async fn plan(
     let arguments = given.into_iter().map(Argument::Value).collect();
     let body = called(query, arguments, 0, &mut values);
     let mut statement = ast::Statement::Query(Box::new(body));
+    crate::merged::named(state, &mut statement).await?;
     crate::star::resolved(state, &mut statement).await?;
     let statement = DfStatement::Statement(Box::new(statement));
     let plan =

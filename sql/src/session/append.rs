@@ -273,8 +273,20 @@ impl Session {
             return Err(SqlError::unsupported("INSERT and COPY FROM are not supported here"));
         };
         appender.check_table(&table)?;
+        let target = Target::new(&table, columns)?;
+        let (schema, name) = (&table.def.schema, &table.def.name);
+        let allowed = self.identity.as_ref().and_then(|user| user.insert_columns(schema, name));
+        if let Some(allowed) = allowed
+            && target.columns().any(|column| !allowed.contains(&column.name.as_str()))
+        {
+            let message = format!("permission denied for table {name}");
+            return Err(SqlError::new(sqlstate::NOT_ALLOWED, message).with_hint(format!(
+                "name the columns that may be written: {}",
+                allowed.join(", ")
+            )));
+        }
         Ok(Rows {
-            target: Target::new(&table, columns)?,
+            target,
             table,
             whose: self.identity.clone(),
             appender: Arc::clone(appender),

@@ -16,6 +16,8 @@ enum Kind {
     Encoding,
     DateStyle,
     OneOf(&'static [&'static str]),
+    /// The user itself: nobody becomes another.
+    User,
     ReadOnly,
 }
 
@@ -103,7 +105,8 @@ static KNOWN: &[Known] = &[
     reported("server_encoding", "UTF8", Kind::ReadOnly, "Encoding of the server."),
     reported("server_version", SERVER_VERSION, Kind::ReadOnly, "Version of Postgres that Otus speaks like."),
     known("server_version_num", "160006", Kind::ReadOnly, "The same as a number."),
-    reported("session_authorization", "", Kind::ReadOnly, "The user."),
+    known("role", "none", Kind::User, "The role; that of the user."),
+    reported("session_authorization", "", Kind::User, "The user."),
     known("ssl", "off", Kind::ReadOnly, "Whether the server offers TLS."),
     reported("standard_conforming_strings", "on", Kind::OneOf(&["on"]), "Backslashes in strings are ordinary."),
     known("statement_timeout", "0", Kind::Duration, "Longest time of a statement; 0 = any."),
@@ -114,7 +117,6 @@ static KNOWN: &[Known] = &[
     known("work_mem", "4MB", Kind::Text, "Accepted, without effect."),
     known("row_security", "on", Kind::Bool, "Accepted, without effect."),
     known("default_text_search_config", "pg_catalog.simple", Kind::Text, "Accepted, without effect."),
-    known("default_table_access_method", "heap", Kind::Text, "Accepted, without effect."),
     known("default_tablespace", "", Kind::Text, "Accepted, without effect."),
     known("tcp_keepalives_idle", "0", Kind::Integer, "Accepted, without effect."),
     known("tcp_keepalives_interval", "0", Kind::Integer, "Accepted, without effect."),
@@ -172,7 +174,7 @@ impl Settings {
     pub(crate) fn set_default(&mut self, name: &str, value: &str) -> SqlResult<()> {
         let Ok(name) = canonical(name) else { return Ok(()) };
         if let Some(known) = find(&name)
-            && !matches!(known.kind, Kind::ReadOnly)
+            && !matches!(known.kind, Kind::ReadOnly | Kind::User)
         {
             let value = check(known, value, &self.value(known.name))?;
             self.defaults.insert(name, value);
@@ -194,6 +196,18 @@ impl Settings {
                 sqlstate::CANT_CHANGE,
                 format!("parameter \"{name}\" cannot be changed"),
             ));
+        }
+        if let Some(Known { kind: Kind::User, name: what, .. }) = known {
+            let user = self.value("session_authorization");
+            return match value {
+                Some(value) if value != user && (*what != "role" || value != "none") => {
+                    let what = if *what == "role" { "role" } else { "session authorization" };
+                    let message = format!("permission denied to set {what} \"{value}\"");
+                    Err(SqlError::new(sqlstate::NOT_ALLOWED, message)
+                        .with_hint("a session is its user's from beginning to end"))
+                }
+                _ => Ok(name),
+            };
         }
         if let (Some(value), None) = (value, known) {
             self.check_own(&name, value)?;
@@ -315,7 +329,7 @@ fn check(known: &Known, value: &str, current: &str) -> SqlResult<String> {
     };
     let text = value.trim();
     match known.kind {
-        Kind::Text | Kind::ReadOnly => Ok(value.to_string()),
+        Kind::Text | Kind::User | Kind::ReadOnly => Ok(value.to_string()),
         Kind::Bool => match text.to_ascii_lowercase().as_str() {
             "on" | "true" | "yes" | "1" | "t" | "y" => Ok("on".into()),
             "off" | "false" | "no" | "0" | "f" | "n" => Ok("off".into()),

@@ -245,6 +245,7 @@ fn read_as(expr: &Expr) -> Option<Expr> {
         Expr::Identifier(name) if name.quote_style.is_none() => {
             match name.value.to_ascii_lowercase().as_str() {
                 "current_schema" => Some(call("current_schema", [])),
+                "current_role" => Some(call("current_user", [])),
                 "current_catalog" => Some(call("current_database", [])),
                 _ => None,
             }

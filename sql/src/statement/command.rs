@@ -121,7 +121,7 @@ fn set(tokens: &mut Tokens) -> SqlResult<Action> {
             return Ok(Action::SetCharacteristics(modes(tokens)?));
         }
         if tokens.take_word("authorization") {
-            return Err(SqlError::unsupported("SET SESSION AUTHORIZATION is not supported"));
+            return Ok(set_user("session_authorization", tokens.next_text(), local));
         }
     }
     if tokens.take_word("transaction") {
@@ -131,7 +131,8 @@ fn set(tokens: &mut Tokens) -> SqlResult<Action> {
         return Ok(Action::SetTransaction(modes(tokens)?));
     }
     if tokens.take_word("role") {
-        return Err(SqlError::unsupported("SET ROLE is not supported"));
+        let _equals = tokens.take("=") || tokens.take_word("to");
+        return Ok(set_user("role", tokens.next_text(), local));
     }
     if tokens.take_word("names") {
         let value = Some(tokens.next_text());
@@ -155,6 +156,11 @@ fn set(tokens: &mut Tokens) -> SqlResult<Action> {
         value = format!("{value}, {}", setting_value(tokens));
     }
     Ok(Action::Set { name, value: Some(value), local })
+}
+
+fn set_user(name: &str, value: String, local: bool) -> Action {
+    let value = (!value.eq_ignore_ascii_case("default")).then_some(value);
+    Action::Set { name: name.into(), value, local }
 }
 
 fn setting_value(tokens: &mut Tokens) -> String {

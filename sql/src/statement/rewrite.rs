@@ -114,7 +114,7 @@ pub(crate) fn operators_as_functions(node: &mut impl ast::VisitMut) {
     let _flow = node.visit(&mut Zones);
 }
 
-pub(super) fn call(name: &str, args: impl IntoIterator<Item = Expr>) -> Expr {
+pub(crate) fn call(name: &str, args: impl IntoIterator<Item = Expr>) -> Expr {
     let arg = |e| FunctionArg::Unnamed(FunctionArgExpr::Expr(e));
     let list = FunctionArgumentList {
         duplicate_treatment: None,

@@ -17,6 +17,14 @@ append = true
 at = "timestamptz"
 owner = "text"
 amount = "bigint"
+[tables.notes]
+topic = "notes"
+time = "at"
+append = true
+[tables.notes.columns]
+at = "timestamptz"
+text = "text"
+author = "text"
 [tables.players]
 kind = "keyed"
 topic = "players"
@@ -28,6 +36,7 @@ region = "text"
 [roles.own]
 grants = [
     { tables = ["moves"], filter = "owner = current_user", can = ["select", "insert"] },
+    { tables = ["notes"], columns = ["at", "text"], can = ["select", "insert"] },
     { tables = ["players"], filter = "region = 'eu'", can = ["select", "insert"] },
 ]
 [roles.feed]
@@ -70,6 +79,18 @@ fn a_filter_holds_for_rows_that_are_written() -> Result<()> {
     assert_eq!(http("/api/append/moves", &ann, json!([row("ann")]))?.0, 200);
     assert_eq!(http("/api/append/moves", &ann, json!([row("ann"), row("bob")]))?.0, 403);
     assert_eq!(http("/api/append/moves", &feed, json!([row("bob")]))?.0, 200);
+
+    // Columns that are not granted are not written either.
+    let note = "insert into notes (at, text) values (now(), 'x')";
+    assert_eq!(words(&need!(as_ann(note))), "INSERT 0 1");
+    for note in [
+        "insert into notes (at, text, author) values (now(), 'x', 'bob')",
+        "insert into notes values (now(), 'x', 'bob')",
+    ] {
+        assert!(words(&need!(as_ann(note))).contains("permission denied for table notes"));
+    }
+    let note = json!([{ "at": "2026-01-01T00:00:00Z", "author": "bob" }]);
+    assert_eq!(http("/api/append/notes", &ann, note)?.0, 403);
 
     // A row that is not seen could be replaced: no way in takes rows of this table from her.
     assert_eq!(
