@@ -67,6 +67,8 @@ pub mod sqlstate {
     pub const SYNTAX: &str = "42601";
     /// Not allowed.
     pub const NOT_ALLOWED: &str = "42501";
+    /// Something that a client should know.
+    pub const WARNING: &str = "01000";
     /// A definition that cannot be.
     pub const INVALID_DEFINITION: &str = "42P16";
     /// A table or view of this name exists.

@@ -43,6 +43,7 @@ pub mod pull;
 mod queries;
 mod rewrite;
 mod session;
+mod sessions;
 mod single;
 mod sliding;
 mod spill;
@@ -68,6 +69,7 @@ pub use outcome::{
 pub use session::{
     CancelHandle, CopyIn, PinnedState, Provenance, SERVER_VERSION, Session, SessionOptions,
 };
+pub use sessions::Stopper;
 pub use statement::Statement;
 
 #[cfg(test)]

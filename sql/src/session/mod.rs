@@ -17,6 +17,7 @@ mod transaction;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use datafusion::execution::SessionState;
@@ -33,6 +34,7 @@ use crate::observer::{Observed, StatementObserver};
 use crate::outcome::{Outcome, Parameter, Report, TransactionStatus};
 use crate::queries::Asked;
 use crate::rewrite::Mode;
+use crate::sessions::{Presence, Present, Stopper};
 use crate::statement::{self, Action, Statement};
 pub use again::Provenance;
 pub(crate) use again::Wanted;
@@ -73,6 +75,10 @@ pub struct SessionOptions {
     pub identity: Option<Arc<Identity>>,
     /// Who is told of each statement when it has ended.
     pub observer: Option<Arc<dyn StatementObserver>>,
+    /// Where the client is.
+    pub client: Option<SocketAddr>,
+    /// How whoever serves the session stops it for others; none = its statements are stopped.
+    pub stopper: Option<Arc<dyn Stopper>>,
 }
 
 /// One session. All methods take `&self`; statements of one session run one after another.
@@ -85,6 +91,7 @@ pub struct Session {
     backend_pid: i32,
     inner: Arc<Mutex<Inner>>,
     cancel: CancelHandle,
+    present: Present,
 }
 
 #[derive(Default)]
@@ -159,6 +166,18 @@ impl Session {
             0 => engine.next_backend_pid(),
             pid => pid,
         };
+        let cancel = CancelHandle::default();
+        let is_admin = options.identity.as_ref().is_none_or(|identity| identity.is_admin());
+        let present = engine.sessions().enter(Presence::new(
+            backend_pid,
+            &options.user,
+            is_admin,
+            options.client,
+            engine.dataset().clock().now_us(),
+            settings.value("application_name"),
+            cancel.clone(),
+            options.stopper,
+        ));
         Self {
             engine,
             user: options.user,
@@ -167,7 +186,8 @@ impl Session {
             observer: options.observer,
             backend_pid,
             inner: Arc::new(Mutex::new(Inner { settings, reports, ..Inner::default() })),
-            cancel: CancelHandle::default(),
+            cancel,
+            present,
         }
     }
 
@@ -208,7 +228,27 @@ impl Session {
     }
     /// Takes what is to be told to the client.
     pub fn take_reports(&self) -> Vec<Report> {
-        std::mem::take(&mut self.inner.lock().reports)
+        let mut reports = std::mem::take(&mut self.inner.lock().reports);
+        reports.extend(self.present.presence.take_warnings());
+        reports
+    }
+    /// Says that the session waits for its client: others see it so.
+    pub fn rest(&self) {
+        let now_us = self.engine.dataset().clock().now_us();
+        let inner = self.inner.lock();
+        let state = match (&inner.transaction, inner.failed) {
+            (None, _) => "idle",
+            (Some(_), false) => "idle in transaction",
+            (Some(_), true) => "idle in transaction (aborted)",
+        };
+        let application = inner.settings.value("application_name");
+        let begun_us = inner.transaction.as_ref().map(|t| t.started_us);
+        self.present.presence.rest(state, &application, now_us, begun_us);
+    }
+    fn show_running(&self, text: &str) {
+        let now_us = self.engine.dataset().clock().now_us();
+        let begun_us = self.inner.lock().transaction.as_ref().map(|t| t.started_us);
+        self.present.presence.begin(text, now_us, begun_us);
     }
     /// Settings that clients are told at start.
     pub fn reported_settings(&self) -> Vec<(String, String)> {
@@ -246,6 +286,7 @@ impl Session {
 
     /// Parses the statements of one message. Whatever is not on the allow-list is refused here.
     pub fn parse(&self, sql: &str) -> SqlResult<Vec<Statement>> {
+        self.show_running(sql);
         // A long text takes long to read, and whoever asks may have other connections to serve.
         let runtime = tokio::runtime::Handle::try_current().map(|handle| handle.runtime_flavor());
         let observed = self.observer.as_ref().map(|observer| Observed::begin(observer, sql));
@@ -279,6 +320,7 @@ impl Session {
             inner.text = Some(stmt.text().into());
             inner.provenance = Provenance::default();
         }
+        self.show_running(stmt.text());
         let observed = self.observer.as_ref().map(|o| Observed::begin(o, stmt.text()));
         let result = self.execute_inner(stmt, params).await;
         let result = match observed {
@@ -378,6 +420,10 @@ impl Session {
             user: self.user.clone(),
             database: self.engine.config().database.clone(),
             backend_pid: self.backend_pid,
+            sessions: Some((
+                Arc::clone(self.engine.sessions()),
+                Arc::clone(&self.present.presence),
+            )),
             search_path: path,
             transaction_us: started_us,
             statement_us: now_us,

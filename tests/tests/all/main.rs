@@ -34,6 +34,7 @@ mod pull_page;
 mod retention;
 mod robust;
 mod samples;
+mod sessions;
 mod shutdown;
 mod slt;
 mod snapshots;
