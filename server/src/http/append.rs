@@ -1,10 +1,13 @@
 //! `POST /api/append/<topic>`: records into a topic of a configured table. 200 means that all are durable; any
 //! other answer says of each record whether it is, or that none is. The shape is in `docs/append.md`.
 
+use std::sync::Arc;
+
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use otus_engine::compiled::CompiledTable;
 use otus_ingest::{AppendError, AppendFault, AppendRecord, AppendResult};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -134,6 +137,15 @@ fn check_topic(shared: &Shared, caller: &Caller, topic: &str) -> Result<(), Http
     // Said first and of topics that do not exist too: whoever may not write learns no names.
     if caller.identity.is_some() && !allowing.any(|t| caller.may_insert(&t.def)) {
         return Err(caller.denied(&format!("topic {topic:?}")));
+    }
+    // A record could take the place of a row that the caller does not see.
+    let seen = shared.otus.sql().seen_by(Arc::clone(&snapshot), caller.identity.as_ref());
+    let is_part = |t: &CompiledTable| {
+        t.def.keyed().is_some() && seen.table_by_id(t.id).is_some_and(|seen| seen.guard().is_some())
+    };
+    if snapshot.tables().any(|t| reads(&t.def, topic) && is_part(t)) {
+        let hint = "only a part of the rows of its table is granted: none can be written";
+        return Err(caller.denied(&format!("topic {topic:?}")).with("hint", hint));
     }
     if readers.peek().is_none() {
         let message = format!("no table reads topic {topic:?}");

@@ -141,6 +141,13 @@ impl Session {
         if let Ok(table) = find(&all, search_path, name)
             && identity.may_insert(&table.def.schema, &table.def.name)
         {
+            let seen = frame.snapshot.table_by_id(table.id);
+            if table.def.keyed().is_some() && seen.is_some_and(|seen| seen.guard().is_some()) {
+                // A row could take the place of one that is hidden.
+                let message = format!("permission denied for table {}", table.def.name);
+                return Err(SqlError::new(sqlstate::NOT_ALLOWED, message)
+                    .with_hint("only a part of its rows is granted: none can be written"));
+            }
             return Ok(table);
         }
         let seen = find(&frame.snapshot, search_path, name)?;

@@ -2,6 +2,7 @@
 
 mod access_login;
 mod access_strangers;
+mod access_writes;
 mod arrows;
 mod backfill;
 mod bad_records;
