@@ -348,7 +348,7 @@ impl Work {
     /// Tells of an error that the connection survives.
     async fn fail(&mut self, e: &WireError, extended: bool) -> Result<(), WireError> {
         let e = match self.copying.take() {
-            Some(copying) => &copying.receiving.failed(self.answer.session(), e.clone()),
+            Some(mut copying) => &copying.receiving.failed(self.answer.session(), e.clone()),
             None => e,
         };
         tracing::debug!(sqlstate = %e.sqlstate, message = %e.message, "statement failed");
