@@ -61,6 +61,8 @@ pub mod sqlstate {
     pub const NO_SCHEMA: &str = "3F000";
     /// No such cursor.
     pub const NO_CURSOR: &str = "34000";
+    /// A cursor that cannot be.
+    pub const INVALID_CURSOR_DEFINITION: &str = "42P11";
     /// No such savepoint.
     pub const NO_SAVEPOINT: &str = "3B001";
     /// Syntax error.

@@ -70,7 +70,7 @@ pub use session::{
     CancelHandle, CopyIn, PinnedState, Provenance, SERVER_VERSION, Session, SessionOptions,
 };
 pub use sessions::Stopper;
-pub use statement::Statement;
+pub use statement::{Journey, Statement, Travel};
 
 #[cfg(test)]
 mod tests;

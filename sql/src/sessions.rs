@@ -63,7 +63,6 @@ pub(crate) enum Signal {
 }
 
 impl Presence {
-    #[expect(clippy::too_many_arguments, reason = "each of them is a fact of its own")]
     pub(crate) fn new(
         pid: i32,
         user: &str,

@@ -10,6 +10,7 @@ mod describe;
 mod guard;
 mod parameter;
 mod run;
+mod scroll;
 mod settings;
 mod show;
 mod stop;
@@ -34,7 +35,7 @@ use crate::observer::{Observed, StatementObserver};
 use crate::outcome::{Outcome, Parameter, Report, TransactionStatus};
 use crate::queries::Asked;
 use crate::rewrite::Mode;
-use crate::sessions::{Presence, Present, Stopper};
+use crate::sessions::{Presence, Present, Sessions, Stopper};
 use crate::statement::{self, Action, Statement};
 pub use again::Provenance;
 pub(crate) use again::Wanted;
@@ -245,6 +246,10 @@ impl Session {
         let begun_us = inner.transaction.as_ref().map(|t| t.started_us);
         self.present.presence.rest(state, &application, now_us, begun_us);
     }
+    /// The sessions of the engine, and this one among them.
+    fn neighbours(&self) -> (Arc<Sessions>, Arc<Presence>) {
+        (Arc::clone(self.engine.sessions()), Arc::clone(&self.present.presence))
+    }
     fn show_running(&self, text: &str) {
         let now_us = self.engine.dataset().clock().now_us();
         let begun_us = self.inner.lock().transaction.as_ref().map(|t| t.started_us);
@@ -350,9 +355,11 @@ impl Session {
                 }
                 other => Ok(other),
             },
-            Action::Declare { name, hold, query } => self.declare(name, *hold, query, params).await,
-            Action::Fetch { name, count } => self.fetch(name, *count),
-            Action::Move { name, count } => self.move_on(name, *count).await,
+            Action::Declare { name, hold, scroll, query } => {
+                self.declare(name, (*hold, *scroll), query, params).await
+            }
+            Action::Fetch { name, travel } => self.fetch(name, *travel).await,
+            Action::Move { name, travel } => self.move_on(name, *travel).await,
             Action::Execute { name, args } => self.execute_prepared(name, args).await,
             Action::Define(ddl) => Box::pin(self.define(ddl, stmt.text())).await,
             Action::Insert(insert) => Box::pin(self.insert(insert, params)).await,
@@ -420,10 +427,7 @@ impl Session {
             user: self.user.clone(),
             database: self.engine.config().database.clone(),
             backend_pid: self.backend_pid,
-            sessions: Some((
-                Arc::clone(self.engine.sessions()),
-                Arc::clone(&self.present.presence),
-            )),
+            sessions: Some(self.neighbours()),
             search_path: path,
             transaction_us: started_us,
             statement_us: now_us,
