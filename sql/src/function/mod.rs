@@ -50,7 +50,7 @@ pub(crate) use date_trunc::unit_granularity;
 pub use json::jsonb_text;
 pub(crate) use json::{JsonbValues, Subscripts};
 pub(crate) use length::{AS_BPCHAR, AS_VARCHAR};
-pub(crate) use marked::{AS_JSON, AS_JSONB, AS_UUID, KNOWN_JSON, KNOWN_JSONB};
+pub(crate) use marked::{AS_JSON, AS_JSONB, AS_UUID, KNOWN_JSON, KNOWN_JSONB, read_as};
 pub(crate) use operator::{DistinctElements, Operators, divided, exact_quotient};
 pub(crate) use ordered::{MODE, PERCENTILE_CONT, PERCENTILE_DISC};
 pub(crate) use part::{exact_part, length};
