@@ -31,6 +31,7 @@ use crate::plan::SearchPath;
 use crate::queries::Queries;
 use crate::rewrite::FactsCache;
 use crate::session::{Session, SessionOptions};
+use crate::sessions::Sessions;
 use crate::spill::Spill;
 use crate::state;
 
@@ -112,6 +113,7 @@ pub struct SqlEngine {
     answers: Arc<Answers>,
     states: Arc<StatesCache>,
     next_pid: AtomicI32,
+    sessions: Arc<Sessions>,
     definer: OnceLock<Arc<dyn Definer>>,
     appender: OnceLock<Arc<dyn Appender>>,
 }
@@ -156,6 +158,7 @@ impl SqlEngine {
             states,
             config,
             next_pid: AtomicI32::new(1),
+            sessions: Arc::default(),
             definer: OnceLock::new(),
             appender: OnceLock::new(),
         }))
@@ -207,7 +210,17 @@ impl SqlEngine {
 
     /// A number that no other session of this process has.
     pub fn next_backend_pid(&self) -> i32 {
-        self.next_pid.fetch_add(1, Ordering::Relaxed)
+        loop {
+            let pid = self.next_pid.fetch_add(1, Ordering::Relaxed);
+            if pid > 0 && !self.sessions.has(pid) {
+                return pid;
+            }
+        }
+    }
+
+    /// The sessions that there are.
+    pub(crate) fn sessions(&self) -> &Arc<Sessions> {
+        &self.sessions
     }
 
     /// Names whoever carries out changes of definitions; the first one stays.

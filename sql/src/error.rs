@@ -61,12 +61,16 @@ pub mod sqlstate {
     pub const NO_SCHEMA: &str = "3F000";
     /// No such cursor.
     pub const NO_CURSOR: &str = "34000";
+    /// A cursor that cannot be.
+    pub const INVALID_CURSOR_DEFINITION: &str = "42P11";
     /// No such savepoint.
     pub const NO_SAVEPOINT: &str = "3B001";
     /// Syntax error.
     pub const SYNTAX: &str = "42601";
     /// Not allowed.
     pub const NOT_ALLOWED: &str = "42501";
+    /// Something that a client should know.
+    pub const WARNING: &str = "01000";
     /// A definition that cannot be.
     pub const INVALID_DEFINITION: &str = "42P16";
     /// A table or view of this name exists.

@@ -44,6 +44,7 @@ pub mod pull;
 mod queries;
 mod rewrite;
 mod session;
+mod sessions;
 mod single;
 mod sliding;
 mod spill;
@@ -69,7 +70,8 @@ pub use outcome::{
 pub use session::{
     CancelHandle, CopyIn, PinnedState, Provenance, SERVER_VERSION, Session, SessionOptions,
 };
-pub use statement::Statement;
+pub use sessions::Stopper;
+pub use statement::{Journey, Statement, Travel};
 
 #[cfg(test)]
 mod tests;

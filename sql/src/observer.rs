@@ -1,6 +1,7 @@
 //! Who is told of every statement of a session when it has ended: with its last row, with its failure, or because
 //! its reader went away.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -46,7 +47,7 @@ pub(crate) struct Observed {
     begun: Instant,
     rows: u64,
     /// What it would end with now.
-    sqlstate: Option<&'static str>,
+    sqlstate: Option<Cow<'static, str>>,
 }
 
 impl Observed {
@@ -57,13 +58,18 @@ impl Observed {
             text: text.into(),
             begun: Instant::now(),
             rows: 0,
-            sqlstate: Some(sqlstate::CANCELED),
+            sqlstate: Some(sqlstate::CANCELED.into()),
         }
     }
 
     /// The statement could not be run.
     pub(crate) fn failed(mut self, error: &SqlError) {
-        self.sqlstate = Some(error.sqlstate);
+        self.sqlstate = Some(error.sqlstate.into());
+    }
+
+    /// What it would end with now: after so many rows, and why not well.
+    pub(crate) fn stands(&mut self, rows: u64, sqlstate: Option<Cow<'static, str>>) {
+        (self.rows, self.sqlstate) = (rows, sqlstate);
     }
 
     /// There is nothing to tell.
@@ -81,6 +87,10 @@ impl Observed {
             Ok(Outcome::CopyOut { schema, stream, format }) => {
                 let stream = self.over(stream);
                 Ok(Outcome::CopyOut { schema, stream, format })
+            }
+            Ok(Outcome::CopyIn(mut copy)) => {
+                copy.observed = Some(self);
+                Ok(Outcome::CopyIn(copy))
             }
             Ok(done) => {
                 self.sqlstate = None;
@@ -105,7 +115,7 @@ impl Drop for Observed {
             text: &self.text,
             duration: self.begun.elapsed(),
             rows: self.rows,
-            sqlstate: self.sqlstate,
+            sqlstate: self.sqlstate.as_deref(),
         });
     }
 }
@@ -129,7 +139,7 @@ impl Stream for Rows {
             }
             Some(Err(e)) => {
                 let e = SqlError::from(e);
-                self.observed.sqlstate = Some(e.sqlstate);
+                self.observed.sqlstate = Some(e.sqlstate.into());
                 Some(Err(e.into()))
             }
             None => {

@@ -56,6 +56,7 @@ impl Caller {
             user: self.user().to_owned(),
             is_local: crate::is_local(self.origin.address),
             identity: self.identity.clone(),
+            client: self.origin.address,
             observer: accounts.observer(self.user(), self.identity.as_ref(), self.origin),
             ..SessionOptions::default()
         })

@@ -106,6 +106,9 @@ impl Answer {
                 self.complete("DEALLOCATE".to_owned())?;
                 continue;
             }
+            if extended.travel(self, &statement, None).await? {
+                continue;
+            }
             match self.session.execute(&statement, Vec::new()).await? {
                 Outcome::Rows { schema, stream, tag, .. } => {
                     self.outbox.put(&row_description(&schema, &[]))?;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use otus_sql::Stopper;
 use parking_lot::Mutex;
 use rand::Rng;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,20 @@ pub(super) struct CancelSlot {
     pid: i32,
     secret: Bytes,
     running: Mutex<Option<CancellationToken>>,
+    /// Trips when the connection shall end.
+    terminated: CancellationToken,
+}
+
+impl Stopper for CancelSlot {
+    fn cancel(&self) {
+        if let Some(token) = self.running.lock().as_ref() {
+            token.cancel();
+        }
+    }
+
+    fn terminate(&self) {
+        self.terminated.cancel();
+    }
 }
 
 /// A connection's place in the registry; given back when dropped.
@@ -44,7 +59,8 @@ impl CancelRegistry {
                 break pid;
             }
         };
-        let slot = Arc::new(CancelSlot { pid, secret, running: Mutex::new(None) });
+        let terminated = CancellationToken::new();
+        let slot = Arc::new(CancelSlot { pid, secret, running: Mutex::new(None), terminated });
         connections.insert(pid, Arc::clone(&slot));
         Registered { registry: Arc::clone(self), slot }
     }
@@ -54,9 +70,8 @@ impl CancelRegistry {
         let slot = self.connections.lock().get(&pid).map(Arc::clone);
         if let Some(slot) = slot
             && equal_in_constant_time(&slot.secret, secret)
-            && let Some(token) = slot.running.lock().as_ref()
         {
-            token.cancel();
+            slot.cancel();
         }
     }
 }
@@ -68,6 +83,16 @@ impl Registered {
 
     pub(super) fn secret(&self) -> &Bytes {
         &self.slot.secret
+    }
+
+    /// How others stop the connection.
+    pub(super) fn stopper(&self) -> Arc<dyn Stopper> {
+        Arc::<CancelSlot>::clone(&self.slot)
+    }
+
+    /// Resolves when somebody ends the connection.
+    pub(super) async fn terminated(&self) {
+        self.slot.terminated.cancelled().await;
     }
 
     /// A statement begins: the token that a cancel request trips. The guard ends it.

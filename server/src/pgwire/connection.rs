@@ -137,6 +137,7 @@ impl Connection {
         let frame = tokio::select! {
             biased;
             () = stop.graceful.cancelled() => return Err(shut_down()),
+            () = self.registered.terminated() => return Err(shut_down()),
             frame = self.inbox.frame() => frame?,
             () = sleep_until(idle.map(|idle| Instant::now() + idle)) => {
                 return Err(match in_transaction {
@@ -165,6 +166,7 @@ impl Connection {
             biased;
             () = running.cancelled() => Err(cancelled()),
             () = stop.forced.cancelled() => Err(shut_down()),
+            () = self.registered.terminated() => Err(shut_down()),
             frame = self.inbox.frame() => frame,
             () = sleep_until(until) => {
                 Err(WireError::error("57014", "canceling statement due to statement timeout"))
@@ -204,6 +206,7 @@ impl Connection {
                 Err(cancelled())
             }
             () = stop.forced.cancelled() => Err(shut_down()),
+            () = self.registered.terminated() => Err(shut_down()),
             () = self.inbox.gone() => Ok(Next::End),
             result = self.work.handle(request) => result.map(|()| Next::Continue),
         }
@@ -336,6 +339,7 @@ impl Work {
             TransactionStatus::Open => WireStatus::Transaction,
             TransactionStatus::Failed => WireStatus::Error,
         };
+        self.answer.session().rest();
         let out = self.answer.outbox();
         out.put(&ReadyForQuery::new(status))?;
         out.flush().await
@@ -344,7 +348,7 @@ impl Work {
     /// Tells of an error that the connection survives.
     async fn fail(&mut self, e: &WireError, extended: bool) -> Result<(), WireError> {
         let e = match self.copying.take() {
-            Some(copying) => &copying.receiving.failed(self.answer.session(), e.clone()),
+            Some(mut copying) => &copying.receiving.failed(self.answer.session(), e.clone()),
             None => e,
         };
         tracing::debug!(sqlstate = %e.sqlstate, message = %e.message, "statement failed");

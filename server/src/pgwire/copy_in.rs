@@ -78,15 +78,19 @@ impl Receiving {
 
     /// The end of the data; gives the command tag.
     pub(super) async fn finish(mut self, session: &Session) -> Result<String, WireError> {
-        if !self.ended {
-            self.rows(session, true).await?;
+        if !self.ended
+            && let Err(e) = self.rows(session, true).await
+        {
+            self.copy.ends_with(&e.sqlstate);
+            return Err(e);
         }
         let place = self.place();
         session.copy_end(*self.copy).await.map_err(|(row, e)| in_row(&place, row, e))
     }
 
     /// An error in the middle, with what was written before it.
-    pub(super) fn failed(&self, session: &Session, e: WireError) -> WireError {
+    pub(super) fn failed(&mut self, session: &Session, e: WireError) -> WireError {
+        self.copy.ends_with(&e.sqlstate);
         let told = session.copy_failed(&self.copy, SqlError::internal(""));
         WireError { detail: e.detail.or(told.detail.map(Box::from)), ..e }
     }

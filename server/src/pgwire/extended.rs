@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use otus_engine::snapshot::Snapshot;
-use otus_sql::{Outcome, Parameter, RowTag, Statement, TransactionStatus};
+use otus_sql::{Journey, Outcome, Parameter, RowTag, Statement, TransactionStatus, Travel};
 use pgwire::messages::data::{NoData, ParameterDescription};
 use pgwire::messages::extendedquery::PortalSuspended;
 use pgwire::messages::response::EmptyQueryResponse;
@@ -19,7 +19,7 @@ use super::error::WireError;
 use super::frame::{Bind, Format, Target};
 use super::limits::{PORTALS_BYTES_MAX, PORTALS_MAX, STATEMENTS_BYTES_MAX, STATEMENTS_MAX};
 use super::params;
-use super::rows::{Cursor, data_row};
+use super::rows::{Cursor, Sent, data_row};
 use super::types::{parameter_field, pg_type, row_description};
 
 /// Prepared statements and portals of a connection, by name; the unnamed ones have the empty name.
@@ -143,7 +143,10 @@ impl Extended {
         }
         let prepared = match statements.pop() {
             None => Prepared { statement: None, parameters: Vec::new(), schema: None, bytes: 0 },
-            Some(statement) => prepare(answer, statement, oids).await?,
+            Some(statement) => match self.journey_of(&statement) {
+                Some(prepared) => Prepared { statement: Some(statement), ..prepared },
+                None => prepare(answer, statement, oids).await?,
+            },
         };
         self.statements.insert(name, Arc::new(Prepared { bytes, ..prepared }));
         Ok(())
@@ -281,6 +284,10 @@ impl Extended {
                     self.portals.insert(name.to_owned(), portal);
                     return Ok(None);
                 }
+                if self.travel(answer, statement, Some(&portal.formats)).await? {
+                    self.portals.insert(name.to_owned(), portal);
+                    return Ok(None);
+                }
                 match answer.session().execute_with(statement, parameters).await? {
                     Outcome::Rows { schema, stream, tag, snapshot } => {
                         check_schema(portal.prepared.schema.as_ref(), &schema)?;
@@ -317,6 +324,71 @@ impl Extended {
         Ok(None)
     }
 
+    /// What FETCH, MOVE or CLOSE gives if it names a portal.
+    fn journey_of(&self, statement: &Statement) -> Option<Prepared> {
+        let (cursor, journey) = statement.journey()?;
+        let portal = self.portals.get(cursor)?;
+        let schema = match journey {
+            Journey::Fetch(_) => portal.prepared.schema.clone(),
+            Journey::Move(_) | Journey::Close => None,
+        };
+        Some(Prepared { statement: None, parameters: Vec::new(), schema, bytes: 0 })
+    }
+
+    /// Runs a FETCH, MOVE or CLOSE that names a portal, which to clients is a cursor; whether it was one. Without
+    /// `formats` the rows are described first.
+    pub(super) async fn travel(
+        &mut self,
+        answer: &mut Answer,
+        statement: &Statement,
+        formats: Option<&[Format]>,
+    ) -> Result<bool, WireError> {
+        let Some((name, journey)) = statement.journey() else { return Ok(false) };
+        let Some(mut portal) = self.portals.remove(name) else { return Ok(false) };
+        let (is_fetch, travel) = match journey {
+            Journey::Fetch(travel) => (true, travel),
+            Journey::Move(travel) => (false, travel),
+            Journey::Close => {
+                answer.complete("CLOSE CURSOR".to_owned())?;
+                return Ok(true);
+            }
+        };
+        let rows = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        let (skipped, rows_max) = match travel {
+            Travel::Forward(n) => (0, n.map_or(usize::MAX, rows)),
+            Travel::Relative(n) if n > 0 => (rows(n.unsigned_abs()) - 1, 1),
+            _ => {
+                return Err(WireError::error("55000", "cursor can only scan forward")
+                    .with_hint("Declare it with SCROLL option to enable backward scan."));
+            }
+        };
+        let verb = if is_fetch { "FETCH" } else { "MOVE" };
+        if let (true, None, Some(schema)) = (is_fetch, formats, &portal.prepared.schema) {
+            answer.outbox().put(&row_description(schema, &[]))?;
+        }
+        let Some(mut rest) = open(answer, &mut portal, name).await? else {
+            self.portals.insert(name.to_owned(), portal);
+            return answer.complete(format!("{verb} 0")).map(|()| true);
+        };
+        let Suspended { cursor, zone, .. } = rest.as_mut();
+        let passed = cursor.send(answer.outbox(), skipped, |_, _, _| Ok(())).await?;
+        let sent = match passed.suspended {
+            false => Sent { rows: 0, ..passed },
+            true if !is_fetch => cursor.send(answer.outbox(), rows_max, |_, _, _| Ok(())).await?,
+            true => {
+                let formats = formats.unwrap_or_default();
+                let write =
+                    |columns: &[_], row, out: &mut _| data_row(columns, row, formats, zone, out);
+                cursor.send(answer.outbox(), rows_max, write).await?
+            }
+        };
+        if sent.suspended {
+            portal.state = PortalState::Suspended(rest);
+        }
+        self.portals.insert(name.to_owned(), portal);
+        answer.complete(format!("{verb} {}", sent.rows)).map(|()| true)
+    }
+
     fn statement(&self, name: &str) -> Result<&Arc<Prepared>, WireError> {
         self.statements.get(name).ok_or_else(|| {
             let message = if name.is_empty() {
@@ -326,6 +398,38 @@ impl Extended {
             };
             WireError::error("26000", message)
         })
+    }
+}
+
+/// The rows of a portal, from where they stopped; none if it has none to give.
+async fn open(
+    answer: &Answer,
+    portal: &mut Portal,
+    name: &str,
+) -> Result<Option<Box<Suspended>>, WireError> {
+    match std::mem::replace(&mut portal.state, PortalState::Done) {
+        PortalState::Suspended(rest) => {
+            if let Some(snapshot) = &rest.snapshot {
+                answer.session().check_age(snapshot)?;
+            }
+            Ok(Some(rest))
+        }
+        PortalState::Ready => {
+            let parameters = std::mem::take(&mut portal.parameters);
+            let statement = portal.prepared.statement.as_ref();
+            let Some(statement) = statement.filter(|s| s.row_tag().is_some()) else {
+                return Err(WireError::error("55000", format!("portal {name:?} cannot be run")));
+            };
+            match answer.session().execute_with(statement, parameters).await? {
+                Outcome::Rows { schema, stream, tag, snapshot } => {
+                    check_schema(portal.prepared.schema.as_ref(), &schema)?;
+                    let (cursor, zone) = (Cursor::new(schema, stream), answer.zone());
+                    Ok(Some(Box::new(Suspended { cursor, tag, zone, snapshot })))
+                }
+                _ => Ok(None),
+            }
+        }
+        PortalState::Done => Ok(None),
     }
 }
 

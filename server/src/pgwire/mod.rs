@@ -170,13 +170,18 @@ impl Server {
             is_local: crate::is_local(peer),
             identity,
             observer,
+            client: peer,
+            stopper: Some(registered.stopper()),
         });
         Connection::new(inbox, outbox, session, registered).run(&self.stop).await
     }
-    /// There is one database. Clients that name none send the user's name, which is taken for it.
+
+    /// There is one database. Clients that name none send the user's name, which is taken for it, and tools begin with
+    /// `postgres`, which every server of PostgreSQL has.
     fn database(&self, hello: &Hello) -> Result<String, WireError> {
         let only = &self.engine.config().database;
-        if hello.database.is_empty() || hello.database == *only || hello.database == hello.user {
+        let known = ["", only, "postgres", &hello.user];
+        if known.contains(&hello.database.as_str()) {
             return Ok(only.clone());
         }
         Err(WireError::fatal("3D000", format!("database \"{}\" does not exist", hello.database))

@@ -5,7 +5,7 @@ use chrono_tz::{OffsetComponents, OffsetName, TZ_VARIANTS};
 use datafusion::error::Result as DfResult;
 
 use super::handle::Catalogue;
-use super::relations::{Relation, database_id, figures};
+use super::relations::{Relation, database_id, figures, id_of};
 use super::value::{Rows, Value};
 use crate::session::setting_description;
 
@@ -53,21 +53,43 @@ fn settings(catalogue: &Catalogue, rows: &mut Rows) {
 }
 
 fn activity(catalogue: &Catalogue, rows: &mut Rows) {
-    let Some(session) = catalogue.session() else { return };
-    let user_id = catalogue.roles().iter().find(|r| r.name == session.user).map(|r| r.oid);
-    rows.push([
-        ("datid", database_id(catalogue.database()).into()),
-        ("datname", catalogue.database().into()),
-        ("pid", session.backend_pid.into()),
-        ("usesysid", user_id.into()),
-        ("usename", (&session.user).into()),
-        ("application_name", session.settings.get("application_name").into()),
-        ("xact_start", Value::Time(session.transaction_us)),
-        ("query_start", Value::Time(session.statement_us)),
-        ("state_change", Value::Time(session.statement_us)),
-        ("state", "active".into()),
-        ("backend_type", "client backend".into()),
-    ]);
+    let Some((sessions, own)) = catalogue.session().and_then(|s| s.sessions.as_ref()) else {
+        return;
+    };
+    let roles = catalogue.roles();
+    let id_of = |user: &str| match roles.iter().find(|r| r.name == user) {
+        Some(role) => role.oid,
+        None => id_of(&format!("role {user}")),
+    };
+    for session in sessions.list() {
+        let doing = session.doing();
+        let mut row = vec![
+            ("datid", database_id(catalogue.database()).into()),
+            ("datname", catalogue.database().into()),
+            ("pid", session.pid.into()),
+            ("usesysid", id_of(&session.user).into()),
+            ("usename", (&session.user).into()),
+            ("application_name", doing.application.into()),
+        ];
+        if !own.may_see(&session) {
+            row.push(("query", "<insufficient privilege>".into()));
+            rows.push(row);
+            continue;
+        }
+        let client = session.client.map(|client| client.ip().to_canonical().to_string());
+        row.extend([
+            ("client_addr", client.into()),
+            ("client_port", session.client.map(|client| i32::from(client.port())).into()),
+            ("backend_start", Value::Time(session.begun_us)),
+            ("xact_start", doing.transaction_us.map_or(Value::Null, Value::Time)),
+            ("query_start", doing.query_us.map_or(Value::Null, Value::Time)),
+            ("state_change", Value::Time(doing.changed_us)),
+            ("state", doing.state.into()),
+            ("query", doing.query.into()),
+            ("backend_type", "client backend".into()),
+        ]);
+        rows.push(row);
+    }
 }
 
 fn database(catalogue: &Catalogue, rows: &mut Rows) {

@@ -55,6 +55,19 @@ pub(super) fn all() -> Vec<ScalarUDF> {
     list.into_iter().map(ScalarUDF::from).collect()
 }
 
+/// The type as which a function reads its text.
+pub(crate) fn read_as(function: &str) -> Option<FieldRef> {
+    let mark = match function {
+        AS_UUID => UUID,
+        AS_JSONB => "jsonb",
+        AS_JSON => "json",
+        "oid" => return Some(Arc::new(Field::new("", DataType::UInt32, true))),
+        _ => return None,
+    };
+    let metadata = [(PG_TYPE_KEY.to_owned(), mark.to_owned())].into();
+    Some(Arc::new(Field::new("", DataType::Utf8, true).with_metadata(metadata)))
+}
+
 /// The function whose text is known to be a `jsonb`.
 pub(super) fn known_jsonb() -> ScalarUDF {
     let signature = Signature::any(1, Volatility::Immutable);

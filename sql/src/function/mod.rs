@@ -25,6 +25,7 @@ mod series;
 mod session;
 mod sets;
 mod shown;
+mod signal;
 mod texts;
 mod time_bucket;
 mod time_zone;
@@ -49,7 +50,7 @@ pub(crate) use date_trunc::unit_granularity;
 pub use json::jsonb_text;
 pub(crate) use json::{JsonbValues, Subscripts};
 pub(crate) use length::{AS_BPCHAR, AS_VARCHAR};
-pub(crate) use marked::{AS_JSON, AS_JSONB, AS_UUID, KNOWN_JSON, KNOWN_JSONB};
+pub(crate) use marked::{AS_JSON, AS_JSONB, AS_UUID, KNOWN_JSON, KNOWN_JSONB, read_as};
 pub(crate) use operator::{DistinctElements, Operators, divided, exact_quotient};
 pub(crate) use ordered::{MODE, PERCENTILE_CONT, PERCENTILE_DISC};
 pub(crate) use part::{exact_part, length};
@@ -154,7 +155,8 @@ pub(crate) fn names(state: &SessionState) -> Vec<String> {
     let scalars = state.scalar_functions().keys();
     let others = state.aggregate_functions().keys().chain(state.window_functions().keys());
     let mut names: Vec<String> = scalars.chain(others).cloned().collect();
-    names.extend(session::NAMES.iter().map(|name| (*name).to_string()));
+    let of_session = session::NAMES.iter().chain(&signal::NAMES);
+    names.extend(of_session.map(|name| (*name).to_string()));
     names.sort();
     names.dedup();
     names
@@ -165,7 +167,7 @@ pub(crate) fn register_session(
     state: &mut SessionState,
     facts: &Arc<SessionFacts>,
 ) -> SqlResult<()> {
-    for udf in session::all(facts) {
+    for udf in session::all(facts).into_iter().chain(signal::all(facts)) {
         state.register_udf(Arc::new(udf)).map_err(SqlError::from)?;
     }
     Ok(())

@@ -21,6 +21,7 @@ use super::moments::clock_timestamp;
 use crate::catalog::PG_SCHEMA;
 use crate::error::{SqlError, SqlResult, sqlstate};
 use crate::session::SERVER_VERSION;
+use crate::sessions::{Presence, Sessions};
 
 /// Gives a setting of the session a value; the last argument is whether for the transaction alone.
 pub(crate) type Assign = dyn Fn(&str, &str, bool) -> SqlResult<String> + Send + Sync;
@@ -33,6 +34,8 @@ pub(crate) struct SessionFacts {
     pub(crate) user: String,
     pub(crate) database: String,
     pub(crate) backend_pid: i32,
+    /// The sessions of the engine, and this one among them.
+    pub(crate) sessions: Option<(Arc<Sessions>, Arc<Presence>)>,
     pub(crate) search_path: Vec<String>,
     /// When the transaction began, microseconds since 1970.
     pub(crate) transaction_us: i64,

@@ -21,6 +21,7 @@ use crate::access::Identity;
 use crate::append::{Appender, CopyColumn, Record, Target, field, find, record};
 use crate::ddl::TableName;
 use crate::error::{SqlError, SqlResult, sqlstate};
+use crate::observer::Observed;
 use crate::outcome::{CopyFormat, Description, Outcome, Parameter};
 use crate::plan;
 use crate::statement::{CopyFrom, Insert, OutputNames, check_count, with_types};
@@ -47,6 +48,8 @@ pub(super) struct Pending {
 pub struct CopyIn {
     rows: Rows,
     format: CopyFormat,
+    /// Told of the end.
+    pub(crate) observed: Option<Observed>,
 }
 
 impl CopyIn {
@@ -58,6 +61,14 @@ impl CopyIn {
     /// The table's name.
     pub fn table(&self) -> &str {
         &self.rows.table.def.name
+    }
+
+    /// Says why the COPY ends without its data.
+    pub fn ends_with(&mut self, sqlstate: &str) {
+        let written = self.rows.written;
+        if let Some(observed) = &mut self.observed {
+            observed.stands(written, Some(sqlstate.to_owned().into()));
+        }
     }
 
     /// The columns that each row brings, in this order.
@@ -219,7 +230,7 @@ impl Session {
         self.check_writable("COPY FROM")?;
         let frame = self.frame()?;
         let rows = self.rows(&frame, &copy.table, copy.columns.as_deref())?;
-        Ok(Outcome::CopyIn(Box::new(CopyIn { rows, format: copy.format.clone() })))
+        Ok(Outcome::CopyIn(Box::new(CopyIn { rows, format: copy.format.clone(), observed: None })))
     }
 
     /// Takes one row of a COPY, a value for each column. Whether enough has come together for
@@ -253,11 +264,23 @@ impl Session {
     /// Ends a COPY; gives its command tag.
     pub async fn copy_end(&self, mut copy: CopyIn) -> Result<String, (Option<u64>, SqlError)> {
         let written = copy.rows.written;
-        copy.rows.check().map_err(|(row, e)| (Some(row), after(written, e)))?;
-        let count = copy.rows.taken;
+        let mut observed = copy.observed.take();
         let guard = Guard::new(self.cancel.arm(), self.statement_timeout());
-        guard.run(self.accept(copy.rows)).await.map_err(|e| (None, after(written, e)))?;
-        Ok(format!("COPY {count}"))
+        let ended = match copy.rows.check() {
+            Err((row, e)) => Err((Some(row), after(written, e))),
+            Ok(()) => {
+                let count = copy.rows.taken;
+                let accepted = guard.run(self.accept(copy.rows)).await;
+                accepted.map(|()| count).map_err(|e| (None, after(written, e)))
+            }
+        };
+        if let Some(observed) = &mut observed {
+            match &ended {
+                Ok(count) => observed.stands(*count, None),
+                Err((_, e)) => observed.stands(written, Some(e.sqlstate.into())),
+            }
+        }
+        ended.map(|count| format!("COPY {count}"))
     }
 
     /// Says of a COPY that failed what was written nevertheless.

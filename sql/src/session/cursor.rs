@@ -5,10 +5,8 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
-use arrow::record_batch::RecordBatch;
 use datafusion::common::DFSchema;
-use datafusion::error::{DataFusionError, Result as DfResult};
-use datafusion::physical_plan::SendableRecordBatchStream;
+use datafusion::error::DataFusionError;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast;
@@ -18,15 +16,19 @@ use tokio::sync::Mutex;
 
 use super::guard::Guard;
 use super::run::{Started, too_old};
+use super::scroll::Rest;
 use super::stop::Stop;
 use super::{Frame, Prepared, Session, tagged};
+use crate::access::Allowance;
 use crate::error::{SqlError, SqlResult, sqlstate};
 use crate::outcome::{Outcome, Parameter, RowTag};
-use crate::statement::{FetchCount, Plannable, Statement};
+use crate::statement::{Plannable, Statement, Travel};
 use crate::zone::in_zone;
 
 /// Most cursors of a session.
 const CURSORS_MAX: usize = 100;
+/// The part of the memory of queries that a cursor which may go back may take: one of so many.
+const SCROLL_SHARE: usize = 4;
 /// Most prepared statements of a session made by PREPARE.
 const PREPARED_MAX: usize = 1_000;
 
@@ -44,41 +46,11 @@ pub(super) struct Cursor {
     _stop: Option<Arc<Stop>>,
 }
 
-struct Rest {
-    stream: Option<SendableRecordBatchStream>,
-    left: Option<RecordBatch>,
-}
-
-impl Rest {
-    /// The next rows, at most `most`.
-    async fn next(&mut self, most: usize) -> DfResult<Option<RecordBatch>> {
-        let batch = match self.left.take() {
-            Some(batch) => batch,
-            None => loop {
-                let Some(stream) = &mut self.stream else { return Ok(None) };
-                match stream.next().await {
-                    Some(Ok(batch)) if batch.num_rows() == 0 => {}
-                    Some(Ok(batch)) => break batch,
-                    end => {
-                        self.stream = None;
-                        return end.transpose();
-                    }
-                }
-            },
-        };
-        if batch.num_rows() > most {
-            self.left = Some(batch.slice(most, batch.num_rows() - most));
-            return Ok(Some(batch.slice(0, most)));
-        }
-        Ok(Some(batch))
-    }
-}
-
 impl Session {
     pub(super) async fn declare(
         &self,
         name: &str,
-        hold: bool,
+        (hold, scroll): (bool, bool),
         query: &Plannable,
         params: Vec<Parameter>,
     ) -> SqlResult<Outcome> {
@@ -104,12 +76,21 @@ impl Session {
         let frame = self.frame()?;
         let Started { schema, stream, report, .. } = frame.start(query.clone(), params).await?;
         self.tell(&report);
+        let rest = match scroll {
+            true => {
+                let all = self.engine.config().memory_bytes;
+                let own = frame.allowance.as_ref().and_then(Allowance::memory);
+                let most = own.map_or(all, |own| own.min(all)) / SCROLL_SHARE;
+                Rest::scrolled(name, stream, self.engine.reservation("SCROLL cursor"), most)
+            }
+            false => Rest::forward_only(name, stream),
+        };
         let cursor = Cursor {
             hold,
             in_transaction,
             schema,
             snapshot: Arc::clone(&frame.snapshot),
-            rows: Arc::new(Mutex::new(Rest { stream: Some(stream), left: None })),
+            rows: Arc::new(Mutex::new(rest)),
             _stop: frame.guard.stop(),
         };
         self.inner.lock().cursors.insert(name.to_string(), cursor);
@@ -121,23 +102,36 @@ impl Session {
         inner.cursors.get(name).map(|c| Arc::clone(&c.schema)).ok_or_else(|| no_cursor(name))
     }
 
-    pub(super) fn fetch(&self, name: &str, count: FetchCount) -> SqlResult<Outcome> {
-        let inner = self.inner.lock();
-        let cursor = inner.cursors.get(name).ok_or_else(|| no_cursor(name))?;
-        self.check_age(&cursor.snapshot)?;
-        let snapshot = Some(Arc::clone(&cursor.snapshot));
-        let most = match count {
-            FetchCount::All => usize::MAX,
-            FetchCount::Rows(n) => usize::try_from(n).unwrap_or(usize::MAX),
+    pub(super) async fn fetch(&self, name: &str, travel: Travel) -> SqlResult<Outcome> {
+        let (rows, schema, snapshot, guard) = {
+            let inner = self.inner.lock();
+            let cursor = inner.cursors.get(name).ok_or_else(|| no_cursor(name))?;
+            self.check_age(&cursor.snapshot)?;
+            let guard = Guard::new(self.cancel.arm(), self.time_limit(&inner.settings));
+            let snapshot = Some(Arc::clone(&cursor.snapshot));
+            (Arc::clone(&cursor.rows), Arc::clone(&cursor.schema), snapshot, guard)
         };
-        let rows = Arc::clone(&cursor.rows);
-        let schema = Arc::clone(&cursor.schema);
-        let guard = Guard::new(self.cancel.arm(), self.time_limit(&inner.settings));
-        let stream = futures::stream::unfold((rows, most), |(rows, most)| async move {
+        let size =
+            |n: Option<u64>| n.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
+        let (is_back, most) = match travel {
+            Travel::Forward(n) => (false, size(n)),
+            Travel::Backward(n) => (true, size(n)),
+            Travel::Absolute(_) | Travel::Relative(_) => {
+                let found = async { rows.lock().await.go(travel).await.map_err(SqlError::from) };
+                let found = guard.run(found).await?;
+                let stream = futures::stream::iter(found.map(Ok));
+                let stream = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), stream));
+                return Ok(Outcome::Rows { schema, stream, tag: RowTag::Fetch, snapshot });
+            }
+        };
+        let stream = futures::stream::unfold((rows, most), move |(rows, most)| async move {
             if most == 0 {
                 return None;
             }
-            let next = rows.lock().await.next(most).await;
+            let next = {
+                let mut rows = rows.lock().await;
+                if is_back { rows.backward(most) } else { rows.forward(most).await }
+            };
             match next {
                 Ok(None) => None,
                 Ok(Some(batch)) => {
@@ -153,8 +147,8 @@ impl Session {
     }
 
     /// Passes over rows of a cursor.
-    pub(super) async fn move_on(&self, name: &str, count: FetchCount) -> SqlResult<Outcome> {
-        let Outcome::Rows { mut stream, .. } = self.fetch(name, count)? else {
+    pub(super) async fn move_on(&self, name: &str, travel: Travel) -> SqlResult<Outcome> {
+        let Outcome::Rows { mut stream, .. } = self.fetch(name, travel).await? else {
             return Err(SqlError::internal("a cursor gave no rows"));
         };
         let mut passed = 0;

@@ -10,6 +10,7 @@ mod describe;
 mod guard;
 mod parameter;
 mod run;
+mod scroll;
 mod settings;
 mod show;
 mod stop;
@@ -17,6 +18,7 @@ mod transaction;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use datafusion::execution::SessionState;
@@ -33,6 +35,7 @@ use crate::observer::{Observed, StatementObserver};
 use crate::outcome::{Outcome, Parameter, Report, TransactionStatus};
 use crate::queries::Asked;
 use crate::rewrite::Mode;
+use crate::sessions::{Presence, Present, Sessions, Stopper};
 use crate::statement::{self, Action, Statement};
 pub use again::Provenance;
 pub(crate) use again::Wanted;
@@ -73,6 +76,10 @@ pub struct SessionOptions {
     pub identity: Option<Arc<Identity>>,
     /// Who is told of each statement when it has ended.
     pub observer: Option<Arc<dyn StatementObserver>>,
+    /// Where the client is.
+    pub client: Option<SocketAddr>,
+    /// How whoever serves the session stops it for others; none = its statements are stopped.
+    pub stopper: Option<Arc<dyn Stopper>>,
 }
 
 /// One session. All methods take `&self`; statements of one session run one after another.
@@ -85,6 +92,7 @@ pub struct Session {
     backend_pid: i32,
     inner: Arc<Mutex<Inner>>,
     cancel: CancelHandle,
+    present: Present,
 }
 
 #[derive(Default)]
@@ -159,6 +167,18 @@ impl Session {
             0 => engine.next_backend_pid(),
             pid => pid,
         };
+        let cancel = CancelHandle::default();
+        let is_admin = options.identity.as_ref().is_none_or(|identity| identity.is_admin());
+        let present = engine.sessions().enter(Presence::new(
+            backend_pid,
+            &options.user,
+            is_admin,
+            options.client,
+            engine.dataset().clock().now_us(),
+            settings.value("application_name"),
+            cancel.clone(),
+            options.stopper,
+        ));
         Self {
             engine,
             user: options.user,
@@ -167,7 +187,8 @@ impl Session {
             observer: options.observer,
             backend_pid,
             inner: Arc::new(Mutex::new(Inner { settings, reports, ..Inner::default() })),
-            cancel: CancelHandle::default(),
+            cancel,
+            present,
         }
     }
 
@@ -208,7 +229,31 @@ impl Session {
     }
     /// Takes what is to be told to the client.
     pub fn take_reports(&self) -> Vec<Report> {
-        std::mem::take(&mut self.inner.lock().reports)
+        let mut reports = std::mem::take(&mut self.inner.lock().reports);
+        reports.extend(self.present.presence.take_warnings());
+        reports
+    }
+    /// Says that the session waits for its client: others see it so.
+    pub fn rest(&self) {
+        let now_us = self.engine.dataset().clock().now_us();
+        let inner = self.inner.lock();
+        let state = match (&inner.transaction, inner.failed) {
+            (None, _) => "idle",
+            (Some(_), false) => "idle in transaction",
+            (Some(_), true) => "idle in transaction (aborted)",
+        };
+        let application = inner.settings.value("application_name");
+        let begun_us = inner.transaction.as_ref().map(|t| t.started_us);
+        self.present.presence.rest(state, &application, now_us, begun_us);
+    }
+    /// The sessions of the engine, and this one among them.
+    fn neighbours(&self) -> (Arc<Sessions>, Arc<Presence>) {
+        (Arc::clone(self.engine.sessions()), Arc::clone(&self.present.presence))
+    }
+    fn show_running(&self, text: &str) {
+        let now_us = self.engine.dataset().clock().now_us();
+        let begun_us = self.inner.lock().transaction.as_ref().map(|t| t.started_us);
+        self.present.presence.begin(text, now_us, begun_us);
     }
     /// Settings that clients are told at start.
     pub fn reported_settings(&self) -> Vec<(String, String)> {
@@ -246,6 +291,7 @@ impl Session {
 
     /// Parses the statements of one message. Whatever is not on the allow-list is refused here.
     pub fn parse(&self, sql: &str) -> SqlResult<Vec<Statement>> {
+        self.show_running(sql);
         // A long text takes long to read, and whoever asks may have other connections to serve.
         let runtime = tokio::runtime::Handle::try_current().map(|handle| handle.runtime_flavor());
         let observed = self.observer.as_ref().map(|observer| Observed::begin(observer, sql));
@@ -279,6 +325,7 @@ impl Session {
             inner.text = Some(stmt.text().into());
             inner.provenance = Provenance::default();
         }
+        self.show_running(stmt.text());
         let observed = self.observer.as_ref().map(|o| Observed::begin(o, stmt.text()));
         let result = self.execute_inner(stmt, params).await;
         let result = match observed {
@@ -308,9 +355,11 @@ impl Session {
                 }
                 other => Ok(other),
             },
-            Action::Declare { name, hold, query } => self.declare(name, *hold, query, params).await,
-            Action::Fetch { name, count } => self.fetch(name, *count),
-            Action::Move { name, count } => self.move_on(name, *count).await,
+            Action::Declare { name, hold, scroll, query } => {
+                self.declare(name, (*hold, *scroll), query, params).await
+            }
+            Action::Fetch { name, travel } => self.fetch(name, *travel).await,
+            Action::Move { name, travel } => self.move_on(name, *travel).await,
             Action::Execute { name, args } => self.execute_prepared(name, args).await,
             Action::Define(ddl) => Box::pin(self.define(ddl, stmt.text())).await,
             Action::Insert(insert) => Box::pin(self.insert(insert, params)).await,
@@ -378,6 +427,7 @@ impl Session {
             user: self.user.clone(),
             database: self.engine.config().database.clone(),
             backend_pid: self.backend_pid,
+            sessions: Some(self.neighbours()),
             search_path: path,
             transaction_us: started_us,
             statement_us: now_us,

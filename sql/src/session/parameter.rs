@@ -15,6 +15,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, WindowFunctionD
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
 use crate::error::{SqlError, SqlResult, sqlstate};
+use crate::function::read_as;
 
 /// Most parameters of a statement, as in Postgres.
 const PARAMETERS_MAX: usize = 65_535;
@@ -92,6 +93,14 @@ fn array_of(item: &FieldRef) -> FieldRef {
     plain(DataType::List(Arc::new(item)))
 }
 
+/// The type of an array's items.
+fn item_of(array: &Field) -> Option<FieldRef> {
+    match array.data_type() {
+        DataType::List(item) => Some(told(item)),
+        _ => None,
+    }
+}
+
 /// What is known of each parameter; the first word counts.
 #[derive(Default)]
 struct Found {
@@ -140,6 +149,16 @@ impl Found {
         }
     }
 
+    /// Notes what a cast says of a parameter, whatever its neighbours have said.
+    fn say(&mut self, expr: &Expr, field: Option<FieldRef>) {
+        let Some(field) = field else { return };
+        if let Some((id, None)) = parameter(expr)
+            && let Ok(at) = number(id)
+        {
+            self.types.insert(at, Some(field));
+        }
+    }
+
     fn look(&mut self, expr: &Expr, schema: &DFSchema) {
         match expr {
             Expr::Placeholder(p) => self.note(expr, || p.field.clone()),
@@ -158,8 +177,13 @@ impl Found {
             }
             Expr::Case(case) => self.case(case, schema),
             Expr::ScalarFunction(ScalarFunction { func, args }) => {
-                if let ("array_has", [list, item]) = (func.name(), args.as_slice()) {
-                    self.note(list, || typed(item, schema).as_ref().map(array_of));
+                match (func.name(), args.as_slice()) {
+                    ("array_has", [list, item]) => {
+                        self.note(list, || typed(item, schema).as_ref().map(array_of));
+                        self.note(item, || typed(list, schema).as_deref().and_then(item_of));
+                    }
+                    (name, [text, ..]) => self.say(text, read_as(name)),
+                    _ => {}
                 }
                 self.arguments(func.as_ref(), func.name(), args, schema);
             }
@@ -270,7 +294,8 @@ fn by_name(function: &str, at: usize) -> Option<FieldRef> {
 
 /// Functions whose arguments are of one type.
 fn alike(function: &str, args: &[Expr], schema: &DFSchema) -> Option<FieldRef> {
-    let one_type = ["generate_series", "range", "coalesce", "greatest", "least", "nullif"];
+    let one_type =
+        ["generate_series", "range", "coalesce", "greatest", "least", "nullif", "make_array"];
     let other = || args.iter().find_map(|arg| typed(arg, schema));
     one_type.contains(&function).then(other).flatten()
 }

@@ -5,8 +5,8 @@ use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
 use super::tokens::Tokens;
-use super::{Action, FetchCount, Modes, Plannable, parse_one, query};
-use crate::error::{SqlError, SqlResult, sqlstate};
+use super::{Action, Modes, parse_one, travel};
+use crate::error::{SqlError, SqlResult};
 
 /// Reads one command.
 pub(crate) fn parse(sql: &str, tokens: &mut Tokens) -> SqlResult<Action> {
@@ -41,14 +41,14 @@ pub(crate) fn parse(sql: &str, tokens: &mut Tokens) -> SqlResult<Action> {
             "sequences" => Action::Nothing("DISCARD SEQUENCES"),
             _ => Action::Nothing("DISCARD TEMP"),
         },
-        "declare" => declare(sql, tokens)?,
+        "declare" => travel::declare(sql, tokens)?,
         "fetch" => {
-            let (name, count) = fetch(tokens)?;
-            Action::Fetch { name, count }
+            let (name, travel) = travel::travel(tokens)?;
+            Action::Fetch { name, travel }
         }
         "move" => {
-            let (name, count) = fetch(tokens)?;
-            Action::Move { name, count }
+            let (name, travel) = travel::travel(tokens)?;
+            Action::Move { name, travel }
         }
         "close" => match tokens.take_word("all") {
             true => Action::Close(None),
@@ -221,73 +221,6 @@ fn rollback(tokens: &mut Tokens) -> SqlResult<Action> {
         return Ok(Action::RollbackTo(tokens.expect_word("a savepoint")?));
     }
     Ok(Action::Rollback { chain })
-}
-
-fn declare(sql: &str, tokens: &mut Tokens) -> SqlResult<Action> {
-    let name = tokens.expect_word("a cursor")?;
-    let mut hold = false;
-    loop {
-        let word = tokens.expect_word("CURSOR")?;
-        match word.as_str() {
-            "cursor" => break,
-            "no" => tokens.expect("scroll")?,
-            "insensitive" | "asensitive" => {}
-            "binary" => return Err(SqlError::unsupported("binary cursors are not supported")),
-            "scroll" => return Err(SqlError::unsupported("SCROLL cursors are not supported")),
-            _ => return Err(tokens.syntax_error().with_detail("expected CURSOR")),
-        }
-    }
-    if tokens.take_word("with") {
-        tokens.expect("hold")?;
-        hold = true;
-    } else if tokens.take_word("without") {
-        tokens.expect("hold")?;
-    }
-    tokens.expect("for")?;
-    let query: Plannable = query(sql, tokens)?;
-    Ok(Action::Declare { name, hold, query })
-}
-
-fn fetch(tokens: &mut Tokens) -> SqlResult<(String, FetchCount)> {
-    let backward = || SqlError::new(sqlstate::FEATURE_NOT_SUPPORTED, "cursors only move forward");
-    let mut count = FetchCount::Rows(1);
-    if let Some(word) = tokens.peek_word() {
-        match word.as_str() {
-            "next" => tokens.skip(),
-            "forward" => {
-                tokens.skip();
-                count = forward_count(tokens)?;
-            }
-            "all" => count = forward_count(tokens)?,
-            "prior" | "first" | "last" | "absolute" | "relative" | "backward" => {
-                return Err(backward());
-            }
-            _ => {}
-        }
-    } else if tokens.peek_is("-") {
-        return Err(backward());
-    } else {
-        count = forward_count(tokens)?;
-    }
-    let _from = tokens.take_word("from") || tokens.take_word("in");
-    let name = tokens.expect_word("a cursor")?;
-    Ok((name, count))
-}
-
-fn forward_count(tokens: &mut Tokens) -> SqlResult<FetchCount> {
-    if tokens.take_word("all") {
-        return Ok(FetchCount::All);
-    }
-    let before = tokens.clone();
-    let text = tokens.next_text();
-    match text.parse() {
-        Ok(count) => Ok(FetchCount::Rows(count)),
-        Err(_) if before.peek_word().is_some() => {
-            *tokens = before;
-            Ok(FetchCount::Rows(1))
-        }
-        Err(_) => Err(before.syntax_error()),
-    }
 }
 
 fn prepare(sql: &str, tokens: &mut Tokens) -> SqlResult<Action> {

@@ -52,9 +52,13 @@ fn unknown(first: &str, second: &str) -> SqlError {
             "a rollup keeps aggregates of a table by itself: CREATE ROLLUP name ON table (columns) \
              WITH (granularity = 'hour')",
         ),
-        "temp" | "temporary" | "unlogged" => {
-            error.with_hint("a table reads a topic: CREATE TABLE … WITH (topic = '…')")
+        "temp" | "temporary" | "local" | "global" => {
+            SqlError::unsupported("temporary tables are not supported").with_hint(
+                "write the query into the statement that reads it: WITH name AS (SELECT …) SELECT … FROM name, or as a \
+                 subquery; tools have a setting that does without temporary tables",
+            )
         }
+        "unlogged" => error.with_hint("a table reads a topic: CREATE TABLE … WITH (topic = '…')"),
         _ => error.with_hint("tables and rollups can be created, altered and dropped"),
     }
 }

@@ -28,6 +28,7 @@ mod sorting;
 mod spelling;
 mod times;
 mod tokens;
+mod travel;
 mod words;
 
 use std::collections::BTreeMap;
@@ -56,6 +57,7 @@ use spelling::spell_out;
 use tokens::Tokens;
 pub(crate) use tokens::character;
 pub(crate) use tokens::words;
+pub use travel::Travel;
 
 /// Longest text of one message, bytes.
 pub(crate) const STATEMENT_BYTES_MAX: usize = 4 << 20;
@@ -111,16 +113,17 @@ pub(crate) enum Action {
     Declare {
         name: String,
         hold: bool,
+        scroll: bool,
         query: Plannable,
     },
     Fetch {
         name: String,
-        count: FetchCount,
+        travel: Travel,
     },
     /// As FETCH, without giving the rows.
     Move {
         name: String,
-        count: FetchCount,
+        travel: Travel,
     },
     Close(Option<String>),
     Prepare {
@@ -191,11 +194,15 @@ pub(crate) struct Explain {
     pub(crate) verbose: bool,
 }
 
-/// How many rows a FETCH asks for.
+/// A way through a cursor, as FETCH, MOVE or CLOSE asks for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum FetchCount {
-    Rows(u64),
-    All,
+pub enum Journey {
+    /// The rows are wanted.
+    Fetch(Travel),
+    /// Only how many they are.
+    Move(Travel),
+    /// It is not needed any more.
+    Close,
 }
 
 impl Statement {
@@ -214,6 +221,15 @@ impl Statement {
             Action::Show(_) => Some(RowTag::Show),
             Action::Fetch { .. } => Some(RowTag::Fetch),
             Action::Execute { .. } => Some(RowTag::Select),
+            _ => None,
+        }
+    }
+    /// The cursor that the statement goes through, and how, if that is what it does.
+    pub fn journey(&self) -> Option<(&str, Journey)> {
+        match self.action() {
+            Action::Fetch { name, travel } => Some((name, Journey::Fetch(*travel))),
+            Action::Move { name, travel } => Some((name, Journey::Move(*travel))),
+            Action::Close(Some(name)) => Some((name, Journey::Close)),
             _ => None,
         }
     }

@@ -48,13 +48,15 @@ const LISTS: [&str; 13] = [
 ];
 
 /// Functions with one value that tools ask for in FROM, where they are a table of one row.
-const SINGLE: [&str; 9] = [
+const SINGLE: [&str; 11] = [
     "current_database",
     "current_schema",
     "current_schemas",
     "current_setting",
     "now",
     "pg_backend_pid",
+    "pg_cancel_backend",
+    "pg_terminate_backend",
     "regexp_match",
     "string_to_array",
     "version",

@@ -71,6 +71,45 @@ fn deep_statements_are_refused_before_they_are_parsed() {
 }
 
 #[test]
+fn cursors_are_declared_and_moved() {
+    for (sql, wanted) in [
+        ("fetch prior from c", Travel::Backward(Some(1))),
+        ("fetch backward c", Travel::Backward(Some(1))),
+        ("move backward all in c", Travel::Backward(None)),
+        ("fetch -3 from c", Travel::Backward(Some(3))),
+        ("fetch backward -3 c", Travel::Forward(Some(3))),
+        ("fetch +3 c", Travel::Forward(Some(3))),
+        ("fetch 0 c", Travel::Relative(0)),
+        ("fetch first c", Travel::Absolute(1)),
+        ("fetch last in c", Travel::Absolute(-1)),
+        ("fetch absolute -2 c", Travel::Absolute(-2)),
+        ("move relative 0 c", Travel::Relative(0)),
+        ("fetch next", Travel::Forward(Some(1))),
+        ("fetch forward all", Travel::Forward(Some(1))),
+    ] {
+        let read = action(sql);
+        let found = match &read {
+            Action::Fetch { travel, .. } | Action::Move { travel, .. } => *travel,
+            _ => panic!("{sql}"),
+        };
+        assert_eq!(found, wanted, "{sql}");
+    }
+    for sql in ["fetch absolute c", "fetch - all c", "fetch 99999999999 c", "fetch 1.5 c"] {
+        assert_eq!(parse(sql).unwrap_err().sqlstate, "42601", "{sql}");
+    }
+    let both = parse("declare c scroll no scroll cursor for select 1");
+    assert_eq!(both.unwrap_err().sqlstate, "42P11");
+    assert!(matches!(
+        action("declare c insensitive scroll cursor for select 1"),
+        Action::Declare { scroll: true, hold: false, .. }
+    ));
+    assert!(matches!(
+        action("declare c no scroll cursor with hold for select 1"),
+        Action::Declare { hold: true, scroll: false, .. }
+    ));
+}
+
+#[test]
 fn session_commands_are_read() {
     assert!(matches!(action("SET TIME ZONE 'Europe/Berlin'"),
         Action::Set { name, value: Some(v), local: false } if name == "timezone" && v == "Europe/Berlin"));
@@ -91,21 +130,17 @@ fn session_commands_are_read() {
         Action::SetCharacteristics(Modes { isolation: None, read_only: Some(true) })
     ));
     assert!(matches!(action("FETCH FORWARD 50 FROM \"C 1\""),
-        Action::Fetch { name, count: FetchCount::Rows(50) } if name == "C 1"));
+        Action::Fetch { name, travel: Travel::Forward(Some(50)) } if name == "C 1"));
     assert!(matches!(
         action("fetch 2048 in \"SQL_CUR\""),
-        Action::Fetch { count: FetchCount::Rows(2048), .. }
+        Action::Fetch { travel: Travel::Forward(Some(2048)), .. }
     ));
-    assert!(matches!(action("FETCH ALL c"), Action::Fetch { count: FetchCount::All, .. }));
+    assert!(matches!(action("FETCH ALL c"), Action::Fetch { travel: Travel::Forward(None), .. }));
     assert!(matches!(
         action("FETCH NEXT FROM c"),
-        Action::Fetch { count: FetchCount::Rows(1), .. }
+        Action::Fetch { travel: Travel::Forward(Some(1)), .. }
     ));
-    assert!(matches!(action("fetch c"), Action::Fetch { count: FetchCount::Rows(1), .. }));
-    assert!(matches!(
-        action("declare c no scroll cursor with hold for select 1"),
-        Action::Declare { hold: true, .. }
-    ));
+    assert!(matches!(action("fetch c"), Action::Fetch { travel: Travel::Forward(Some(1)), .. }));
     assert!(
         matches!(action("PREPARE p (int, text) AS SELECT $1, $2"), Action::Prepare { types, .. } if types.len() == 2)
     );

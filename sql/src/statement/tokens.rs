@@ -154,6 +154,16 @@ impl Tokens {
         self.token(0).is_some_and(|t| t.to_string() == symbol)
     }
 
+    /// Whether no more than one token is left.
+    pub(crate) fn is_last(&self) -> bool {
+        self.at + 1 >= self.list.len()
+    }
+
+    /// Whether a word is next, quoted or not.
+    pub(crate) fn is_word(&self) -> bool {
+        matches!(self.token(0), Some(Token::Word(_)))
+    }
+
     /// Whether `(` is followed by what begins a query rather than an option.
     pub(crate) fn peek_second_is_query(&self) -> bool {
         match self.token(1) {

@@ -5,6 +5,7 @@ mod arithmetic;
 mod cache;
 mod catalog;
 mod conditions;
+mod cursors;
 mod filtered;
 mod functions;
 mod fuzz;

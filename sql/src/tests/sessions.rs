@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, FieldRef};
 use datafusion::scalar::ScalarValue;
 use futures::StreamExt;
+use otus_engine::types::PG_TYPE_KEY;
 
 use super::world::{World, rows_of, text};
 use crate::{Outcome, Report, SessionOptions, SqlConfig, SqlError, TransactionStatus};
@@ -148,7 +149,7 @@ async fn a_cursor_reads_one_snapshot_in_pieces() {
     world.dataset.flush().await.unwrap();
     assert_eq!(world.rows("FETCH 2 FROM c").await, [["0"], ["1"]]);
     assert_eq!(world.rows("FETCH NEXT FROM c").await, [["2"]]);
-    assert_eq!(world.rows("FETCH FORWARD 0 FROM c").await, Vec::<Vec<String>>::new());
+    assert_eq!(world.rows("FETCH FORWARD 0 FROM c").await, [["2"]], "the same row again");
     assert_eq!(world.rows("FETCH ALL FROM c").await.len(), 3_197);
     assert!(world.rows("FETCH ALL FROM c").await.is_empty());
     world.rows("CLOSE c").await;
@@ -262,4 +263,24 @@ async fn now_is_the_beginning_of_the_transaction() {
     world.rows("COMMIT").await;
     assert_eq!(world.rows(now).await, [at("00:03:00")]);
     assert_eq!(world.value(past).await, "9");
+}
+
+#[tokio::test]
+async fn casts_tell_the_types_of_parameters() {
+    let world = World::filled().await;
+    let marks = async |sql: &str| {
+        let list = world.session.parse(sql).unwrap();
+        let described = world.session.describe(&list[0], &[]).await;
+        let params = described.unwrap_or_else(|e| panic!("{sql}: {e:?}")).params;
+        let mark = |f: &FieldRef| f.metadata().get(PG_TYPE_KEY).cloned().unwrap_or_default();
+        params.iter().map(mark).collect::<Vec<_>>()
+    };
+    assert_eq!(marks("SELECT $1::uuid").await, ["uuid"]);
+    assert_eq!(marks("SELECT $1::jsonb, $2::json").await, ["jsonb", "json"]);
+    assert_eq!(marks("SELECT coalesce($1::uuid, gen_random_uuid()) = $1").await, ["uuid"]);
+    assert_eq!(marks("SELECT ARRAY[$1::uuid, $2]").await, ["uuid", "uuid"]);
+    assert_eq!(marks("SELECT '{}'::jsonb @> $1, $2 <@ '{}'::jsonb").await, ["jsonb", "jsonb"]);
+    let list = world.session.parse("SELECT $1::oid").unwrap();
+    let described = world.session.describe(&list[0], &[]).await.unwrap();
+    assert_eq!(*described.params[0].data_type(), DataType::UInt32);
 }

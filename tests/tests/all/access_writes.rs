@@ -1,119 +1,127 @@
-//! Who may write what: the filter of a grant holds for rows that come as for rows that are read, by every way in.
+//! Who may write what, and what is written down of it: rows of keyed tables of which somebody sees a part, and the end
+//! of a COPY in the audit log.
 
-use anyhow::Result;
+use std::io::Write;
+use std::process::Stdio;
+
+use anyhow::{Context, Result};
 use otus_tests::need;
-use otus_tests::otus::{PATIENCE, Setup};
-use otus_tests::process::until;
-use serde_json::json;
+use otus_tests::otus::{Otus, Setup};
+use reqwest::{Client, RequestBuilder};
+use serde_json::{Value, json};
 
-use crate::access_login::{password, psql, text, token, words};
+use crate::access_login::{TABLES, psql, users, words};
 
-const TABLES: &str = r#"
-[tables.moves]
-topic = "moves"
-time = "at"
-append = true
-[tables.moves.columns]
-at = "timestamptz"
-owner = "text"
-amount = "bigint"
-[tables.notes]
-topic = "notes"
-time = "at"
-append = true
-[tables.notes.columns]
-at = "timestamptz"
-text = "text"
-author = "text"
-[tables.players]
+const PEOPLE: &str = r#"
+[tables.staff]
 kind = "keyed"
-topic = "players"
-key = "id"
+topic = "staff"
+key = "name"
 append = true
-[tables.players.columns]
-id = "text"
-region = "text"
-[roles.own]
-grants = [
-    { tables = ["moves"], filter = "owner = current_user", can = ["select", "insert"] },
-    { tables = ["notes"], columns = ["at", "text"], can = ["select", "insert"] },
-    { tables = ["players"], filter = "region = 'eu'", can = ["select", "insert"] },
-]
-[roles.feed]
-grants = [{ tables = ["moves", "players"], can = ["insert"] }]
-[roles.admin]
-admin = true
+[tables.staff.columns]
+name = "text"
+team = "text"
+[roles.team_a]
+grants = [{ tables = "staff", filter = "team = 'a'", can = ["select", "insert"] }]
 "#;
 
+fn send(request: RequestBuilder) -> Result<(u16, Value)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let response = request.send().await?;
+        let status = response.status().as_u16();
+        let text = response.text().await?;
+        Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
+    })
+}
+
 #[test]
-fn a_filter_holds_for_rows_that_are_written() -> Result<()> {
-    let (ann, ann_line) = token()?;
-    let (feed, feed_line) = token()?;
-    let (secret, root) = (password("pencil")?, password("eraser")?);
-    let users = format!(
-        "[users.ann]\n{secret}roles = \"own\"\n{ann_line}\n[users.feed]\nroles = \"feed\"\n{feed_line}\n\
-         [users.root]\n{root}roles = \"admin\"\n"
-    );
-    let otus = Setup::tables(format!("{users}{TABLES}")).start()?;
-    let as_ann = |sql: &str| psql(&otus, "ann", "pencil", "", sql);
-    let as_root = |sql: &str| psql(&otus, "root", "eraser", "", sql);
-    let http = |path: &str, token: &str, body: serde_json::Value| {
-        let request = reqwest::Client::new().post(otus.url(path)).bearer_auth(token);
-        text(request.header("content-type", "application/json").body(body.to_string()))
+fn whoever_sees_a_part_of_the_rows_writes_none() -> Result<()> {
+    let (users, reads, _) = users()?;
+    // bob's role sees one team alone.
+    let users = users.replace("roles = \"reader\"", "roles = [\"reader\", \"team_a\"]");
+    let otus = Setup::tables(format!("{users}{TABLES}{PEOPLE}")).start()?;
+    need!(psql(&otus, "ann", "pencil", "", "select 1"));
+    let ann = |sql: &str| -> Result<String> {
+        Ok(words(&psql(&otus, "ann", "pencil", "", sql).map_err(anyhow::Error::msg)?))
     };
+    let filled = ann("insert into staff (name, team) values ('mine', 'a'), ('theirs', 'b')")?;
+    anyhow::ensure!(filled == "INSERT 0 2", "{filled}");
+    let rows = "select string_agg(name || ' ' || team, ', ' order by name) from staff";
+    otus_tests::process::until("the rows", otus_tests::otus::PATIENCE, || {
+        anyhow::ensure!(ann(rows)? == "mine a, theirs b", "not yet");
+        Ok(())
+    })?;
 
-    let insert = |owner: &str, amount: i64| {
-        format!("insert into moves (at, owner, amount) values (now(), '{owner}', {amount})")
-    };
-    assert_eq!(words(&need!(as_ann(&insert("ann", 1)))), "INSERT 0 1");
-    for owner in ["bob", ""] {
-        let refused = need!(as_ann(&insert(owner, 99)));
-        assert!(words(&refused).contains("violates the row filters"), "{refused:?}");
-        assert!(!words(&refused).contains("99"), "a message holds no values: {refused:?}");
+    let web = Client::builder().no_proxy().pool_max_idle_per_host(0).build()?;
+    let url = |path: &str| otus.url(&format!("/api/tables/staff{path}"));
+    let bob = words(&psql(&otus, "bob", "Füller 7", "", rows).map_err(anyhow::Error::msg)?);
+    anyhow::ensure!(bob == "mine a", "{bob}");
+    let row = json!({ "team": "a" });
+    // One that is hidden, one that is seen and one that is not there: nothing can be told from the answers.
+    let mut answers = Vec::new();
+    for name in ["theirs", "mine", "nobody"] {
+        let path = url(&format!("/{name}"));
+        let put = send(web.put(&path).json(&row).bearer_auth(&reads))?;
+        let removed = send(web.delete(&path).bearer_auth(&reads))?;
+        anyhow::ensure!((put.0, removed.0) == (403, 403), "{name}: {put:?} {removed:?}");
+        answers.extend([put, removed]);
     }
-    let null = "insert into moves (at, amount) values (now(), 99)";
-    assert!(words(&need!(as_ann(null))).contains("violates the row filters"));
-    let both = "insert into moves (at, owner, amount) values (now(), 'ann', 2), (now(), 'bob', 99)";
-    assert!(words(&need!(as_ann(both))).contains("row 2"), "none of them is taken");
-    let row = |owner: &str| json!({ "at": "2026-01-01T00:00:00Z", "owner": owner, "amount": 4 });
-    assert_eq!(http("/api/append/moves", &ann, json!([row("ann")]))?.0, 200);
-    assert_eq!(http("/api/append/moves", &ann, json!([row("ann"), row("bob")]))?.0, 403);
-    assert_eq!(http("/api/append/moves", &feed, json!([row("bob")]))?.0, 200);
+    anyhow::ensure!(answers.windows(2).all(|pair| pair[0] == pair[1]), "{answers:?}");
+    let (status, created) = send(web.post(url("")).json(&row).bearer_auth(&reads))?;
+    anyhow::ensure!(status == 403, "POST: {status} {created}");
+    let path = otus.url("/api/append/staff");
+    let (status, appended) = send(web.post(&path).json(&json!([row])).bearer_auth(&reads))?;
+    anyhow::ensure!(status == 403, "append: {status} {appended}");
+    let copy = "copy staff (name, team) from stdin";
+    let copied = words(&psql(&otus, "bob", "Füller 7", "", copy).map_err(anyhow::Error::msg)?);
+    anyhow::ensure!(copied.contains("permission denied"), "{copied}");
+    let insert = "insert into staff (name, team) values ('theirs', 'a')";
+    let inserted = words(&psql(&otus, "bob", "Füller 7", "", insert).map_err(anyhow::Error::msg)?);
+    anyhow::ensure!(inserted.contains("permission denied"), "{inserted}");
+    anyhow::ensure!(ann(rows)? == "mine a, theirs b", "{}", ann(rows)?);
+    Ok(())
+}
 
-    // Columns that are not granted are not written either.
-    let note = "insert into notes (at, text) values (now(), 'x')";
-    assert_eq!(words(&need!(as_ann(note))), "INSERT 0 1");
-    for note in [
-        "insert into notes (at, text, author) values (now(), 'x', 'bob')",
-        "insert into notes values (now(), 'x', 'bob')",
-    ] {
-        assert!(words(&need!(as_ann(note))).contains("permission denied for table notes"));
-    }
-    let note = json!([{ "at": "2026-01-01T00:00:00Z", "author": "bob" }]);
-    assert_eq!(http("/api/append/notes", &ann, note)?.0, 403);
+/// Runs psql with what a COPY takes, and gives what it said.
+fn copied(otus: &Otus, copy: &str, data: &str) -> Result<String> {
+    let psql = otus.psql().map_err(anyhow::Error::msg)?;
+    let mut command = psql.command(&["-w", "-At", "-U", "ann", "-c", copy]);
+    command.env("PGPASSWORD", "pencil").stdin(Stdio::piped());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    child.stdin.take().context("no stdin")?.write_all(data.as_bytes())?;
+    Ok(words(&child.wait_with_output()?))
+}
 
-    // A row that is not seen could be replaced: no way in takes rows of this table from her.
-    assert_eq!(
-        http("/api/append/players?key=p1", &feed, json!([{ "id": "p1", "region": "us" }]))?.0,
-        200
-    );
-    let taken = "insert into players (id, region) values ('p1', 'eu')";
-    assert!(words(&need!(as_ann(taken))).contains("permission denied for table players"));
-    assert_eq!(
-        http("/api/append/players?key=p1", &ann, json!([{ "id": "p1", "region": "eu" }]))?.0,
-        403
-    );
-    assert_eq!(http("/api/tables/players", &ann, json!({ "id": "p2", "region": "eu" }))?.0, 403);
+#[test]
+fn an_audited_copy_has_its_end() -> Result<()> {
+    let (users, ..) = users()?;
+    let tables = TABLES.replace("topic = \"clicks\"\n", "topic = \"clicks\"\nappend = true\n");
+    let setup = Setup::tables(format!("{users}{tables}")).server("audit", "\"audit.log\"");
+    let mut otus = setup.start()?;
+    need!(psql(&otus, "ann", "pencil", "", "select 1"));
+    let copy = "copy clicks (at, page) from stdin";
+    let data = "2024-01-01 00:00:00+00\t/a\n2024-01-01 00:00:01+00\t/b\n";
+    anyhow::ensure!(copied(&otus, copy, data)? == "COPY 2");
+    let bad = "copy clicks (page, at) from stdin";
+    let failed = copied(&otus, bad, "/a\tyesterdayish\n")?;
+    anyhow::ensure!(failed.contains("yesterdayish"), "{failed}");
+    otus.stop()?;
 
-    let becomes = |sql: &str, expected: &str| {
-        until(sql, PATIENCE, || {
-            let output = as_root(sql).map_err(anyhow::Error::msg)?;
-            anyhow::ensure!(words(&output) == expected, "{output:?}");
-            Ok(())
-        })
+    let text = std::fs::read_to_string(otus.folder().join("audit.log"))?;
+    let lines = text.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>()?;
+    let of = |statement: &str| {
+        let found: Vec<_> = lines.iter().filter(|line| line["statement"] == statement).collect();
+        match found.as_slice() {
+            [one] => Ok(*one),
+            _ => Err(anyhow::anyhow!("{statement:?} is not once in\n{text}")),
+        }
     };
-    becomes("select count(*) from moves", "3")?;
-    let owners = "select string_agg(owner, ',' order by owner) from moves";
-    assert_eq!(words(&need!(as_root(owners))), "ann,ann,bob");
-    becomes("select region from players", "us")
+    let whole = of(copy)?;
+    assert_eq!((&whole["rows"], &whole["ok"]), (&json!(2), &json!(true)), "{whole}");
+    anyhow::ensure!(whole["duration_us"].as_u64().is_some_and(|us| us > 0), "{whole}");
+    let partial = of(bad)?;
+    assert_eq!((&partial["rows"], &partial["ok"]), (&json!(0), &json!(false)), "{partial}");
+    assert_eq!(partial["sqlstate"], "22007", "{partial}");
+    Ok(())
 }

@@ -93,6 +93,33 @@ fn psycopg_signs_in() -> Result<()> {
     signs_in("psycopg", "one")
 }
 
+/// Whoever asks for it is bound to the certificate that the server shows, and not let in where none is shown.
+#[test]
+fn psycopg_binds_its_password_to_the_certificate() -> Result<()> {
+    for client in ["psycopg", "psycopg2"] {
+        need!(program(client));
+        let otus = need!(served());
+        let run = |binding: &str, tls: &str| -> Result<String> {
+            let environment = [
+                ("PGPASSWORD", PASSWORD),
+                ("PGSSLMODE", tls),
+                ("PGCHANNELBINDING", binding),
+                ("PROBE", "one"),
+            ];
+            let program = program(client).map_err(anyhow::Error::msg)?;
+            Ok(printed(program, otus.postgres_port(), WITHIN, &environment)?.0)
+        };
+        let bound = run("require", "require")?;
+        let answer = probes(&bound)?.remove("one").context("no answer")?;
+        anyhow::ensure!(!answer.contains_key("error"), "{client}, bound: {answer:?}");
+        let plain = run("require", "disable")?;
+        let answered = probes(&plain)?.get("one") == Some(&answer);
+        let refused = plain.contains("channel binding") || plain.contains("not encrypted");
+        anyhow::ensure!(!answered && refused, "{client}:\n{}", last(&plain));
+    }
+    Ok(())
+}
+
 #[test]
 fn asyncpg_signs_in() -> Result<()> {
     signs_in("asyncpg", "one")

@@ -1,5 +1,6 @@
 //! The integration tests, in one binary: real Kafka, the real `otus`, real clients. Each module is one promise.
 
+mod access_filters;
 mod access_login;
 mod access_strangers;
 mod access_writes;
@@ -22,6 +23,7 @@ mod functions;
 mod golden;
 mod hostile_sql;
 mod hostile_wire;
+mod idle;
 mod inserts;
 mod kafka_append;
 mod kafka_faults;
@@ -35,6 +37,8 @@ mod pull_page;
 mod retention;
 mod robust;
 mod samples;
+mod sessions;
+mod short_ranges;
 mod shutdown;
 mod slt;
 mod snapshots;

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use otus_tests::otus::{Otus, Setup, wait_between};
 use otus_tests::postgres::Psql;
 use otus_tests::process::until;
-use otus_tests::{events, need};
+use otus_tests::{clients, events, need};
 
 const ROWS: usize = 10_000_000;
 
@@ -76,6 +76,60 @@ fn ten_million_rows_by_psql_in_bounded_memory() -> Result<()> {
         anyhow::ensure!(lines == ROWS && bytes > ROWS * ROW_BYTES, "{lines} lines, {bytes} bytes");
         let most = resident_kib(&otus, "VmHWM:")?;
         anyhow::ensure!(most < before + GROWTH_KIB_MAX, "{before} KiB before, {most} at most");
+    }
+    Ok(())
+}
+
+/// Runs the program of a client that counts rows, and sees that there were all of them and that the server kept few.
+fn counts(otus: &Otus, name: &str, mut client: std::process::Command) -> Result<()> {
+    let before = resident_kib(otus, "VmRSS:")?;
+    let port = otus.postgres_port().to_string();
+    client.envs([("PGHOST", "127.0.0.1"), ("PGPORT", &port), ("PGUSER", "otus")]);
+    client.envs([("PGDATABASE", "otus"), ("PGPASSWORD", "unused")]);
+    let output = client.output()?;
+    let words = String::from_utf8_lossy(&output.stderr);
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let wanted = format!("rows {ROWS} sum {}", ROWS * (ROWS + 1) / 2);
+    anyhow::ensure!(printed.trim() == wanted, "{name}: {printed} {words}");
+    let most = resident_kib(otus, "VmHWM:")?;
+    anyhow::ensure!(most < before + GROWTH_KIB_MAX, "{name}: {before} KiB before, {most} at most");
+    Ok(())
+}
+
+/// Ten million rows, some of them wide enough that the server must not keep them.
+fn series() -> String {
+    format!("select n, repeat('x', 56) from generate_series(1, {ROWS}) as n")
+}
+
+#[test]
+fn ten_million_rows_by_pgjdbc_in_bounded_memory() -> Result<()> {
+    let jars = clients::installed().join("java");
+    need!(clients::program("pgjdbc"));
+    let otus = server()?;
+    // All rows at once are the driver's to keep: its own memory has to do for them.
+    let narrow = format!("select n from generate_series(1, {ROWS}) as n");
+    for (name, fetch_size, sql) in
+        [("pgjdbc, some at a time", "20000", series()), ("pgjdbc, all at once", "0", narrow)]
+    {
+        let mut java = std::process::Command::new("java");
+        java.args(["-Xmx2g", "-cp"]).arg(jars.join("*"));
+        java.arg(clients::folder().join("java/Rows.java")).args([fetch_size, &sql]);
+        counts(&otus, name, java)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn ten_million_rows_by_asyncpg_in_bounded_memory() -> Result<()> {
+    need!(clients::program("asyncpg"));
+    let otus = server()?;
+    for how in ["cursor", "iterate"] {
+        let mut python = std::process::Command::new(clients::installed().join("python/bin/python"));
+        python.arg("-B").arg(clients::folder().join("python/asyncpg_rows.py"));
+        counts(&otus, how, {
+            python.args([how, &series()]);
+            python
+        })?;
     }
     Ok(())
 }

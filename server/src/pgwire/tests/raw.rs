@@ -111,6 +111,25 @@ async fn messages_come_in_order() {
     assert_eq!(raw.answer(&[b"D\0\0\0\x07PC\0", SYNC].concat()).await, "TZT");
     assert_eq!(raw.answer(&query("COMMIT")).await, "CZI");
     assert_eq!(raw.answer(&[b"D\0\0\0\x07PC\0", SYNC].concat()).await, "EZI");
+    // And portals are cursors to SQL: `P` names one, of which rows are fetched, passed over, or given back.
+    let named = [&parse("", "SELECT n FROM generate_series(1, 9) t(n)")[..], SYNC].concat();
+    assert_eq!(raw.answer(&query("BEGIN")).await, "CZT");
+    assert_eq!(raw.answer(&named).await, "1ZT");
+    let bind = frame(b'B', b"P\0\0\0\0\0\0\0\0");
+    assert_eq!(raw.answer(&[&bind[..], SYNC].concat()).await, "2ZT");
+    raw.send(&query("MOVE FORWARD 3 FROM \"P\"; FETCH 2 \"P\"")).await;
+    let messages = raw.until('Z').await;
+    let tags: String = messages.iter().map(|m| m.0).collect();
+    assert_eq!(tags, "CTDDCZ");
+    assert_eq!(&messages[0].1[..], b"MOVE 3\0");
+    assert!(messages[2].1.ends_with(b"4") && messages[3].1.ends_with(b"5"));
+    let execute = frame(b'E', b"P\0\0\0\0\x01");
+    assert_eq!(raw.answer(&[&execute[..], SYNC].concat()).await, "DsZT", "the sixth");
+    let fetch = [&parse("", "FETCH ALL \"P\"")[..], BIND, DESCRIBE, EXECUTE, SYNC].concat();
+    assert_eq!(raw.answer(&fetch).await, "12TDDDCZT");
+    assert_eq!(raw.answer(&query("FETCH \"P\"; MOVE ALL \"P\"; CLOSE \"P\"")).await, "TCCCZT");
+    assert_eq!(raw.answer(&query("MOVE \"P\"")).await, "EZE");
+    assert_eq!(raw.answer(&query("ROLLBACK")).await, "CZI");
     // Data for a COPY that never began is skipped.
     assert_eq!(raw.answer(&[&frame(b'd', b"x")[..], &query("SELECT 1")].concat()).await, "TDCZI");
     server.stop().await;

@@ -12,6 +12,7 @@ use datafusion::sql::sqlparser::ast::BinaryOperator;
 use super::arguments::array_literal;
 use super::{Does, function, is_text};
 use crate::error::SqlError;
+use crate::function::{AS_JSONB, read_as};
 use otus_engine::types::PG_TYPE_KEY;
 
 /// Plans the operators.
@@ -96,7 +97,7 @@ fn with_texts(mut expr: RawBinaryExpr, left: bool, right: bool) -> DfResult<RawB
 impl ExprPlanner for Operators {
     fn plan_binary_op(
         &self,
-        expr: RawBinaryExpr,
+        mut expr: RawBinaryExpr,
         schema: &DFSchema,
     ) -> DfResult<PlannerResult<RawBinaryExpr>> {
         let Some(does) = does(&expr.op) else { return changes(expr, schema) };
@@ -104,6 +105,14 @@ impl ExprPlanner for Operators {
         let shared = matches!(does, Does::Contains | Does::Contained);
         if shared && (is_list(&expr.left) || is_list(&expr.right)) {
             return Ok(PlannerResult::Original(expr));
+        }
+        for operand in [&mut expr.left, &mut expr.right] {
+            if let Expr::Placeholder(open) = operand
+                && open.field.is_none()
+                && shared
+            {
+                open.field = read_as(AS_JSONB);
+            }
         }
         let udf = function(does).ok_or_else(|| {
             DataFusionError::from(SqlError::internal("an operator has no function"))
