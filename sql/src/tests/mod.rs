@@ -9,6 +9,7 @@ mod filtered;
 mod functions;
 mod fuzz;
 mod grouping;
+mod kept;
 mod lanes;
 mod memory;
 mod named;
