@@ -152,24 +152,47 @@ async fn measure(address: &str, rows: u64, loaded_s: f64) -> Result<Value> {
     Ok(results)
 }
 
-async fn otus(server: &Otus, idle: usize, rows: u64) -> Result<Value> {
-    let port = server.postgres_port();
-    let address = format!("host=127.0.0.1 port={port} user=otus dbname=otus");
-    let client = connect(&address).await?;
-    client.simple_query("set otus.insert_wait = 'visible'").await?;
-    let loaded_s = load(&client, rows).await?;
-    let mut results = measure(&address, rows, loaded_s).await?;
+fn address(server: &Otus) -> String {
+    format!("host=127.0.0.1 port={} user=otus dbname=otus", server.postgres_port())
+}
+
+/// Resident memory of a process once it changes no more.
+async fn settled_mib(pid: u32) -> Result<f64> {
+    let mut before = memory_now_mib(pid)?;
+    for _ in 0..60 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let now = memory_now_mib(pid)?;
+        if (now - before).abs() < 0.1 {
+            return Ok(now);
+        }
+        before = now;
+    }
+    anyhow::bail!("the memory of the server does not settle")
+}
+
+/// What idle connections take of a server that has done nothing else.
+async fn idle_mib(server: &Otus, idle: usize) -> Result<f64> {
     let pid = server.id().context("not started")?;
-    let before = memory_now_mib(pid)?;
+    let address = address(server);
     let mut clients = Vec::new();
+    // What the first statement makes for all is not of the others.
+    clients.push(connect(&address).await?);
+    clients[0].simple_query("select 1").await?;
+    let before = settled_mib(pid).await?;
     for _ in 0..idle {
         let client = connect(&address).await?;
         client.simple_query("select 1").await?;
         clients.push(client);
     }
-    results["idle_connections"] = idle.into();
-    results["idle_connections_mib"] = round(memory_now_mib(pid)? - before).into();
-    Ok(results)
+    Ok(settled_mib(pid).await? - before)
+}
+
+async fn otus(server: &Otus, rows: u64) -> Result<Value> {
+    let address = address(server);
+    let client = connect(&address).await?;
+    client.simple_query("set otus.insert_wait = 'visible'").await?;
+    let loaded_s = load(&client, rows).await?;
+    measure(&address, rows, loaded_s).await
 }
 
 async fn postgres(address: &str, rows: u64) -> Result<Value> {
@@ -203,9 +226,15 @@ fn main() -> Result<()> {
     let rows = sized(2_000_000, 200_000);
     let runtime = tokio::runtime::Runtime::new()?;
     let idle = sized(1_000, 50);
-    let server = Setup::tables(TABLE).server("connections", &(idle + 50).to_string()).start()?;
-    let mut results = json!({ "otus": runtime.block_on(otus(&server, idle, rows))? });
+    let start = || Setup::tables(TABLE).server("connections", &(idle + 50).to_string()).start();
+    let server = start()?;
+    let idle_mib = runtime.block_on(idle_mib(&server, idle))?;
     drop(server);
+    let server = start()?;
+    let mut results = json!({ "otus": runtime.block_on(otus(&server, rows))? });
+    drop(server);
+    results["otus"]["idle_connections"] = idle.into();
+    results["otus"]["idle_connections_mib"] = round(idle_mib).into();
     match control() {
         Ok(address) => {
             results["control_postgres"] = runtime.block_on(postgres(&address, rows))?;

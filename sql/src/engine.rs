@@ -17,6 +17,7 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use otus_engine::compiled::CompiledTable;
 use otus_engine::dataset::Dataset;
 use otus_engine::snapshot::Snapshot;
+use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
 use crate::access::{Allowance, Identity, RoleDef, Roles, Running, Views};
@@ -25,6 +26,7 @@ use crate::cache::{Answers, CacheFigures, StatesCache};
 use crate::catalog::{Catalogue, PgTables};
 use crate::ddl::Definer;
 use crate::error::{SqlError, SqlResult};
+use crate::kept::KeptPlans;
 use crate::lanes::{Lane, Lanes};
 use crate::named::{NamedQueries, NamedQueryDef};
 use crate::plan::SearchPath;
@@ -33,10 +35,13 @@ use crate::rewrite::FactsCache;
 use crate::session::{Session, SessionOptions};
 use crate::sessions::Sessions;
 use crate::spill::Spill;
-use crate::state;
+use crate::state::{self, States};
 
 /// Stack of a query thread, bytes: plans are walked by recursion.
 pub(crate) const STACK_BYTES: usize = 16 << 20;
+
+/// Time zones of which states are kept.
+const ZONES_MAX: usize = 8;
 
 /// Settings of the query engine.
 #[derive(Debug, Clone)]
@@ -112,6 +117,8 @@ pub struct SqlEngine {
     queries: Arc<Queries>,
     answers: Arc<Answers>,
     states: Arc<StatesCache>,
+    kept: KeptPlans,
+    zones: Mutex<Vec<States>>,
     next_pid: AtomicI32,
     sessions: Arc<Sessions>,
     definer: OnceLock<Arc<dyn Definer>>,
@@ -156,6 +163,8 @@ impl SqlEngine {
             queries: Arc::default(),
             answers: Arc::new(Answers::new(config.result_cache_bytes)),
             states,
+            kept: KeptPlans::default(),
+            zones: Mutex::default(),
             config,
             next_pid: AtomicI32::new(1),
             sessions: Arc::default(),
@@ -302,6 +311,23 @@ impl SqlEngine {
     /// The answers that are kept.
     pub(crate) fn answers(&self) -> &Arc<Answers> {
         &self.answers
+    }
+
+    /// The plans that are kept.
+    pub(crate) fn kept(&self) -> &KeptPlans {
+        &self.kept
+    }
+
+    /// States to run kept plans with, in a time zone.
+    pub(crate) fn states_in(&self, zone: &str) -> States {
+        let mut known = self.zones.lock();
+        if let Some(states) = known.iter().find(|states| *states.zone == *zone) {
+            return states.clone();
+        }
+        let states = States::new(&self.template, zone);
+        known.truncate(ZONES_MAX.saturating_sub(1));
+        known.insert(0, states.clone());
+        states
     }
 
     /// What the caches have done.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Field, FieldRef, SchemaRef};
 use datafusion::common::metadata::{FieldMetadata, ScalarAndMetadata};
+use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::SendableRecordBatchStream;
 use datafusion::scalar::ScalarValue;
 use otus_engine::snapshot::Snapshot;
@@ -35,6 +36,20 @@ impl Parameter {
     pub fn of(value: ScalarValue, field: &Field) -> Self {
         let metadata = (!field.metadata().is_empty()).then(|| FieldMetadata::from(field));
         Self { value, metadata }
+    }
+
+    /// Its type, without a name.
+    pub(crate) fn field(&self) -> FieldRef {
+        let field = Field::new("", self.value.data_type(), false);
+        Arc::new(match &self.metadata {
+            Some(metadata) => metadata.add_to_field(field),
+            None => field,
+        })
+    }
+
+    /// It as an expression.
+    pub(crate) fn literal(&self) -> Expr {
+        Expr::Literal(self.value.clone(), self.metadata.clone())
     }
 }
 

@@ -1,6 +1,7 @@
 //! The planner's state that sessions start from: options measured for Parquet, the functions of Otus and
 //! Postgres, types by their Postgres names.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
@@ -11,7 +12,7 @@ use datafusion::error::Result as DfResult;
 use datafusion::execution::context::QueryPlanner;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionStateBuilder;
-use datafusion::execution::{FunctionRegistry, SessionState};
+use datafusion::execution::{FunctionRegistry, SessionState, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::logical_expr::planner::TypePlanner;
 use datafusion::optimizer::{AnalyzerRule, OptimizerRule};
@@ -27,6 +28,7 @@ use crate::catalog::{
 };
 use crate::engine::SqlConfig;
 use crate::error::{SqlError, SqlResult};
+use crate::few::of_few_rows;
 use crate::function::{self, Bytea};
 use crate::gapfill::{GapFillPlanner, GapFillRule};
 use crate::late::FailLate;
@@ -54,6 +56,47 @@ pub(crate) fn conditions() -> SqlResult<SessionState> {
     let mut state = functions()?;
     state.register_expr_planner(Arc::new(function::Operators)).map_err(SqlError::from)?;
     Ok(state)
+}
+
+/// What plans of a state run with. They have the functions that they call: those by name are for plans that are
+/// read from bytes, and copying them takes longer than many a statement.
+pub(crate) fn context(state: &SessionState) -> TaskContext {
+    TaskContext::new(
+        None,
+        state.session_id().to_owned(),
+        state.config().clone(),
+        HashMap::new(),
+        HashMap::new(),
+        HashMap::new(),
+        HashMap::new(),
+        Arc::clone(state.runtime_env()),
+    )
+}
+
+/// States that no statement has changed, in a time zone: for plans that are kept.
+#[derive(Debug, Clone)]
+pub(crate) struct States {
+    pub(crate) zone: Arc<str>,
+    pub(crate) usual: Arc<SessionState>,
+    /// For plans that read so little that one thread does it sooner.
+    pub(crate) single: Arc<SessionState>,
+    pub(crate) context: Arc<TaskContext>,
+}
+
+impl States {
+    pub(crate) fn new(template: &SessionState, zone: &str) -> Self {
+        let in_zone = |mut state: SessionState| {
+            let config = state.config_mut();
+            config.options_mut().execution.time_zone = Some(zone.to_owned());
+            let options = Arc::clone(state.config_options());
+            state.execution_props_mut().config_options = Some(options);
+            Arc::new(state)
+        };
+        let usual = in_zone(template.clone());
+        let context = Arc::new(context(&usual));
+        let single = in_zone(of_few_rows(template.clone()));
+        Self { zone: zone.into(), usual, single, context }
+    }
 }
 
 fn options(config: &SqlConfig) -> SqlResult<SessionConfig> {
@@ -117,7 +160,7 @@ fn build(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> SqlResult<SessionSt
     let mut state = builder
         .with_physical_optimizer_rules(rules)
         .with_type_planner(Arc::new(Types))
-        .with_table_factories(std::collections::HashMap::default())
+        .with_table_factories(HashMap::default())
         .with_analyzer_rule(Arc::new(crate::catalog::NamedIds::Cast))
         .with_analyzer_rule(Arc::new(Bytea::Constants))
         .with_analyzer_rule(Arc::new(crate::single::OneRow))

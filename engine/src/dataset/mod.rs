@@ -389,7 +389,12 @@ impl Dataset {
         let mut hot = old.hot.without_committed(&manifest);
         change(&old.catalog, &mut hot)?;
         let keyed = self.follow_keyed(&old.keyed, &manifest, &catalog, loaded)?;
-        let (hot, catalog, keyed) = (Arc::new(hot), Arc::new(catalog), Arc::new(keyed));
+        // What is made for a catalogue is found again by the very one.
+        let catalog = match catalog.is_same(&old.catalog) {
+            true => Arc::clone(&old.catalog),
+            false => Arc::new(catalog),
+        };
+        let (hot, keyed) = (Arc::new(hot), Arc::new(keyed));
         self.replace(Version { manifest, hot, catalog, keyed, ..Version::clone(&old) });
         Ok(())
     }

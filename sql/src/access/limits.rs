@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 
 use super::{Identity, RoleLimits};
 use crate::error::{SqlError, SqlResult, sqlstate};
+use crate::state::context;
 
 impl Identity {
     /// The bounds of its statements: of each the widest that a role sets; none where no role sets one.
@@ -109,11 +110,11 @@ impl Allowance {
 
     /// The context of a plan, with the statement's own share of the memory.
     pub(crate) fn context(&self, state: &SessionState) -> DfResult<Arc<TaskContext>> {
-        let Some(most) = self.memory else { return Ok(state.task_ctx()) };
+        let Some(most) = self.memory else { return Ok(Arc::new(context(state))) };
         let shared = state.runtime_env();
         let pool = Share { all: Arc::clone(&shared.memory_pool), most, held: AtomicUsize::new(0) };
         let runtime = RuntimeEnvBuilder::from_runtime_env(shared).with_memory_pool(Arc::new(pool));
-        Ok(Arc::new(TaskContext::from(state).with_runtime(Arc::new(runtime.build()?))))
+        Ok(Arc::new(context(state).with_runtime(Arc::new(runtime.build()?))))
     }
 }
 

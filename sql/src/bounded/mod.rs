@@ -21,7 +21,7 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::expr::ScalarFunction;
-use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator};
+use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, ScalarUDF};
 use datafusion::optimizer::AnalyzerRule;
 
 use crate::analyze::map_expressions;
@@ -99,6 +99,11 @@ impl Bounds {
             }
         }
     }
+}
+
+/// Whether a call is bounded by a statement of its own.
+pub(crate) fn is_bounded(function: &ScalarUDF) -> bool {
+    function.inner().is::<Bounded>()
 }
 
 fn is_joined(call: &ScalarFunction) -> bool {

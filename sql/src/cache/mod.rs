@@ -32,7 +32,7 @@ use crate::access::Identity;
 use crate::outcome::Parameter;
 use crate::rewrite::Report;
 pub(crate) use keep::Keeping;
-pub(crate) use seen::{Seen, Tag};
+pub(crate) use seen::{Seen, Tag, is_of_sources};
 pub(crate) use states::StatesCache;
 
 /// What one answer may have of all bytes: a dashboard has more than one query.

@@ -120,6 +120,11 @@ impl Seen {
     }
 }
 
+/// Whether rows of a plan hang on what its scans read, and on nothing else.
+pub(crate) fn is_of_sources(plan: &LogicalPlan) -> DfResult<bool> {
+    Ok(reach(plan)? == Reach::Sources)
+}
+
 /// Tables that are known to be data and nothing else are kept; others, such as those of the system, are not.
 fn reach(plan: &LogicalPlan) -> DfResult<Reach> {
     let mut found = Reach::Sources;

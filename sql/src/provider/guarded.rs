@@ -63,7 +63,8 @@ pub(super) fn pushdown_of(
 /// Whether a condition compares columns with values and does nothing else: it fails on no row.
 fn is_plain(guard: &Guard, filter: &Expr) -> bool {
     let column = |e: &Expr| matches!(e, Expr::Column(c) if !guard.is_masked(&c.name));
-    let value = |e: &Expr| matches!(e, Expr::Literal(..));
+    // A value is put in the place of an open parameter before anything is read.
+    let value = |e: &Expr| matches!(e, Expr::Literal(..) | Expr::Placeholder(_));
     match filter {
         Expr::BinaryExpr(b) => match b.op {
             Operator::And | Operator::Or => is_plain(guard, &b.left) && is_plain(guard, &b.right),

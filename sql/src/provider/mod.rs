@@ -4,6 +4,7 @@
 mod bounds;
 mod guarded;
 mod hot;
+mod indexed;
 mod keyed;
 mod keyed_source;
 mod prune;

@@ -31,6 +31,9 @@ pub(super) fn keep(
     bounds: &dyn Bounds,
 ) -> DfResult<Vec<bool>> {
     let Some(predicate) = predicate else { return Ok(vec![true; bounds.len()]) };
+    if bounds.len() == 0 {
+        return Ok(Vec::new());
+    }
     // A predicate that cannot prune keeps everything.
     let builder = PruningPredicateBuilder::new().with_file_schema(Arc::clone(schema));
     let Ok(pruning) = builder.try_build(Arc::clone(predicate)) else {

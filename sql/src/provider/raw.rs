@@ -7,8 +7,12 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::error::Result as DfResult;
-use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::logical_expr::utils::split_conjunction;
+use datafusion::logical_expr::{
+    BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType,
+};
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::scalar::ScalarValue;
 use otus_engine::compiled::CompiledTable;
 use otus_engine::hot::Chunk;
 use otus_engine::log::op::FileEntry;
@@ -52,6 +56,25 @@ impl RawTable {
 
     pub(crate) fn table(&self) -> &Arc<CompiledTable> {
         &self.table
+    }
+
+    /// Whether it shows the declared columns alone.
+    pub(crate) fn is_declared(&self) -> bool {
+        self.declared.is_some()
+    }
+
+    /// Whether it has all rows of its snapshot.
+    pub(crate) fn is_usual(&self) -> bool {
+        !self.open_only
+    }
+
+    /// How many rows lie within the times that conditions ask for, about: as if they came evenly.
+    pub(crate) fn rows_about(&self, filters: &[Expr]) -> u64 {
+        let wanted = times(filters, &self.table.def.time);
+        let files = self.files().iter().map(|file| within(file.rows, file.time, wanted));
+        let chunks = self.chunks().iter();
+        let chunks = chunks.map(|c| within(c.rows() as u64, c.time_range(), wanted));
+        files.chain(chunks).fold(0, u64::saturating_add)
     }
 
     fn files(&self) -> &[Arc<FileEntry>] {
@@ -168,6 +191,37 @@ impl RawTable {
             _ => Ok(plan),
         }
     }
+}
+
+/// Least and greatest time that conditions let through.
+fn times(filters: &[Expr], column: &str) -> (i64, i64) {
+    let mut wanted = (i64::MIN, i64::MAX);
+    for filter in filters.iter().flat_map(split_conjunction) {
+        let Expr::BinaryExpr(BinaryExpr { left, op, right }) = filter else { continue };
+        let (Expr::Column(named), Expr::Literal(value, _)) = (left.as_ref(), right.as_ref()) else {
+            continue;
+        };
+        let ScalarValue::TimestampMicrosecond(Some(us), _) = value else { continue };
+        if named.name != column {
+            continue;
+        }
+        match op {
+            Operator::Gt | Operator::GtEq => wanted.0 = wanted.0.max(*us),
+            Operator::Lt | Operator::LtEq => wanted.1 = wanted.1.min(*us),
+            Operator::Eq => wanted = (wanted.0.max(*us), wanted.1.min(*us)),
+            _ => {}
+        }
+    }
+    wanted
+}
+
+/// The share of some rows of these times that lies within the wanted ones.
+fn within(rows: u64, times: Option<(i64, i64)>, (from, to): (i64, i64)) -> u64 {
+    let Some((min, max)) = times else { return rows };
+    let (low, high) = (i128::from(min.max(from)), i128::from(max.min(to)));
+    let all = i128::from(max) - i128::from(min) + 1;
+    let share = i128::from(rows) * (high - low + 1).max(0) / all.max(1);
+    u64::try_from(share).unwrap_or(rows)
 }
 
 #[async_trait]

@@ -12,7 +12,7 @@ use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::object_store::ObjectStoreUrl;
 use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
 use datafusion::datasource::physical_plan::{
-    FileGroup, FileScanConfig, FileScanConfigBuilder, ParquetSource,
+    FileGroup, FileScanConfig, FileScanConfigBuilder, ParquetFileReaderFactory, ParquetSource,
 };
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::logical_expr::utils::conjunction;
@@ -32,8 +32,10 @@ use otus_engine::snapshot::Snapshot;
 
 use super::bounds;
 use super::hot::{Bound, HotSource};
+use super::indexed::IndexedReaders;
 use crate::access::Guard;
 use crate::error::SqlError;
+use crate::few::ReadsFew;
 
 /// Columns from which a projection counts as wide: late materialisation pays then.
 const WIDE_COLUMNS: usize = 8;
@@ -117,12 +119,18 @@ impl Scan<'_> {
         let storage = self.snapshot.storage();
         let cache = self.session.runtime_env().cache_manager.get_file_metadata_cache();
         let factory = CachedParquetFileReaderFactory::new(Arc::clone(storage.store()), cache);
-        let source = ParquetSource::new(Arc::clone(self.schema))
-            .with_parquet_file_reader_factory(Arc::new(factory));
+        let factory: Arc<dyn ParquetFileReaderFactory> = match self.filters.is_empty() {
+            true => Arc::new(factory),
+            false => Arc::new(IndexedReaders(factory)),
+        };
+        let source =
+            ParquetSource::new(Arc::clone(self.schema)).with_parquet_file_reader_factory(factory);
         let late = columns.len() >= WIDE_COLUMNS && self.filters.iter().any(is_selective);
-        let source = match self.guard {
-            // The planner sees no predicate here, so that it has to be told; it is asked of bounds alone.
-            Some(_) => match with_guard(
+        let is_told = self.session.config().get_extension::<ReadsFew>().is_some();
+        let source = match self.guard.is_some() || is_told {
+            // The planner sees no predicate here, or tells nobody, so that it has to be told; it is asked of
+            // bounds alone.
+            true => match with_guard(
                 predicate(self.session, self.schema, self.filters)?,
                 self.guard,
                 self.schema,
@@ -130,8 +138,8 @@ impl Scan<'_> {
                 Some(predicate) => source.with_predicate(predicate),
                 None => source,
             },
-            None if late => source.with_pushdown_filters(true).with_reorder_filters(true),
-            None => source,
+            false if late => source.with_pushdown_filters(true).with_reorder_filters(true),
+            false => source,
         };
         let url = ObjectStoreUrl::parse(storage.object_url())?;
         let groups = FileGroup::new(parts).split_files(self.session.config().target_partitions());

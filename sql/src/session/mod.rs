@@ -8,11 +8,13 @@ mod cursor;
 mod define;
 mod describe;
 mod guard;
+mod kept;
 mod parameter;
 mod run;
 mod scroll;
 mod settings;
 mod show;
+mod source;
 mod stop;
 mod transaction;
 
@@ -347,7 +349,7 @@ impl Session {
             ));
         }
         match stmt.action() {
-            Action::Query(query) => self.run_query(query, params).await,
+            Action::Query(query) => self.run_known(query, params).await,
             Action::Explain { options, query } => self.run_explain(*options, query, params).await,
             Action::CopyOut { query, format } => match self.run_query(query, params).await? {
                 Outcome::Rows { schema, stream, .. } => {
@@ -390,6 +392,27 @@ impl Session {
         }
     }
 
+    /// The snapshot of a statement that begins now.
+    fn moment(&self, inner: &mut Inner, now_us: i64) -> SqlResult<Arc<Snapshot>> {
+        let dataset = self.engine.dataset();
+        let snapshot = match &mut inner.transaction {
+            Some(t) if t.repeatable => {
+                let snapshot = t.snapshot.get_or_insert_with(|| dataset.snapshot());
+                snapshot.check_age(now_us).map_err(too_old)?;
+                Arc::clone(snapshot)
+            }
+            _ => dataset.snapshot(),
+        };
+        Ok(self.engine.seen_by(snapshot, self.identity.as_ref()))
+    }
+
+    /// What bounds the calls of a statement.
+    fn bounds(&self, allowance: Option<&Allowance>, stop: &Stop) -> Bounds {
+        let all = self.engine.config().memory_bytes;
+        let memory = allowance.and_then(Allowance::memory).map_or(all, |own| own.min(all));
+        Bounds::new(stop.flag(), memory)
+    }
+
     /// Takes the snapshot of a statement and the state to plan it with.
     fn frame(&self) -> SqlResult<Frame> {
         self.frame_at(None)
@@ -400,17 +423,10 @@ impl Session {
         let mut inner = self.inner.lock();
         let now_us = self.engine.dataset().clock().now_us();
         let started_us = inner.transaction.as_ref().map_or(now_us, |t| t.started_us);
-        let snapshot = match (pinned, &mut inner.transaction) {
-            (Some(snapshot), _) => snapshot,
-            (None, Some(t)) if t.repeatable => {
-                let dataset = self.engine.dataset();
-                let snapshot = t.snapshot.get_or_insert_with(|| dataset.snapshot());
-                snapshot.check_age(now_us).map_err(too_old)?;
-                Arc::clone(snapshot)
-            }
-            _ => self.engine.dataset().snapshot(),
+        let snapshot = match pinned {
+            Some(snapshot) => self.engine.seen_by(snapshot, self.identity.as_ref()),
+            None => self.moment(&mut inner, now_us)?,
         };
-        let snapshot = self.engine.seen_by(snapshot, self.identity.as_ref());
         let path = inner.settings.search_path(&self.user);
         let mut state = self.engine.state(&snapshot, &path, &self.user);
         state.config_mut().options_mut().execution.time_zone =
@@ -440,9 +456,7 @@ impl Session {
         }
         crate::function::register_session(&mut state, &facts)?;
         let stop = Stop::default();
-        let all = self.engine.config().memory_bytes;
-        let memory = allowance.as_ref().and_then(Allowance::memory).map_or(all, |own| own.min(all));
-        let bounds = Bounds::new(stop.flag(), memory);
+        let bounds = self.bounds(allowance.as_ref(), &stop);
         state.add_analyzer_rule(Arc::new(BoundCalls(bounds.clone())));
         let guard = Guard::new(self.cancel.arm(), self.time_limit(&inner.settings));
         #[cfg(test)]

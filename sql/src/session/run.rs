@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use arrow::datatypes::{DataType, Schema, SchemaRef};
-use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use arrow::record_batch::RecordBatch;
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::execution::{RecordBatchStream, SessionState, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
@@ -16,11 +16,11 @@ use datafusion::scalar::ScalarValue;
 use futures::{Stream, StreamExt};
 use otus_engine::snapshot::Snapshot;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::again::Given;
+use super::source::Source;
 use super::stop::{Stop, stoppable};
 use super::{Frame, Session};
 use crate::access::Allowance;
@@ -38,9 +38,6 @@ use crate::planning;
 use crate::queries::{self, Running};
 use crate::rewrite::{self, Mode, Report};
 use crate::statement::{Explain, OutputNames, Plannable};
-
-/// Batches between the query threads and the reader.
-const QUEUE_BATCHES: usize = 2;
 
 impl Session {
     pub(super) async fn run_query(
@@ -226,7 +223,7 @@ impl Frame {
         .await
     }
 
-    fn pin(&self) -> Pinned {
+    pub(super) fn pin(&self) -> Pinned {
         Pinned { engine: Arc::clone(&self.engine), snapshot: Arc::clone(&self.snapshot) }
     }
 
@@ -245,27 +242,34 @@ impl Frame {
             queries::given_again(asked, begun, rows, &report);
             return Ok(Started { schema, stream, report, tag, given });
         }
+        let context = self.context(&state)?;
+        let stream = self.flowing(physical, context, (begun, false), &report, &schema)?;
+        Ok(Started { schema, stream, report, tag, given: Given::Run })
+    }
+
+    /// Starts a physical plan that began at some time on the query threads, or where its rows are asked for: its
+    /// rows, under the columns to show.
+    pub(super) fn flowing(
+        &self,
+        physical: Arc<dyn ExecutionPlan>,
+        context: Arc<TaskContext>,
+        (begun, here): (Instant, bool),
+        report: &Report,
+        schema: &SchemaRef,
+    ) -> SqlResult<SendableRecordBatchStream> {
         let lane = Lane::of(&physical);
-        let running = Running::new(asked, begun, (report.clone(), lane), Arc::clone(&physical));
+        let told = (report.clone(), lane);
+        let running = Running::new(self.asked.clone(), begun, told, Arc::clone(&physical));
         let stop = Stop::default();
         let physical = stoppable(physical, &stop).map_err(SqlError::from)?;
         let threads = self.engine.lanes().handle(lane);
-        let mut stream = started(physical, self.context(&state)?, threads)?;
-        let (sender, receiver) = mpsc::channel(QUEUE_BATCHES);
-        let shown = Arc::clone(&schema);
-        let task = threads.spawn(async move {
-            while let Some(batch) = stream.next().await {
-                let failed = batch.is_err();
-                let batch = batch.and_then(|b| renamed(&b, &shown));
-                if sender.send(batch).await.is_err() || failed {
-                    return;
-                }
-            }
-        });
+        let source = match here {
+            true => Source::Here(execute_stream(physical, context).map_err(SqlError::from)?),
+            false => Source::threads(started(physical, context, threads)?, schema, threads),
+        };
         let rows = Rows {
-            receiver,
-            task: Task(task),
-            schema: Arc::clone(&schema),
+            source,
+            schema: Arc::clone(schema),
             pin: self.pin(),
             _stop: stop,
             over: self.bounds.over(),
@@ -273,7 +277,7 @@ impl Frame {
             allowance: self.allowance.clone(),
             given: 0,
         };
-        Ok(Started { schema, stream: Box::pin(rows), report, tag, given: Given::Run })
+        Ok(Box::pin(rows))
     }
 
     /// The plan as it will run, and what rollups do in it.
@@ -374,15 +378,15 @@ impl Frame {
     }
 
     /// What a plan runs with.
-    fn context(&self, state: &SessionState) -> SqlResult<Arc<TaskContext>> {
+    pub(super) fn context(&self, state: &SessionState) -> SqlResult<Arc<TaskContext>> {
         match &self.allowance {
             Some(allowance) => allowance.context(state).map_err(SqlError::from),
-            None => Ok(state.task_ctx()),
+            None => Ok(Arc::new(crate::state::context(state))),
         }
     }
 
     /// The state, with smaller batches where a plan builds wide values.
-    fn state_for(&self, plan: &LogicalPlan) -> SqlResult<Arc<SessionState>> {
+    pub(super) fn state_for(&self, plan: &LogicalPlan) -> SqlResult<Arc<SessionState>> {
         let usual = self.state.config().batch_size();
         let rows = bounded::batch_rows(plan, usual).map_err(SqlError::from)?;
         if rows == usual {
@@ -440,7 +444,7 @@ pub(super) fn shown_schema(schema: &Schema, names: &OutputNames) -> SchemaRef {
 
 /// The planned columns, each as nullable as was promised: what the optimizer and the physical planner find out
 /// of that hangs on who answers, and on how expressions happen to be taken apart.
-fn kept(planned: &Schema, promised: &Schema) -> Schema {
+pub(super) fn kept(planned: &Schema, promised: &Schema) -> Schema {
     if planned.fields().len() != promised.fields().len() {
         return planned.clone();
     }
@@ -449,15 +453,8 @@ fn kept(planned: &Schema, promised: &Schema) -> Schema {
     Schema::new(fields.collect::<Vec<_>>())
 }
 
-/// A batch under names that may repeat.
-fn renamed(batch: &RecordBatch, schema: &SchemaRef) -> DfResult<RecordBatch> {
-    let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-    let columns = batch.columns().to_vec();
-    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &rows)?)
-}
-
 /// A task that stops when it is dropped.
-struct Task<T>(JoinHandle<T>);
+pub(super) struct Task<T>(pub(super) JoinHandle<T>);
 
 impl<T> Drop for Task<T> {
     fn drop(&mut self) {
@@ -465,10 +462,9 @@ impl<T> Drop for Task<T> {
     }
 }
 
-/// Rows from the query threads, with the snapshot they are of.
+/// Rows of a query, with the snapshot they are of.
 struct Rows {
-    receiver: mpsc::Receiver<DfResult<RecordBatch>>,
-    task: Task<()>,
+    source: Source,
     schema: SchemaRef,
     pin: Pinned,
     _stop: Stop,
@@ -498,7 +494,7 @@ pub(super) struct Pinned {
 impl Pinned {
     /// An error as the client may see it: a file that was collected under an old snapshot is no damage,
     /// and where the server keeps its files is nobody's business.
-    fn shown(&self, e: SqlError) -> SqlError {
+    pub(super) fn shown(&self, e: SqlError) -> SqlError {
         self.engine.without_paths(e)
     }
 
@@ -523,7 +519,8 @@ impl Stream for Rows {
     type Item = DfResult<RecordBatch>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        match futures::ready!(self.receiver.poll_recv(cx)) {
+        let Self { source, schema, .. } = &mut *self;
+        match futures::ready!(source.poll(schema, cx)) {
             Some(Ok(batch)) => {
                 self.running.count(batch.num_rows());
                 let rows = u64::try_from(batch.num_rows()).unwrap_or(u64::MAX);
@@ -531,7 +528,7 @@ impl Stream for Rows {
                 let checked = self.allowance.as_ref().map(|a| a.check_rows(self.given));
                 if let Some(Err(e)) = checked {
                     self.running.fail(e.sqlstate);
-                    self.task.0.abort();
+                    self.source.abort();
                     return Poll::Ready(Some(Err(e.into())));
                 }
                 Poll::Ready(Some(Ok(batch)))
@@ -541,15 +538,7 @@ impl Stream for Rows {
                 self.running.fail(e.sqlstate);
                 Poll::Ready(Some(Err(e.into())))
             }
-            // The queue closes when the task ends; a panic there must not look like the end of the rows.
-            None => match futures::ready!(Pin::new(&mut self.task.0).poll(cx)) {
-                Ok(()) => Poll::Ready(None),
-                Err(e) if e.is_cancelled() => Poll::Ready(Some(Err(SqlError::canceled().into()))),
-                Err(_) => {
-                    let e = SqlError::internal("the query failed unexpectedly");
-                    Poll::Ready(Some(Err(e.into())))
-                }
-            },
+            None => Poll::Ready(None),
         }
     }
 }

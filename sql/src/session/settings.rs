@@ -288,7 +288,7 @@ impl Settings {
         KNOWN.iter().filter(|k| k.reported).map(of).collect()
     }
 
-    /// Values of the settings that change the rows of an answer.
+    /// Values of the settings that change the rows of an answer, or how its plan is made.
     pub(crate) fn of_answers(&self) -> Vec<String> {
         OF_ANSWERS.iter().map(|name| self.value(name)).collect()
     }

@@ -10,6 +10,7 @@ mod filtered;
 mod functions;
 mod fuzz;
 mod grouping;
+mod kept;
 mod lanes;
 mod memory;
 mod named;
