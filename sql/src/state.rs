@@ -144,10 +144,12 @@ fn build(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> SqlResult<SessionSt
         analyzer.rules.insert(1, Arc::new(Bytea::Written));
         analyzer.rules.insert(2, Arc::new(crate::zone::ComparedInstants));
         analyzer.rules.insert(3, Arc::new(function::JsonbValues));
+        analyzer.rules.insert(4, Arc::new(crate::fractions::MixedFractions));
         let look: Arc<dyn AnalyzerRule + Send + Sync> = Arc::new(StillWanted);
         analyzer.rules = planning::watched(&analyzer.rules, &look);
     }
     if let Some(optimizer) = builder.optimizer() {
+        crate::distinct::keep_types_of_sums(&mut optimizer.rules);
         let look: Arc<dyn OptimizerRule + Send + Sync> = Arc::new(StillWanted);
         optimizer.rules = planning::watched(&optimizer.rules, &look);
     }

@@ -26,7 +26,7 @@ SELECT DATE_TRUNC('second', "time") + INTERVAL '5 seconds' * FLOOR(EXTRACT(SECON
 SELECT channel AS channel, COUNT(*) AS count, COUNT(DISTINCT editor) AS "COUNT_DISTINCT(editor)" FROM wikipedia GROUP BY channel ORDER BY count DESC, channel LIMIT 5;
 SELECT COUNT(*) AS rowcount FROM (SELECT channel FROM wikipedia GROUP BY channel) AS rowcount_qry;
 SELECT min("time") AS "MIN(time)", max("time") AS "MAX(time)" FROM wikipedia LIMIT 1;
-SELECT country_name AS country_name, SUM(CASE WHEN is_new THEN 1 ELSE 0 END) AS new FROM wikipedia WHERE country_name IN ('Germany', 'France') GROUP BY country_name ORDER BY new DESC;
+SELECT country_name AS country_name, SUM(CASE WHEN is_new THEN 1 ELSE 0 END) AS new FROM wikipedia WHERE country_name IN ('Germany', 'France') GROUP BY country_name ORDER BY new DESC, country_name;
 SELECT DATE_TRUNC('day', at) AS __timestamp, sum(n) AS n, sum(price) AS p FROM things WHERE (kind IN ('red') OR kind IS NULL) GROUP BY DATE_TRUNC('day', at) ORDER BY n DESC NULLS LAST, 1 LIMIT 5;
 SELECT * FROM (SELECT id, kind FROM things LIMIT 100) AS virtual_table WHERE id <= 2 ORDER BY id LIMIT 1000;
 -- Tableau.

@@ -7,6 +7,7 @@ mod average;
 mod counted;
 mod extremes;
 mod kept;
+mod real;
 mod sum;
 mod udaf;
 

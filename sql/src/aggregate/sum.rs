@@ -1,5 +1,5 @@
 //! `sum`: bigint for integers of up to 32 bits, numeric for bigints and decimals; states are numeric, so that it
-//! never wraps; floats and intervals are DataFusion's.
+//! never wraps; real for reals; doubles and intervals are DataFusion's.
 //! Without groups it has a loop of its own, as that is the hottest one of all.
 
 use std::collections::HashSet;
@@ -21,6 +21,7 @@ use datafusion::logical_expr::{
 use otus_engine::expr::AggregateFunction;
 
 use super::adapter::{Groups, result};
+use super::real::{self, Reals};
 use super::udaf::{into, no_such_function};
 use crate::error::{SqlError, sqlstate};
 
@@ -73,9 +74,8 @@ impl AggregateUDFImpl for Sum {
     fn coerce_types(&self, types: &[DataType]) -> DfResult<Vec<DataType>> {
         match types {
             [t] if exact(t).is_some() => Ok(vec![t.clone()]),
-            [DataType::Float16 | DataType::Float32 | DataType::Float64] => {
-                Ok(vec![DataType::Float64])
-            }
+            [DataType::Float32] => Ok(vec![DataType::Float32]),
+            [DataType::Float16 | DataType::Float64] => Ok(vec![DataType::Float64]),
             [DataType::Null] => Ok(vec![DataType::Int64]),
             [t @ (DataType::Interval(_) | DataType::Duration(_) | DataType::Decimal256(..))] => {
                 Ok(vec![t.clone()])
@@ -87,12 +87,16 @@ impl AggregateUDFImpl for Sum {
     fn return_type(&self, types: &[DataType]) -> DfResult<DataType> {
         match types.first().and_then(exact) {
             Some(scale) => Ok(output(types.first(), scale)),
+            None if types == [DataType::Float32] => Ok(DataType::Float32),
             None => self.plain.return_type(types),
         }
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> DfResult<Box<dyn Accumulator>> {
         match exact(argument(&args)) {
+            None if *argument(&args) == DataType::Float32 => {
+                Ok(Box::new(Reals::new(args.is_distinct)))
+            }
             None => self.plain.accumulator(args),
             Some(scale) => {
                 let output = output(Some(argument(&args)), scale);
@@ -106,7 +110,11 @@ impl AggregateUDFImpl for Sum {
 
     fn state_fields(&self, args: StateFieldsArgs) -> DfResult<Vec<FieldRef>> {
         let Some(scale) = args.input_fields.first().and_then(|f| exact(f.data_type())) else {
-            return self.plain.state_fields(args);
+            let of = args.input_fields.first().map(|f| f.data_type());
+            return match of {
+                Some(DataType::Float32) => Ok(real::state(args.name, args.is_distinct)),
+                _ => self.plain.state_fields(args),
+            };
         };
         if args.is_distinct {
             return distinct_state(&args);
@@ -124,10 +132,11 @@ impl AggregateUDFImpl for Sum {
         args: AccumulatorArgs,
     ) -> DfResult<Box<dyn GroupsAccumulator>> {
         let data_type = argument(&args).clone();
-        if exact(&data_type).is_none() {
-            return self.plain.create_groups_accumulator(args);
-        }
-        let output = output(Some(&data_type), exact(&data_type).unwrap_or(0));
+        let output = match exact(&data_type) {
+            Some(scale) => output(Some(&data_type), scale),
+            None if data_type == DataType::Float32 => DataType::Float32,
+            None => return self.plain.create_groups_accumulator(args),
+        };
         let types = vec![data_type];
         let inner =
             AggregateFunction::Sum.accumulator(&types).map_err(|e| into(SqlError::from(e)))?;
@@ -138,6 +147,7 @@ impl AggregateUDFImpl for Sum {
     fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> DfResult<Box<dyn Accumulator>> {
         match exact(argument(&args)) {
             Some(_) => self.accumulator(args),
+            None if *argument(&args) == DataType::Float32 => self.accumulator(args),
             None => self.plain.create_sliding_accumulator(args),
         }
     }

@@ -19,7 +19,7 @@ use otus_engine::{Error, Result};
 use crate::error::{SqlError, SqlResult};
 use crate::state;
 pub(crate) use measure::finish_expr;
-pub(crate) use scalar::{condition, row_expr};
+pub(crate) use scalar::{condition, queried_part, queried_row, row_expr};
 
 /// Compiles SQL expressions for `engine` and `ingest`.
 pub struct SqlCompiler {

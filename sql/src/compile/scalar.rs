@@ -103,6 +103,16 @@ pub(crate) fn row_expr(state: &SessionState, schema: &Schema, sql: &str) -> SqlR
     logical(state, schema, &parsed(schema, sql)?)
 }
 
+/// The same as a query would have it: its numbers have the types of Postgres.
+pub(crate) fn queried_row(state: &SessionState, schema: &Schema, sql: &str) -> SqlResult<Expr> {
+    logical(state, schema, &statement::queried(sql, &|name| schema.index_of(name).is_ok())?)
+}
+
+/// The text of an argument of a stored call, whose names are quoted, as a query would have it.
+pub(crate) fn queried_part(state: &SessionState, schema: &Schema, sql: &str) -> SqlResult<Expr> {
+    logical(state, schema, &statement::queried(sql, &|_| false)?)
+}
+
 /// Compiles a parsed row expression that is part of `sql`, an argument of a measure. Its integers wrap: the
 /// row is kept already, and an error would stop the writing of all the others.
 pub(super) fn compile_ast(

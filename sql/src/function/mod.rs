@@ -10,6 +10,7 @@ mod checked;
 mod constant;
 mod date_trunc;
 mod encode;
+mod exact;
 mod json;
 mod length;
 mod marked;
@@ -51,7 +52,7 @@ pub use json::jsonb_text;
 pub(crate) use json::{JsonbValues, Subscripts};
 pub(crate) use length::{AS_BPCHAR, AS_VARCHAR};
 pub(crate) use marked::{AS_JSON, AS_JSONB, AS_UUID, KNOWN_JSON, KNOWN_JSONB, read_as};
-pub(crate) use operator::{DistinctElements, Operators, divided, exact_quotient};
+pub(crate) use operator::{DistinctElements, Operators, divided, exact_quotient, is_quotient};
 pub(crate) use ordered::{MODE, PERCENTILE_CONT, PERCENTILE_DISC};
 pub(crate) use part::{exact_part, length};
 pub(crate) use plain::OR_EMPTY;
@@ -141,6 +142,7 @@ pub(crate) fn register(state: &mut SessionState) -> DfResult<()> {
     state.register_udtf(KEYWORDS, Arc::new(catalogue::Keywords));
     state.register_expr_planner(Arc::new(json::Operators))?;
     checked::register(state)?;
+    exact::register(state)?;
     aggregate::register(state)
 }
 

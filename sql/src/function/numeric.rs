@@ -6,7 +6,7 @@ use arrow::array::{
     Array, ArrayRef, AsArray, Decimal128Array, Float64Array, Int32Array, ListArray,
 };
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Decimal128Type, Float64Type};
+use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type};
 use datafusion::error::Result as DfResult;
 
 use crate::aggregate::no_such_function;
@@ -58,6 +58,39 @@ pub(super) fn min_scale(args: &[ArrayRef], _: usize) -> DfResult<ArrayRef> {
         i32::try_from(scale).unwrap_or(i32::MAX)
     };
     Ok(Arc::new(numbers.iter().map(|value| value.map(needed)).collect::<Int32Array>()))
+}
+
+/// `scale(numeric)`: the digits after the point.
+pub(super) fn scale(args: &[ArrayRef], _: usize) -> DfResult<ArrayRef> {
+    let [of] = args else { return Err(no_such_function("scale", &[])) };
+    let (numbers, scale) = exact(of, "scale")?;
+    let scale = i32::try_from(scale).unwrap_or(i32::MAX);
+    Ok(Arc::new(numbers.iter().map(|value| value.map(|_| scale)).collect::<Int32Array>()))
+}
+
+/// `trim_scale(numeric)`: the same number. How many zeros end it is a matter of its type here.
+pub(super) fn trim_scale(args: &[ArrayRef], _: usize) -> DfResult<ArrayRef> {
+    let [of] = args else { return Err(no_such_function("trim_scale", &[])) };
+    exact(of, "trim_scale")?;
+    Ok(Arc::clone(of))
+}
+
+/// `factorial(bigint)`.
+pub(super) fn factorial(args: &[ArrayRef], _: usize) -> DfResult<ArrayRef> {
+    let [of] = args else { return Err(no_such_function("factorial", &[])) };
+    let wrong = |message: &str| SqlError::new(sqlstate::OUT_OF_RANGE, message);
+    let product = |number: i64| -> DfResult<i128> {
+        if number < 0 {
+            return Err(wrong("factorial of a negative number is undefined").into());
+        }
+        let product = (2..=i128::from(number)).try_fold(1_i128, i128::checked_mul);
+        let product = product.filter(|p| *p < 10_i128.pow(DIGITS.into()));
+        product.ok_or_else(|| wrong("value overflows numeric format").into())
+    };
+    let products =
+        of.as_primitive::<Int64Type>().iter().map(|value| value.map(product).transpose());
+    let products = Decimal128Array::from(products.collect::<DfResult<Vec<_>>>()?);
+    Ok(Arc::new(products.with_precision_and_scale(DIGITS, 0)?))
 }
 
 fn degrees(args: &[ArrayRef], rows: usize, of: fn(f64) -> f64) -> DfResult<ArrayRef> {
@@ -147,6 +180,23 @@ mod tests {
         }
         same(tangent(225.0), 1.0);
         same(tangent(-45.0), -1.0);
+    }
+
+    #[test]
+    fn factorials_have_38_digits() {
+        let of = |number: i64| {
+            let numbers: ArrayRef = Arc::new(arrow::array::Int64Array::from(vec![Some(number)]));
+            factorial(&[numbers], 1).map(|f| f.as_primitive::<Decimal128Type>().value(0))
+        };
+        for (number, product) in [(0, 1), (1, 1), (10, 3_628_800), (20, 2_432_902_008_176_640_000)]
+        {
+            assert_eq!(of(number).unwrap(), product);
+        }
+        assert!(of(33).is_ok());
+        for number in [-1, 34, i64::MAX] {
+            let failure = SqlError::from(of(number).unwrap_err());
+            assert_eq!(failure.sqlstate, sqlstate::OUT_OF_RANGE);
+        }
     }
 
     #[test]

@@ -244,6 +244,11 @@ fn quotient(scale: u8) -> ScalarUDF {
     ScalarUDF::from(Quotient { scale, signature: Signature::any(2, Volatility::Immutable) })
 }
 
+/// Whether a function is the quotient of numerics.
+pub(crate) fn is_quotient(function: &ScalarUDF) -> bool {
+    function.inner().is::<Quotient>()
+}
+
 fn times(divides: bool) -> ScalarUDF {
     ScalarUDF::from(Times { divides, signature: Signature::any(2, Volatility::Immutable) })
 }

@@ -228,6 +228,13 @@ impl Build<'_> {
                 return Err(internal("a matched call has no form"));
             };
             let mut state = form.clone();
+            for (arg, kept) in state.params.args.iter_mut().zip(&stored.args) {
+                // States are of the types of declarations, which may be wider.
+                let (of, to) = (arg.get_type(input.schema().as_ref())?, kept.data_type());
+                if of != *to && of.is_numeric() && to.is_numeric() {
+                    *arg = cast(arg.clone(), to.clone());
+                }
+            }
             if let Some(function) = aggregate::stating(stored.function) {
                 state.func = Arc::new(function);
             }

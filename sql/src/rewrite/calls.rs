@@ -92,8 +92,10 @@ impl Matcher<'_> {
     pub(super) fn aggregate(&mut self, f: &AggregateFunction) -> Matched<Expr> {
         let found = self.untyped(f)?;
         let wanted = self.type_of(&Expr::AggregateFunction(f.clone()))?;
-        let keeps = matches!(f.func.name(), "sum" | "avg") || moments(f.func.name()).is_some();
-        Ok(if keeps { cast(found, wanted) } else { found })
+        // States are of the types of declarations, which may be wider.
+        let of_value = matches!(f.func.name(), "sum" | "avg" | "min" | "max" | "first" | "last")
+            || moments(f.func.name()).is_some();
+        Ok(if of_value && wanted.is_numeric() { cast(found, wanted) } else { found })
     }
 
     /// The same, of the type that states give.

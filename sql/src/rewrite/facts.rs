@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Schema};
 use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::datasource::{empty::EmptyTable, provider_as_source};
@@ -23,12 +23,13 @@ use otus_engine::compiled::{CompiledRollup, CompiledTable};
 use otus_engine::expr::{AggregateCall, AggregateFunction as Stored};
 use parking_lot::Mutex;
 
+use super::alike;
 use super::calls::column;
 use super::chain::resolve;
 use super::total::BY_PATTERN;
 use crate::aggregate;
 use crate::bounded::{BoundCalls, Bounds};
-use crate::compile::{constant, finish_expr, row_expr};
+use crate::compile::{constant, finish_expr, queried_part, queried_row, row_expr};
 use crate::error::{SqlError, SqlResult};
 use crate::lossy::named_casts_removed;
 use crate::state::functions;
@@ -122,12 +123,11 @@ impl FactsCache {
         sql: &str,
     ) -> Option<AggregateFunction> {
         let states = self.states(state)?;
-        let one = |planning: &SessionState| {
-            let expr = row_expr(planning, table.schema.as_ref(), sql).ok()?;
-            analyzed(&states.utc, table, expr).ok()
-        };
-        let (asked, stored) = (one(&states.utc)?, one(states.declaring)?);
-        (asked == stored).then_some(asked)
+        let schema = table.schema.as_ref();
+        let asked = analyzed(&states.utc, table, queried_row(&states.utc, schema, sql).ok()?);
+        let stored = analyzed(&states.utc, table, row_expr(states.declaring, schema, sql).ok()?);
+        let (asked, stored) = (asked.ok()?, stored.ok()?);
+        alike::calls(table, &asked, &stored).then_some(asked)
     }
 
     fn states(&self, state: &SessionState) -> Option<States<'_>> {
@@ -149,8 +149,8 @@ fn in_utc(state: &SessionState) -> SessionState {
     utc
 }
 
-/// A declaration has the planner's own operators, some of which mean another number than those of a query: only
-/// what is the same with either has a form.
+/// A declaration has the planner's own operators and its types of numbers, some of which mean another number than those of
+/// a query: only what is the same with either has a form.
 struct States<'a> {
     utc: SessionState,
     declaring: &'a SessionState,
@@ -159,9 +159,9 @@ struct States<'a> {
 impl States<'_> {
     fn call(&self, table: &CompiledTable, call: &AggregateCall) -> Option<AggregateFunction> {
         let asked = analyzed(&self.utc, table, over_raw(&self.utc, table, call).ok()?).ok()?;
-        let stored =
-            analyzed(&self.utc, table, over_raw(self.declaring, table, call).ok()?).ok()?;
-        (asked == stored).then_some(asked)
+        let stored = called(self.declaring, table, call, declared_part).ok()?;
+        let stored = analyzed(&self.utc, table, stored).ok()?;
+        alike::calls(table, &asked, &stored).then_some(asked)
     }
 
     fn forms(&self, table: &CompiledTable, rollup: &CompiledRollup) -> RollupForms {
@@ -194,22 +194,22 @@ impl States<'_> {
     }
 
     fn row(&self, table: &CompiledTable, sql: &str) -> Option<Expr> {
-        let one = |state: &SessionState| -> SqlResult<Option<Expr>> {
-            let expr = row_expr(state, table.schema.as_ref(), sql)?;
+        let one = |expr: Expr| -> SqlResult<Option<Expr>> {
             let plan = scan(table)?.aggregate([expr], Vec::<Expr>::new())?.build()?;
             let LogicalPlan::Aggregate(aggregate) = self.planned(plan)? else { return Ok(None) };
             let Some(key) = aggregate.group_expr.first() else { return Ok(None) };
             let key = resolve(key.clone().unalias_nested().data, &aggregate.input)?;
             Ok(Some(Simplifier::new(&self.utc, table)?.simplify(key)?))
         };
-        let (asked, stored) = (one(&self.utc).ok()??, one(self.declaring).ok()??);
-        (asked == stored).then_some(asked)
+        let schema = table.schema.as_ref();
+        let asked = one(queried_row(&self.utc, schema, sql).ok()?).ok()??;
+        let stored = one(row_expr(self.declaring, schema, sql).ok()?).ok()??;
+        alike::values(table, &asked, &stored).then_some(asked)
     }
 
     /// The conjuncts of a condition.
     fn conditions(&self, table: &CompiledTable, sql: &str) -> Option<Vec<Expr>> {
-        let all = |state: &SessionState| -> SqlResult<Option<Vec<Expr>>> {
-            let expr = row_expr(state, table.schema.as_ref(), sql)?;
+        let all = |expr: Expr| -> SqlResult<Option<Vec<Expr>>> {
             let plan = scan(table)?.filter(expr)?.build()?;
             let LogicalPlan::Filter(filter) = self.planned(plan)? else { return Ok(None) };
             let simplifier = Simplifier::new(&self.utc, table)?;
@@ -221,8 +221,12 @@ impl States<'_> {
             found.retain(|condition| *condition != lit(true));
             Ok(Some(found))
         };
-        let (asked, stored) = (all(&self.utc).ok()??, all(self.declaring).ok()??);
-        (asked == stored).then_some(asked)
+        let schema = table.schema.as_ref();
+        let asked = all(queried_row(&self.utc, schema, sql).ok()?).ok()??;
+        let stored = all(row_expr(self.declaring, schema, sql).ok()?).ok()??;
+        let mut pairs = asked.iter().zip(&stored);
+        let same = asked.len() == stored.len() && pairs.all(|(a, b)| alike::values(table, a, b));
+        same.then_some(asked)
     }
 
     fn planned(&self, plan: LogicalPlan) -> SqlResult<LogicalPlan> {
@@ -261,6 +265,9 @@ fn is_same_value(stored: &DataType, wanted: &DataType) -> bool {
             | (DataType::Int16, DataType::Int8 | DataType::UInt8)
             | (DataType::Int32, DataType::UInt16)
             | (DataType::Int64, DataType::UInt32)
+            // Declarations have numbers as bigint: what does not fit its type fails over raw rows too.
+            | (DataType::Int64, DataType::Int16 | DataType::Int32)
+            | (DataType::Int32, DataType::Int16)
     )
 }
 
@@ -299,18 +306,32 @@ fn endless(state: &SessionState) -> Analyzer {
     Analyzer { rules: rules.collect(), function_rewrites: known.function_rewrites.clone() }
 }
 
-/// A stored call as an expression over raw columns.
+/// A stored call as an expression over raw columns, as a query would have it.
 pub(crate) fn over_raw(
     state: &SessionState,
     table: &CompiledTable,
     call: &AggregateCall,
+) -> SqlResult<Expr> {
+    called(state, table, call, queried_part)
+}
+
+fn declared_part(state: &SessionState, schema: &Schema, sql: &str) -> SqlResult<Expr> {
+    finish_expr(state, sql, schema)
+}
+
+/// A stored call whose texts are planned by `planned`.
+fn called(
+    state: &SessionState,
+    table: &CompiledTable,
+    call: &AggregateCall,
+    planned: fn(&SessionState, &Schema, &str) -> SqlResult<Expr>,
 ) -> SqlResult<Expr> {
     let name = call.function.sql_name();
     let Some(function) = state.aggregate_functions().get(name) else {
         return Err(SqlError::internal(format!("aggregate function {name}() is not registered")));
     };
     let schema = table.schema.as_ref();
-    let args = call.args_sql.iter().map(|sql| finish_expr(state, sql, schema));
+    let args = call.args_sql.iter().map(|sql| planned(state, schema, sql));
     let mut args = args.collect::<SqlResult<Vec<_>>>()?;
     match call.function {
         Stored::CountAll => args.push(lit(1_i64)),
@@ -318,7 +339,7 @@ pub(crate) fn over_raw(
     }
     let expr = function.call(args);
     match &call.filter_sql {
-        Some(sql) => Ok(expr.filter(finish_expr(state, sql, schema)?).build()?),
+        Some(sql) => Ok(expr.filter(planned(state, schema, sql)?).build()?),
         None => Ok(expr),
     }
 }

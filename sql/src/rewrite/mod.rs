@@ -5,10 +5,10 @@
 //!  analyzed plan ─► chain (what lies between aggregate and scan) ─► range + rest of the conditions
 //!        for each rollup: calls ─► needs ─► design (sources by time) ─► the cheapest ─► build
 //! ```
-//!
 //! Runs once, after types are coerced and before the optimizer, on the statement's one snapshot. What is not
 //! known to be equal is refused.
 
+mod alike;
 mod branch;
 mod build;
 mod calls;

@@ -530,5 +530,12 @@ pub(crate) fn expression(sql: &str, columns: &dyn Fn(&str) -> bool) -> SqlResult
     Ok(expr)
 }
 
+/// The same as a query has it: its numbers have the types of Postgres.
+pub(crate) fn queried(sql: &str, columns: &dyn Fn(&str) -> bool) -> SqlResult<ast::Expr> {
+    let mut expr = expression(sql, columns)?;
+    numbers::typed_within(&mut expr);
+    Ok(expr)
+}
+
 #[cfg(test)]
 mod tests;

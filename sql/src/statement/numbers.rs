@@ -11,26 +11,42 @@ use datafusion::sql::sqlparser::ast::{
 use super::rows::cast;
 
 /// Functions whose type is that of their arguments, or tells of it.
-const ALIKE: [&str; 19] = [
+const ALIKE: [&str; 35] = [
     "abs",
+    "array_agg",
+    "avg",
     "ceil",
     "ceiling",
     "coalesce",
     "div",
     "floor",
+    "gcd",
     "generate_series",
     "greatest",
     "json_build_array",
     "json_build_object",
     "jsonb_build_array",
     "jsonb_build_object",
+    "lcm",
     "least",
+    "ln",
+    "log",
+    "log10",
+    "max",
+    "min",
     "min_scale",
+    "mod",
     "nullif",
     "pg_typeof",
     "round",
+    "scale",
+    "sign",
+    "sqrt",
+    "sum",
     "to_json",
     "to_jsonb",
+    "trim_scale",
+    "trunc",
 ];
 
 /// Functions over arrays, whose elements are integers if they are written so.
@@ -44,8 +60,8 @@ const OF_ARRAYS: [&str; 7] = [
     "array_replace_all",
 ];
 
-/// Those of them whose arguments are typed if all are constant.
-const OF_CONSTANTS: [&str; 6] = ["abs", "ceil", "ceiling", "coalesce", "floor", "round"];
+/// Those of them that count digits with their second argument, by which the planner knows their type.
+const OF_FIRST: [&str; 2] = ["round", "trunc"];
 
 /// Digits of a numeric here.
 const DIGITS_MAX: u64 = 38;
@@ -55,15 +71,18 @@ pub(super) fn typed(query: &mut Query) {
     let _flow = ast::VisitMut::visit(query, &mut Typed);
 }
 
+/// The same for an expression.
+pub(super) fn typed_within(expr: &mut Expr) {
+    let _flow = ast::VisitMut::visit(expr, &mut Typed);
+}
+
 struct Typed;
 
 impl ast::VisitorMut for Typed {
     type Break = ();
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
-        if let ast::SetExpr::Values(Values { rows, .. }) = query.body.as_mut() {
-            rows.iter_mut().flat_map(|row| row.content.iter_mut()).for_each(number);
-        }
+        values(&mut query.body);
         ControlFlow::Continue(())
     }
 
@@ -100,14 +119,19 @@ impl ast::VisitorMut for Typed {
                 }
             }
             Expr::Array(array) => array.elem.iter_mut().for_each(number),
+            Expr::Ceil { expr, .. } | Expr::Floor { expr, .. } => number(expr),
+            Expr::UnaryOp { op: UnaryOperator::BitwiseNot, expr } => number(expr),
+            Expr::Case { conditions, else_result, .. } => {
+                conditions.iter_mut().map(|when| &mut when.result).for_each(number);
+                else_result.iter_mut().for_each(|other| number(other));
+            }
             Expr::Function(function) => {
                 let name = function.name.to_string().to_ascii_lowercase();
                 if let FunctionArguments::List(list) = &mut function.args
                     && (ALIKE.contains(&name.as_str()) || OF_ARRAYS.contains(&name.as_str()))
-                    // A rollup answers coalesce(x, 0) or round(x, 2) by a state, which a cast here would not be of.
-                    && (!OF_CONSTANTS.contains(&name.as_str()) || list.args.iter().all(is_constant))
                 {
-                    for arg in &mut list.args {
+                    let typed = if OF_FIRST.contains(&name.as_str()) { 1 } else { usize::MAX };
+                    for arg in list.args.iter_mut().take(typed) {
                         if let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = arg {
                             number(expr);
                         }
@@ -118,20 +142,96 @@ impl ast::VisitorMut for Typed {
         }
         ControlFlow::Continue(())
     }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Some(of) = power(expr)
+            && of.is_numeric
+            && let Some(data_type) = type_of_double(of.value)
+        {
+            *expr = cast(std::mem::replace(expr, Expr::Value(Value::Null.into())), data_type);
+        }
+        ControlFlow::Continue(())
+    }
 }
 
-fn is_constant(arg: &FunctionArg) -> bool {
-    fn is_value(expr: &Expr) -> bool {
-        match expr {
-            Expr::Value(_) => true,
-            Expr::Nested(inner)
-            | Expr::UnaryOp { op: UnaryOperator::Minus | UnaryOperator::Plus, expr: inner } => {
-                is_value(inner)
-            }
-            _ => false,
+/// Casts the numbers of lists of values, which may be put to others: `VALUES (1) UNION ALL …`.
+fn values(body: &mut ast::SetExpr) {
+    match body {
+        ast::SetExpr::Values(Values { rows, .. }) => {
+            rows.iter_mut().flat_map(|row| row.content.iter_mut()).for_each(number);
         }
+        ast::SetExpr::SetOperation { left, right, .. } => {
+            values(left);
+            values(right);
+        }
+        _ => {}
     }
-    matches!(arg, FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) if is_value(expr))
+}
+
+/// What is computed of numbers that are written out.
+struct Constant {
+    value: f64,
+    is_numeric: bool,
+}
+
+/// A power of such numbers: a numeric if one of them is. Of other numerics it is double precision, as nothing tells here how
+/// many digits it has.
+fn power(expr: &Expr) -> Option<Constant> {
+    let (base, exponent) = match expr {
+        Expr::BinaryOp { left, op: ast::BinaryOperator::PGExp, right } => {
+            (constant(left)?, constant(right)?)
+        }
+        Expr::Function(function) => {
+            let FunctionArguments::List(list) = &function.args else { return None };
+            let of = |arg: &FunctionArg| match arg {
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => constant(expr),
+                _ => None,
+            };
+            let name = function.name.to_string().to_ascii_lowercase();
+            match (name.as_str(), list.args.as_slice()) {
+                ("power" | "pow", [base, exponent]) => (of(base)?, of(exponent)?),
+                ("exp", [exponent]) => {
+                    let e = Constant { value: std::f64::consts::E, is_numeric: false };
+                    (e, of(exponent)?)
+                }
+                _ => return None,
+            }
+        }
+        _ => return None,
+    };
+    Some(Constant {
+        value: base.value.powf(exponent.value),
+        is_numeric: base.is_numeric || exponent.is_numeric,
+    })
+}
+
+fn constant(expr: &Expr) -> Option<Constant> {
+    match expr {
+        Expr::Nested(inner) | Expr::UnaryOp { op: UnaryOperator::Plus, expr: inner } => {
+            constant(inner)
+        }
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr: inner } => {
+            constant(inner).map(|of| Constant { value: -of.value, ..of })
+        }
+        Expr::Value(value) => {
+            let Value::Number(text, _) = &value.value else { return None };
+            let is_numeric = text.parse::<i64>().is_err();
+            Some(Constant { value: text.parse().ok()?, is_numeric })
+        }
+        _ => None,
+    }
+}
+
+/// The numeric that has the digits of a double, as far as they go.
+fn type_of_double(value: f64) -> Option<DataType> {
+    if !value.is_finite() {
+        return None;
+    }
+    let written = format!("{:e}", value.abs());
+    let exponent: i64 = written.split_once('e')?.1.parse().ok()?;
+    let most = i64::try_from(DIGITS_MAX).ok()?;
+    let scale = (16 - exponent.min(0)).min(most - exponent.max(0) - 1);
+    (scale >= 0).then_some(DataType::Numeric(ExactNumberInfo::PrecisionAndScale(DIGITS_MAX, scale)))
 }
 
 /// Whether an expression is a number that is written with a point.
@@ -190,6 +290,21 @@ fn type_of(text: &str) -> Option<DataType> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn types_of_powers() {
+        let check = |sql: &str, expected: &str| {
+            let mut expr = super::super::expression(sql, &|_| false).unwrap();
+            typed_within(&mut expr);
+            assert_eq!(expr.to_string(), expected, "{sql}");
+        };
+        check("2.0 ^ 3", "CAST(2.0 ^ 3 AS NUMERIC(38,16))");
+        check("power(10.0, 30)", "CAST(power(10.0, 30) AS NUMERIC(38,7))");
+        check("exp(-20.0)", "CAST(exp(-20.0) AS NUMERIC(38,25))");
+        check("power(10.0, 40)", "power(10.0, 40)");
+        check("2 ^ 10", "2 ^ 10");
+        check("exp(n)", "exp(n)");
+    }
 
     #[test]
     fn types_of_numbers() {

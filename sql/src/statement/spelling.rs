@@ -20,17 +20,22 @@ pub(crate) fn spell_out(node: &mut impl ast::VisitMut) {
             times::spell(expr);
             match expr {
                 Expr::UnaryOp { op, expr: of } => {
+                    let mut of = of.as_ref().clone();
                     let name = match op {
-                        UnaryOperator::PGSquareRoot => "sqrt",
+                        // Roots by their operators are double precision, as is what they are taken of.
+                        UnaryOperator::PGSquareRoot => {
+                            of = super::rows::cast(of, DataType::DoublePrecision);
+                            "sqrt"
+                        }
                         UnaryOperator::PGCubeRoot => "cbrt",
                         UnaryOperator::PGAbs => "abs",
                         UnaryOperator::BitwiseNot => {
-                            *expr = all_other_bits(of);
+                            *expr = all_other_bits(&of);
                             return ControlFlow::Continue(());
                         }
                         _ => return ControlFlow::Continue(()),
                     };
-                    *expr = call(&unnamed(name), [of.as_ref().clone()]);
+                    *expr = call(&unnamed(name), [of]);
                 }
                 Expr::BinaryOp { left, op: BinaryOperator::PGStartsWith, right } => {
                     let sides = [left.as_ref().clone(), right.as_ref().clone()];

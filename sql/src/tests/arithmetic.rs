@@ -178,3 +178,60 @@ async fn what_may_fail_stands_behind_the_conditions_beside_it() {
     let e = world.error("SELECT 100 / user_id FROM events WHERE user_id < 2").await;
     assert_eq!(e.sqlstate, "22012", "{e:?}");
 }
+
+#[tokio::test]
+async fn numbers_have_the_types_of_postgres() {
+    let world = World::filled().await;
+    for (sql, of) in [
+        ("length(kind) * 2", "integer"),
+        ("length(kind) / 2.0", "numeric"),
+        ("length(kind) * 3000000000", "bigint"),
+        ("user_id + 1", "bigint"),
+        ("amount * 2", "numeric"),
+        ("score * 1.5", "double precision"),
+        ("1.5 * length(kind) * score", "double precision"),
+        ("CASE WHEN ok THEN 1 ELSE 2 END", "integer"),
+        ("CASE WHEN ok THEN 1 ELSE 2.5 END", "numeric"),
+        ("CASE WHEN ok THEN 1.5 ELSE score END", "double precision"),
+        ("coalesce(score, 0.5)", "double precision"),
+        ("coalesce(length(kind), 0)", "integer"),
+        ("greatest(amount, score)", "double precision"),
+        ("round(score)", "double precision"),
+        ("floor(amount)", "numeric"),
+        ("sqrt(amount)", "numeric"),
+        ("ln(amount + 1)", "numeric"),
+        ("sign(amount)", "numeric"),
+        ("2.0 ^ 3", "numeric"),
+        ("power(score, 2)", "double precision"),
+    ] {
+        let sql = format!("SELECT pg_typeof({sql}) FROM events LIMIT 1");
+        assert_eq!(world.value(&sql).await, of, "{sql}");
+    }
+    for (sql, expected) in [
+        (
+            "CASE WHEN ok THEN 0 ELSE 1.0 END / 3 FROM events WHERE NOT ok LIMIT 1",
+            "0.3333333333333333",
+        ),
+        ("ceil(9.9)", "10"),
+        ("round(2.5::float8)", "2.0"),
+        ("round(-2.5)", "-3"),
+        ("count(*) FROM events WHERE amount > 1e300::float8", "0"),
+        (
+            "pg_typeof(x) FROM (SELECT amount FROM events UNION ALL SELECT score FROM events) t (x) LIMIT 1",
+            "double precision",
+        ),
+        ("pg_typeof(n) FROM (VALUES (1) UNION ALL VALUES (2)) t (n) LIMIT 1", "integer"),
+    ] {
+        assert_eq!(world.value(&format!("SELECT {sql}")).await, expected, "{sql}");
+    }
+    for (sql, state) in [
+        ("sqrt(-1)", "2201F"),
+        ("sqrt(-1.5)", "2201F"),
+        ("ln(0.0)", "2201E"),
+        ("log(2, -8)", "2201E"),
+        ("factorial(-1)", "22003"),
+        ("length(kind) * 2147483647 FROM events", "22003"),
+    ] {
+        assert_eq!(world.error(&format!("SELECT {sql}")).await.sqlstate, state, "{sql}");
+    }
+}

@@ -489,6 +489,52 @@ async fn arithmetic_that_may_fail_is_left_to_raw_rows() {
 }
 
 #[tokio::test]
+async fn declared_numbers_answer_those_of_queries() {
+    let world = World::declared(|def| {
+        def.measures = vec![
+            MeasureDef::new("events", "count(*)"),
+            MeasureDef::new("letters", "sum(length(kind) * 2 - 1)"),
+            MeasureDef::new("longest", "max(length(kind) * 2)"),
+            MeasureDef::new("most", "sum(length(kind) * 2000000000)"),
+            MeasureDef::new("halves", "sum(user_id * 1.5)"),
+            MeasureDef::new("quarters", "avg(user_id / 4.0)"),
+            MeasureDef::new("tenths", "sum(amount * 0.1)"),
+            MeasureDef::new("least", "min(amount * 2.5 + 1)"),
+            MeasureDef::new("good", "sum(CASE WHEN ok THEN 1 ELSE 0 END)"),
+            MeasureDef::new("known", "sum(coalesce(length(kind), 0))"),
+            MeasureDef::new("whole", "sum(floor(user_id / 0.3))"),
+        ];
+    });
+    let world = world.await.fill().await;
+    for (sql, of) in [
+        ("sum(length(kind) * 2 - 1)", "bigint"),
+        ("max(length(kind) * 2)", "integer"),
+        ("avg(length(kind) * 2 - 1)", "numeric"),
+        ("sum(user_id * 1.5)", "numeric"),
+        ("avg(user_id / 4.0)", "numeric"),
+        ("sum(amount * 0.1)", "numeric"),
+        ("min(amount * 2.5 + 1)", "numeric"),
+        ("sum(CASE WHEN ok THEN 1 ELSE 0 END)", "bigint"),
+        ("sum(coalesce(length(kind), 0))", "bigint"),
+        ("sum(1)", "bigint"),
+    ] {
+        served(&world, &format!("SELECT kind, {sql} FROM events GROUP BY kind"), &[]).await;
+        let sql = format!("SELECT pg_typeof({sql}) FROM events");
+        for mode in ["force", "off"] {
+            assert_eq!(under(&world, mode, &sql).await, [[of]], "{mode}: {sql}");
+        }
+    }
+    // A quotient in double precision may lie on the other side of a whole number.
+    let cut = "SELECT sum(floor(user_id / 0.3)) FROM events WHERE kind = 'a'";
+    refused(&world, cut, "stores no state").await;
+    let wide = "SELECT kind, sum(length(kind) * 2000000000) FROM events GROUP BY kind";
+    for mode in ["auto", "off"] {
+        world.rows(&format!("SET otus.rollups = {mode}")).await;
+        assert_eq!(world.error(wide).await.sqlstate, "22003", "{mode}");
+    }
+}
+
+#[tokio::test]
 async fn a_time_without_zone_is_matched_too() {
     let naive = World::declared(|def| def.columns[0].column_type = "timestamp".parse().unwrap());
     let world = naive.await.fill().await;

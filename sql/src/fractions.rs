@@ -1,0 +1,123 @@
+//! A numeric beside double precision is double precision, as in Postgres. The planner would make both numerics, of digits
+//! that not every double has.
+
+use arrow::datatypes::DataType;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{DFSchema, ExprSchema};
+use datafusion::error::Result as DfResult;
+use datafusion::logical_expr::expr::Case;
+use datafusion::logical_expr::{
+    BinaryExpr, Expr, ExprSchemable, LogicalPlan, Projection, Union, cast,
+};
+use datafusion::optimizer::AnalyzerRule;
+use std::sync::Arc;
+
+use crate::analyze::{compares, map_expressions};
+
+/// Functions whose value is one of their arguments.
+const ALIKE: [&str; 5] = ["coalesce", "greatest", "least", "make_array", "nullif"];
+
+/// Runs before types are coerced.
+#[derive(Debug)]
+pub(crate) struct MixedFractions;
+
+impl AnalyzerRule for MixedFractions {
+    fn name(&self) -> &'static str {
+        "mixed_fractions"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> DfResult<LogicalPlan> {
+        let plan = map_expressions(plan, &|expr, schema| rewrite(expr, schema))?;
+        Ok(plan.transform_up_with_subqueries(united)?.data)
+    }
+}
+
+fn rewrite(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
+    match expr {
+        Expr::BinaryExpr(of) if compares(of.op) || of.op.is_numerical_operators() => {
+            let sides = [of.left.as_ref(), of.right.as_ref()];
+            if !are_mixed(sides, schema) {
+                return Ok(Transformed::no(Expr::BinaryExpr(of)));
+            }
+            let BinaryExpr { left, op, right } = of;
+            let (left, right) = (as_double(*left, schema), as_double(*right, schema));
+            let of = BinaryExpr::new(Box::new(left), op, Box::new(right));
+            Ok(Transformed::yes(Expr::BinaryExpr(of)))
+        }
+        Expr::Case(case) => {
+            let results = case.when_then_expr.iter().map(|(_, then)| then.as_ref());
+            if !are_mixed(results.chain(case.else_expr.as_deref()), schema) {
+                return Ok(Transformed::no(Expr::Case(case)));
+            }
+            Ok(Transformed::yes(Expr::Case(results_as(case, |e| as_double(e, schema)))))
+        }
+        Expr::ScalarFunction(mut call) if ALIKE.contains(&call.func.name()) => {
+            if !are_mixed(&call.args, schema) {
+                return Ok(Transformed::no(Expr::ScalarFunction(call)));
+            }
+            call.args = call.args.into_iter().map(|arg| as_double(arg, schema)).collect();
+            Ok(Transformed::yes(Expr::ScalarFunction(call)))
+        }
+        other => Ok(Transformed::no(other)),
+    }
+}
+
+/// A CASE with its results changed.
+pub(crate) fn results_as(case: Case, change: impl Fn(Expr) -> Expr) -> Case {
+    let when_then = case.when_then_expr.into_iter();
+    Case {
+        expr: case.expr,
+        when_then_expr: when_then.map(|(when, then)| (when, Box::new(change(*then)))).collect(),
+        else_expr: case.else_expr.map(|other| Box::new(change(*other))),
+    }
+}
+
+fn are_mixed<'a>(exprs: impl IntoIterator<Item = &'a Expr>, schema: &dyn ExprSchema) -> bool {
+    let types: Vec<DataType> = exprs.into_iter().filter_map(|e| e.get_type(schema).ok()).collect();
+    mixed(&types)
+}
+
+fn mixed(types: &[DataType]) -> bool {
+    types.iter().any(|t| matches!(t, DataType::Float32 | DataType::Float64))
+        && types.iter().any(|t| matches!(t, DataType::Decimal128(..)))
+}
+
+fn as_double(expr: Expr, schema: &dyn ExprSchema) -> Expr {
+    match expr.get_type(schema) {
+        Ok(DataType::Decimal128(..) | DataType::Float32) => cast(expr, DataType::Float64),
+        _ => expr,
+    }
+}
+
+/// The same for the columns of a union.
+fn united(plan: LogicalPlan) -> DfResult<Transformed<LogicalPlan>> {
+    let LogicalPlan::Union(union) = plan else { return Ok(Transformed::no(plan)) };
+    let columns = union.schema.fields().len();
+    let doubles: Vec<bool> = (0..columns)
+        .map(|column| {
+            let of = |input: &Arc<LogicalPlan>| {
+                Some(input.schema().fields().get(column)?.data_type().clone())
+            };
+            mixed(&union.inputs.iter().filter_map(of).collect::<Vec<_>>())
+        })
+        .collect();
+    if !doubles.contains(&true) {
+        return Ok(Transformed::no(LogicalPlan::Union(union)));
+    }
+    let inputs = union.inputs.into_iter().map(|input| {
+        let schema = Arc::clone(input.schema());
+        let columns = schema.columns().into_iter().zip(&doubles).map(|(column, is_double)| {
+            let name = column.name.clone();
+            let of = Expr::Column(column.clone());
+            match is_double {
+                true => as_double(of, schema.as_ref()).alias_qualified(column.relation, name),
+                false => of,
+            }
+        });
+        let projection = Projection::try_new(columns.collect(), input)?;
+        Ok(Arc::new(LogicalPlan::Projection(projection)))
+    });
+    let inputs = inputs.collect::<DfResult<Vec<_>>>()?;
+    Ok(Transformed::yes(LogicalPlan::Union(Union::try_new_with_loose_types(inputs)?)))
+}
