@@ -7,6 +7,7 @@ mod average;
 mod counted;
 mod extremes;
 mod kept;
+mod spans;
 mod sum;
 mod udaf;
 
@@ -35,6 +36,7 @@ pub(crate) fn register(state: &mut SessionState) -> DfResult<()> {
     let mut list = vec![
         AggregateUDF::from(sum::Sum::default()),
         AggregateUDF::from(average::Average::default()),
+        AggregateUDF::from(spans::PercentileCont::default()),
     ];
     for plain in [array_agg_udaf(), string_agg_udaf()] {
         list.push(counted::counted(plain));

@@ -19,6 +19,7 @@ mod numbers;
 mod operands;
 mod ordered;
 mod parts;
+mod patterns;
 mod precedence;
 mod rewrite;
 mod rows;
