@@ -49,6 +49,7 @@ pub(crate) async fn logical(
     crate::merged::named(state, &mut statement).await?;
     crate::star::resolved(state, &mut statement).await?;
     let plan = plan(state, statement).await.map_err(|e| explained(state, query, &e))?;
+    let plan = function::alike_resolved(plan).map_err(SqlError::from)?;
     let plan = match query.names_catalog {
         // Names of its types are text or numbers here.
         true => plan,

@@ -18,6 +18,7 @@ use otus_engine::expr::AggregateFunction;
 use otus_engine::state::StateAccumulator;
 use parking_lot::Mutex;
 
+use super::spans::{Gives, Kept, Mean, SPAN, is_span, kept_state, mean_state};
 use super::sum::{DistinctSum, ExactSum, distinct_state, exact, total};
 use super::udaf::{into, no_such_function};
 use crate::error::SqlError;
@@ -140,7 +141,7 @@ impl AggregateUDFImpl for Average {
         match types {
             [DataType::Float16 | DataType::Float32] => Ok(vec![DataType::Float64]),
             [t] if ours(t) => Ok(vec![t.clone()]),
-            [t @ DataType::Duration(_)] => Ok(vec![t.clone()]),
+            [t] if is_span(t) => Ok(vec![t.clone()]),
             [DataType::Null] => Ok(vec![DataType::Int64]),
             _ => Err(no_such_function("avg", types)),
         }
@@ -148,6 +149,7 @@ impl AggregateUDFImpl for Average {
     fn return_type(&self, types: &[DataType]) -> DfResult<DataType> {
         match types.first() {
             Some(t) if ours(t) => Ok(exact_type(t).unwrap_or(DataType::Float64)),
+            Some(t) if is_span(t) => Ok(SPAN),
             _ => self.plain.return_type(types),
         }
     }
@@ -155,6 +157,12 @@ impl AggregateUDFImpl for Average {
         let data_type = argument(&args);
         if let Some(scale) = exact(&data_type).filter(|_| args.is_distinct) {
             return Ok(Box::new(OneDistinct(DistinctSum::new(scale))));
+        }
+        if is_span(&data_type) {
+            return Ok(match args.is_distinct {
+                true => Box::new(Kept::new(Gives::DistinctMean)),
+                false => Box::new(Mean::default()),
+            });
         }
         if !ours(&data_type) || args.is_distinct {
             return self.plain.accumulator(args);
@@ -166,6 +174,9 @@ impl AggregateUDFImpl for Average {
     }
     fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> DfResult<Box<dyn Accumulator>> {
         let data_type = argument(&args);
+        if is_span(&data_type) {
+            return Ok(Box::new(Mean::default()));
+        }
         if !ours(&data_type) {
             return self.plain.create_sliding_accumulator(args);
         }
@@ -179,6 +190,13 @@ impl AggregateUDFImpl for Average {
         if args.is_distinct && exact(&input).is_some() {
             return distinct_state(&args);
         }
+        if is_span(&input) {
+            return Ok(if args.is_distinct {
+                kept_state(args.name)
+            } else {
+                mean_state(args.name)
+            });
+        }
         if !ours(&input) || args.is_distinct {
             return self.plain.state_fields(args);
         }
@@ -190,7 +208,7 @@ impl AggregateUDFImpl for Average {
         ])
     }
     fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
-        !args.is_distinct
+        !args.is_distinct && !is_span(&argument(&args))
     }
     fn create_groups_accumulator(
         &self,

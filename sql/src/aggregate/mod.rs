@@ -8,6 +8,7 @@ mod counted;
 mod extremes;
 mod kept;
 mod real;
+mod spans;
 mod sum;
 mod udaf;
 
@@ -36,6 +37,7 @@ pub(crate) fn register(state: &mut SessionState) -> DfResult<()> {
     let mut list = vec![
         AggregateUDF::from(sum::Sum::default()),
         AggregateUDF::from(average::Average::default()),
+        AggregateUDF::from(spans::PercentileCont::default()),
     ];
     for plain in [array_agg_udaf(), string_agg_udaf()] {
         list.push(counted::counted(plain));

@@ -341,12 +341,12 @@ fn top(expr: Option<&Arc<dyn PhysicalExpr>>) -> DfResult<u32> {
 }
 
 /// The constant second argument of a quantile.
-fn quantile(expr: Option<&Arc<dyn PhysicalExpr>>) -> DfResult<f64> {
+pub(super) fn quantile(expr: Option<&Arc<dyn PhysicalExpr>>) -> DfResult<f64> {
     match constant(expr, &DataType::Float64) {
         Some(ScalarValue::Float64(Some(p))) if (0.0..=1.0).contains(&p) => Ok(p),
         _ => Err(into(SqlError::new(
             sqlstate::INVALID_PARAMETER,
-            "the quantile of approx_quantile() must be a constant between 0 and 1",
+            "the quantile must be a constant between 0 and 1",
         ))),
     }
 }

@@ -7,6 +7,8 @@ use datafusion::common::ScalarValue;
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::ColumnarValue;
 
+use crate::function::LOOKS_AROUND;
+
 /// Bytes taken for a value whose length does not vary.
 const FIXED_BYTES: u64 = 16;
 /// Bytes of an array's element beside its value.
@@ -75,7 +77,9 @@ impl Growth {
             "range" | "generate_series" => Self::Series,
             "array_to_string" => Self::JoinElements,
             "levenshtein" | "array_has_all" | "array_has_any" => Self::Product,
-            "regexp_like" | "regexp_match" | "regexp_count" | "regexp_instr" => Self::Search,
+            "regexp_like" | "regexp_match" | "regexp_count" | "regexp_instr" | LOOKS_AROUND => {
+                Self::Search
+            }
             _ => return None,
         })
     }

@@ -1,12 +1,15 @@
 //! Functions that have one answer: facts of the server or of a session.
 
-use arrow::datatypes::DataType;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::ScalarValue;
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::{
-    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature,
-    Volatility,
+    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    TypeSignature, Volatility,
 };
+use otus_engine::types::PG_TYPE_KEY;
 
 /// A function whose answer is the same for all arguments.
 #[derive(Debug)]
@@ -14,6 +17,8 @@ struct Constant {
     name: &'static str,
     aliases: Vec<String>,
     value: ScalarValue,
+    /// The type that its text is of; none = a plain text, or no text.
+    mark: Option<&'static str>,
     signature: Signature,
 }
 
@@ -42,6 +47,11 @@ impl ScalarUDFImpl for Constant {
     fn return_type(&self, _: &[DataType]) -> DfResult<DataType> {
         Ok(self.value.data_type())
     }
+    fn return_field_from_args(&self, _: ReturnFieldArgs) -> DfResult<FieldRef> {
+        let field = Field::new(self.name, self.value.data_type(), true);
+        let mark = self.mark.map(|mark| (PG_TYPE_KEY.to_owned(), mark.to_owned()));
+        Ok(Arc::new(field.with_metadata(mark.into_iter().collect())))
+    }
     fn invoke_with_args(&self, _: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
         Ok(ColumnarValue::Scalar(self.value.clone()))
     }
@@ -56,5 +66,17 @@ pub(super) fn constant(
 ) -> ScalarUDF {
     let aliases = aliases.iter().map(|a| (*a).to_string()).collect();
     let signature = Signature::new(signature, Volatility::Stable);
-    ScalarUDF::from(Constant { name, aliases, value, signature })
+    ScalarUDF::from(Constant { name, aliases, value, mark: None, signature })
+}
+
+/// A function without arguments that answers a `name`.
+pub(super) fn constant_name(
+    name: &'static str,
+    aliases: &[&str],
+    value: Option<&str>,
+) -> ScalarUDF {
+    let aliases = aliases.iter().map(|a| (*a).to_string()).collect();
+    let signature = Signature::nullary(Volatility::Stable);
+    let value = ScalarValue::Utf8(value.map(str::to_owned));
+    ScalarUDF::from(Constant { name, aliases, value, mark: Some("name"), signature })
 }

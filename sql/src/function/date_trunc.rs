@@ -168,6 +168,10 @@ impl ScalarUDFImpl for DateTrunc {
             Some(false) if matches!(types, [unit, DataType::Interval(_)] if is_text(unit)) => {
                 Ok(vec![DataType::Utf8, DataType::Interval(IntervalUnit::MonthDayNano)])
             }
+            // A date is the instant at which it begins.
+            Some(false) if matches!(types, [_, DataType::Date32]) => {
+                Ok(vec![types.first().cloned().unwrap_or(DataType::Utf8), micros(true)])
+            }
             Some(false) => {
                 let field = |t: &DataType| Arc::new(Field::new("", t.clone(), true));
                 let fields: Vec<_> = types.iter().map(field).collect();

@@ -28,10 +28,13 @@ pub(crate) const AS_JSON: &str = "otus_json";
 pub(crate) const KNOWN_JSONB: &str = "otus_known_jsonb";
 /// Name of the function whose text is known to be a `json`.
 pub(crate) const KNOWN_JSON: &str = "otus_known_json";
+/// Name of the function whose text is known to be a `uuid`.
+const KNOWN_UUID: &str = "otus_known_uuid";
 /// Name of the function behind `gen_random_uuid`, which gives one for each row.
 const RANDOM: &str = "gen_random_uuid";
 
-const UUID: &str = "uuid";
+/// The mark of a `uuid`.
+pub(super) const UUID: &str = "uuid";
 
 /// A function whose text is marked with the type that it is of.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -50,6 +53,7 @@ pub(super) fn all() -> Vec<ScalarUDF> {
         Marked { name: AS_JSON, mark: "json", signature: one() },
         Marked { name: KNOWN_JSONB, mark: "jsonb", signature: one() },
         Marked { name: KNOWN_JSON, mark: "json", signature: one() },
+        Marked { name: KNOWN_UUID, mark: UUID, signature: one() },
         Marked { name: RANDOM, mark: UUID, signature: Signature::nullary(Volatility::Volatile) },
     ];
     list.into_iter().map(ScalarUDF::from).collect()
@@ -72,6 +76,12 @@ pub(crate) fn read_as(function: &str) -> Option<FieldRef> {
 pub(super) fn known_jsonb() -> ScalarUDF {
     let signature = Signature::any(1, Volatility::Immutable);
     ScalarUDF::from(Marked { name: KNOWN_JSONB, mark: "jsonb", signature })
+}
+
+/// The function whose text is known to be a `uuid`.
+pub(super) fn known_uuid() -> ScalarUDF {
+    let signature = Signature::any(1, Volatility::Immutable);
+    ScalarUDF::from(Marked { name: KNOWN_UUID, mark: UUID, signature })
 }
 
 impl ScalarUDFImpl for Marked {
@@ -100,7 +110,7 @@ impl ScalarUDFImpl for Marked {
             return Ok(ColumnarValue::Array(Arc::new(read.finish())));
         }
         let texts: ArrayRef = cast(&argument(&args, 0)?, &DataType::Utf8View)?;
-        if matches!(self.name, KNOWN_JSON | KNOWN_JSONB) {
+        if matches!(self.name, KNOWN_JSON | KNOWN_JSONB | KNOWN_UUID) {
             return answer(&args, texts);
         }
         for text in texts.as_string_view() {
@@ -155,14 +165,15 @@ pub(super) fn beside_uuid(mut expr: RawBinaryExpr, schema: &DFSchema) -> DfResul
         field.is_some_and(|f| f.metadata().get(PG_TYPE_KEY).is_some_and(|mark| mark == UUID))
     };
     if is_uuid(&expr.left) {
-        expr.right = read(expr.right)?;
+        expr.right = as_uuid_literal(expr.right)?;
     } else if is_uuid(&expr.right) {
-        expr.left = read(expr.left)?;
+        expr.left = as_uuid_literal(expr.left)?;
     }
     Ok(expr)
 }
 
-fn read(expr: Expr) -> DfResult<Expr> {
+/// A text that is written out as a uuid, as it is kept.
+pub(super) fn as_uuid_literal(expr: Expr) -> DfResult<Expr> {
     match expr {
         Expr::Literal(value, metadata) if is_text(&value.data_type()) => {
             let text = match value.try_as_str().flatten() {

@@ -1,6 +1,7 @@
 //! Scalar functions of Otus and of Postgres that DataFusion lacks. Those that answer for a session are
 //! registered with its facts; the others once.
 
+mod alike;
 mod arithmetic;
 mod beside;
 mod bucket;
@@ -20,6 +21,7 @@ mod numeric;
 mod operator;
 mod ordered;
 mod part;
+mod pattern;
 mod plain;
 mod postgres;
 mod series;
@@ -43,6 +45,7 @@ use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF};
 use otus_engine::types::PG_TYPE_KEY;
 
+pub(crate) use alike::{ALIKE, resolved as alike_resolved};
 pub(crate) use arithmetic::{Checked, whole};
 pub(crate) use bucket::{bucket, floor};
 pub(crate) use bytea::Bytea;
@@ -52,9 +55,12 @@ pub use json::jsonb_text;
 pub(crate) use json::{JsonbValues, Subscripts};
 pub(crate) use length::{AS_BPCHAR, AS_VARCHAR};
 pub(crate) use marked::{AS_JSON, AS_JSONB, AS_UUID, KNOWN_JSON, KNOWN_JSONB, read_as};
-pub(crate) use operator::{DistinctElements, Operators, divided, exact_quotient, is_quotient};
+pub(crate) use operator::{
+    DistinctElements, Operators, divided, exact_quotient, is_quotient, multiplied as scaled_span,
+};
 pub(crate) use ordered::{MODE, PERCENTILE_CONT, PERCENTILE_DISC};
 pub(crate) use part::{exact_part, length};
+pub(crate) use pattern::{LOOKS_AROUND, Pattern};
 pub(crate) use plain::OR_EMPTY;
 pub(crate) use session::SessionFacts;
 pub(crate) use shown::is_shown;
@@ -103,6 +109,7 @@ pub(crate) fn may_fail(function: &ScalarUDF) -> bool {
         || FROM_TEXT.iter().any(|(_, name)| *name == function.name())
         || inner.is::<time_zone::InstantOfText>()
         || inner.is::<bytea::FromText>()
+        || inner.is::<pattern::LooksAround>()
 }
 
 /// Registers what does not depend on a session.
@@ -123,7 +130,7 @@ pub(crate) fn register(state: &mut SessionState) -> DfResult<()> {
     datafusion_pg_functions::datetime::register(state);
     let own = [to_char::to_char(), to_char::to_number(), to_char::of_seconds(), timezone()];
     let all = own.into_iter().chain(to_char::from_text()).chain(postgres::all());
-    let all = all.chain(ordered::all());
+    let all = all.chain(ordered::all()).chain(alike::all()).chain([pattern::looks_around()]);
     let all = all.chain(moments::all()).chain(texts::all());
     let all = all
         .chain(catalogue::all())

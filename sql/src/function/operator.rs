@@ -348,8 +348,13 @@ struct Times {
 const DAYS_OF_MONTH: f64 = 30.0;
 const DAY_NS: f64 = 86_400e9;
 
+/// A span times a number, or divided by it; none if that is out of range.
 #[expect(clippy::cast_possible_truncation, reason = "checked against the bounds before")]
-fn multiplied(span: IntervalMonthDayNano, by: f64, divides: bool) -> Option<IntervalMonthDayNano> {
+pub(crate) fn multiplied(
+    span: IntervalMonthDayNano,
+    by: f64,
+    divides: bool,
+) -> Option<IntervalMonthDayNano> {
     let scaled = |n: f64| if divides { n / by } else { n * by };
     // What a float leaves of a fraction that should be none.
     let microscopic = |n: f64| (n * 1e6).round() / 1e6;

@@ -17,6 +17,7 @@ use datafusion::logical_expr::{
 };
 use regex::Regex;
 
+use super::pattern::Pattern;
 use super::{answer, argument, numeric};
 use crate::error::{SqlError, sqlstate};
 
@@ -425,7 +426,7 @@ pub(super) struct Known(Option<(String, Regex)>);
 impl Known {
     pub(super) fn regex(&mut self, pattern: &str) -> DfResult<&Regex> {
         if self.0.as_ref().is_none_or(|(known, _)| known != pattern) {
-            let regex = Regex::new(pattern).map_err(|e| {
+            let regex = Regex::new(&Pattern::of(pattern).text).map_err(|e| {
                 SqlError::new("2201B", "invalid regular expression").with_detail(e.to_string())
             })?;
             self.0 = Some((pattern.to_owned(), regex));

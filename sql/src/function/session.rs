@@ -14,9 +14,10 @@ use datafusion::logical_expr::{
     Volatility,
 };
 use otus_engine::clock::Clock;
+use otus_engine::types::PG_TYPE_KEY;
 
 use super::argument;
-use super::constant::constant;
+use super::constant::{constant, constant_name};
 use super::moments::clock_timestamp;
 use crate::catalog::PG_SCHEMA;
 use crate::error::{SqlError, SqlResult, sqlstate};
@@ -93,14 +94,9 @@ pub(super) fn all(facts: &Arc<SessionFacts>) -> Vec<ScalarUDF> {
         constant("now", &["current_timestamp", "transaction_timestamp"], none(), now),
         constant("statement_timestamp", &[], none(), instant(facts.statement_us)),
         constant("version", &[], none(), text(version)),
-        constant(
-            "current_user",
-            &["user", "session_user", "current_role"],
-            none(),
-            text(&facts.user),
-        ),
-        constant("current_database", &["current_catalog"], none(), text(&facts.database)),
-        constant("current_schema", &[], none(), ScalarValue::Utf8(schema)),
+        constant_name("current_user", &["user", "session_user", "current_role"], Some(&facts.user)),
+        constant_name("current_database", &["current_catalog"], Some(&facts.database)),
+        constant_name("current_schema", &[], schema.as_deref()),
         constant("pg_backend_pid", &[], none(), ScalarValue::Int32(Some(facts.backend_pid))),
         ScalarUDF::from(Schemas::new(path)),
         ScalarUDF::from(Setting::new(facts)),
@@ -146,7 +142,8 @@ impl ScalarUDFImpl for Schemas {
 
 fn list(items: Vec<String>) -> ScalarValue {
     let items: ArrayRef = Arc::new(StringArray::from(items));
-    let field = Field::new_list_field(DataType::Utf8, true);
+    let mark = [(PG_TYPE_KEY.to_owned(), "name".to_owned())];
+    let field = Field::new_list_field(DataType::Utf8, true).with_metadata(mark.into());
     let list: ListArray =
         SingleRowListArrayBuilder::new(items).with_field(&field).build_list_array();
     ScalarValue::List(Arc::new(list))

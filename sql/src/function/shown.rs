@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use arrow::array::{Array, ArrayRef, AsArray, StringViewArray};
+use arrow::array::{Array, ArrayRef, AsArray, StringViewArray, StructArray};
 use arrow::compute::cast;
 use arrow::datatypes::{
     DataType, Float32Type, Float64Type, IntervalMonthDayNanoType, IntervalUnit,
@@ -18,6 +18,9 @@ pub(crate) fn is_shown(data_type: &DataType) -> bool {
             true
         }
         DataType::List(item) => is_element(item.data_type()),
+        DataType::Struct(fields) => fields.iter().all(|field| {
+            is_element(field.data_type()) || matches!(field.data_type(), DataType::Timestamp(..))
+        }),
         _ => false,
     }
 }
@@ -114,6 +117,32 @@ fn list_text(items: &ArrayRef) -> DfResult<String> {
     Ok(out)
 }
 
+/// The texts of records, `(1,"a b",)`, from those of their fields.
+pub(super) fn records(values: &StructArray, fields: &[StringViewArray]) -> StringViewArray {
+    let text = |row: usize| {
+        let mut out = String::from("(");
+        for (place, texts) in fields.iter().enumerate() {
+            if place > 0 {
+                out.push(',');
+            }
+            if texts.is_null(row) {
+                continue;
+            }
+            let text = texts.value(row);
+            let special = |c: char| c.is_whitespace() || matches!(c, '(' | ')' | ',' | '"' | '\\');
+            if text.is_empty() || text.contains(special) {
+                let escaped = text.replace('\\', "\\\\").replace('"', "\"\"");
+                let _written = write!(out, "\"{escaped}\"");
+            } else {
+                out.push_str(text);
+            }
+        }
+        out.push(')');
+        out
+    };
+    (0..values.len()).map(|row| values.is_valid(row).then(|| text(row))).collect()
+}
+
 fn push_quoted(text: &str, out: &mut String) {
     let special = |c: char| c.is_whitespace() || matches!(c, '"' | '\\' | '{' | '}' | ',');
     let is_plain =
@@ -151,6 +180,27 @@ mod tests {
         ] {
             assert_eq!(float_text(&format!("{float:e}"), 15), text);
         }
+    }
+
+    #[test]
+    fn records_have_nothing_for_null() {
+        use std::sync::Arc;
+        let texts: ArrayRef = Arc::new(arrow::array::StringArray::from(vec![
+            Some("a b"),
+            None,
+            Some(""),
+            Some("\"\\"),
+            Some("x"),
+        ]));
+        let field = Arc::new(arrow::datatypes::Field::new("c0", DataType::Utf8, true));
+        let nulls = arrow::buffer::NullBuffer::from(vec![true, true, true, true, false]);
+        let values = StructArray::new(vec![field].into(), vec![Arc::clone(&texts)], Some(nulls));
+        let fields = [super::texts(&texts).unwrap()];
+        let found = records(&values, &fields);
+        let found: Vec<Option<&str>> = found.iter().collect();
+        let expected =
+            [Some("(\"a b\")"), Some("()"), Some("(\"\")"), Some("(\"\"\"\\\\\")"), None];
+        assert_eq!(found, expected);
     }
 
     #[test]

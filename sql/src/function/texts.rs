@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, Int32Array, ListBuilder, StringArray, StringBuilder,
-    StringViewArray,
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Int32Array, ListBuilder, StringArray,
+    StringBuilder, StringViewArray,
 };
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field};
@@ -15,6 +15,8 @@ use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature,
     Volatility,
 };
+
+use unicode_normalization::UnicodeNormalization as _;
 
 use super::plain::{Known, plain, text, variant, whole};
 use super::{answer, argument};
@@ -34,6 +36,7 @@ pub(super) fn all() -> Vec<ScalarUDF> {
     let substr = substr.map(TypeSignature::Exact).to_vec();
     let split = [vec![T::Utf8, T::Utf8], vec![T::Utf8, T::Utf8, T::Utf8]];
     let split = split.map(TypeSignature::Exact).to_vec();
+    let form = [vec![T::Utf8], vec![T::Utf8, T::Utf8]].map(TypeSignature::Exact).to_vec();
     let one_of = |forms| Signature::one_of(forms, Volatility::Immutable);
     vec![
         ScalarUDF::from(Cased { plain: string::upper(), change: upper }),
@@ -43,6 +46,9 @@ pub(super) fn all() -> Vec<ScalarUDF> {
         plain("get_byte", vec![T::Binary, T::Int64], T::Int32, get_byte),
         plain("unistr", vec![T::Utf8], T::Utf8, unistr),
         plain("parse_ident", vec![T::Utf8], texts.clone(), parse_ident),
+        variant("normalize", one_of(form.clone()), T::Utf8, normalize),
+        variant("otus_is_normalized", one_of(form.clone()), T::Boolean, is_normalized),
+        variant("to_ascii", one_of(form), T::Utf8, to_ascii),
         variant("regexp_substr", one_of(substr), T::Utf8, regexp_substr),
         variant("string_to_table", one_of(split), texts, string_to_table),
     ]
@@ -208,6 +214,72 @@ fn unescaped(text: &str) -> Option<String> {
     }
     out.push_str(rest);
     Some(out)
+}
+
+type Form = fn(&str) -> String;
+
+fn form(name: &str) -> DfResult<Form> {
+    Ok(match name.to_ascii_uppercase().as_str() {
+        "NFC" => |text| text.nfc().collect(),
+        "NFD" => |text| text.nfd().collect(),
+        "NFKC" => |text| text.nfkc().collect(),
+        "NFKD" => |text| text.nfkd().collect(),
+        _ => {
+            let message = format!("invalid normalization form: {name}");
+            return Err(SqlError::new(sqlstate::INVALID_PARAMETER, message).into());
+        }
+    })
+}
+
+/// Each text, if it is known, and the same in a normal form of Unicode.
+fn normalized<T>(
+    args: &[ArrayRef],
+    rows: usize,
+    give: impl Fn(&str, String) -> T,
+) -> DfResult<Vec<Option<T>>> {
+    let one = |row| -> DfResult<Option<T>> {
+        let Some(of) = text(args, 0, row) else { return Ok(None) };
+        let name = match args.get(1) {
+            Some(_) => text(args, 1, row),
+            None => Some("NFC"),
+        };
+        Ok(name.map(form).transpose()?.map(|form| give(of, form(of))))
+    };
+    (0..rows).map(one).collect()
+}
+
+/// `normalize(text [, form])`.
+fn normalize(args: &[ArrayRef], rows: usize) -> DfResult<ArrayRef> {
+    Ok(Arc::new(StringArray::from(normalized(args, rows, |_, normal| normal)?)))
+}
+
+/// `text IS [form] NORMALIZED`.
+fn is_normalized(args: &[ArrayRef], rows: usize) -> DfResult<ArrayRef> {
+    Ok(Arc::new(BooleanArray::from(normalized(args, rows, |of, normal| of == normal)?)))
+}
+
+/// `to_ascii(text, encoding)`: the bytes of the text are read in that encoding, as in Postgres, and letters lose their accents.
+fn to_ascii(args: &[ArrayRef], rows: usize) -> DfResult<ArrayRef> {
+    let one = |row| -> DfResult<Option<String>> {
+        let Some(of) = text(args, 0, row) else { return Ok(None) };
+        let encoding_name = match args.get(1) {
+            Some(_) => text(args, 1, row),
+            None => Some("UTF8"),
+        };
+        let Some(name) = encoding_name else { return Ok(None) };
+        let name = encoding(name)?;
+        if name != "LATIN1" {
+            let message = format!("encoding conversion from {name} to ASCII not supported");
+            return Err(SqlError::unsupported(message).into());
+        }
+        let plain = |byte: u8| {
+            let bare = char::from(byte).nfd().next();
+            bare.filter(char::is_ascii).unwrap_or(' ')
+        };
+        Ok(Some(of.bytes().map(plain).collect()))
+    };
+    let texts: Vec<Option<String>> = (0..rows).map(one).collect::<DfResult<_>>()?;
+    Ok(Arc::new(StringArray::from(texts)))
 }
 
 /// The parts of a qualified name, those without quotes in lower case.

@@ -4,7 +4,7 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, StringViewArray, TimestampMicrosecondArray};
+use arrow::array::{ArrayRef, AsArray, StringViewArray, TimestampMicrosecondArray};
 use arrow::compute::cast;
 use arrow::datatypes::{
     DataType, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit,
@@ -69,18 +69,26 @@ impl ScalarUDFImpl for Shown {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
         let zone = zone_of(&args)?;
         let times = argument(&args, 0)?;
-        let is_instant = matches!(times.data_type(), DataType::Timestamp(_, Some(_)));
-        if !matches!(times.data_type(), DataType::Timestamp(..)) {
-            return answer(&args, Arc::new(super::shown::texts(&times)?));
-        }
-        let plain = cast(&times, &local())?;
-        let texts = plain.as_primitive::<TimestampMicrosecondType>().iter().map(|us| {
-            us.map(|us| if is_instant { instant_text(us, zone) } else { local_text(us) })
-                .transpose()
-        });
-        let texts = texts.collect::<SqlResult<StringViewArray>>()?;
-        answer(&args, Arc::new(texts))
+        answer(&args, Arc::new(texts(&times, zone)?))
     }
+}
+
+/// The texts of values, instants in a zone.
+fn texts(values: &ArrayRef, zone: Tz) -> DfResult<StringViewArray> {
+    if let DataType::Struct(_) = values.data_type() {
+        let record = values.as_struct();
+        let fields = record.columns().iter().map(|field| texts(field, zone));
+        return Ok(super::shown::records(record, &fields.collect::<DfResult<Vec<_>>>()?));
+    }
+    let is_instant = matches!(values.data_type(), DataType::Timestamp(_, Some(_)));
+    if !matches!(values.data_type(), DataType::Timestamp(..)) {
+        return super::shown::texts(values);
+    }
+    let plain = cast(values, &local())?;
+    let texts = plain.as_primitive::<TimestampMicrosecondType>().iter().map(|us| {
+        us.map(|us| if is_instant { instant_text(us, zone) } else { local_text(us) }).transpose()
+    });
+    Ok(texts.collect::<SqlResult<StringViewArray>>()?)
 }
 
 /// A time as JSON has it, `2026-11-22T06:13:01.628+00:00`; an instant if a zone is given.

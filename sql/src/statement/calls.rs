@@ -7,8 +7,9 @@ use datafusion::sql::sqlparser::ast::{
     SelectItem, SetExpr,
 };
 
+use super::patterns;
 use super::rewrite::{OPERATOR, SIMILAR_PART, call};
-use crate::function::{AS_BPCHAR, AS_JSON, AS_JSONB, AS_UUID, AS_VARCHAR, FROM_TEXT};
+use crate::function::{ALIKE, AS_BPCHAR, AS_JSON, AS_JSONB, AS_UUID, AS_VARCHAR, FROM_TEXT};
 
 /// Writes calls that the planner does not know, or knows otherwise, in words that it knows: `localtimestamp` is the
 /// instant without its zone.
@@ -30,7 +31,9 @@ pub(crate) fn spelled_for_planner(query: &mut Query) {
         }
         if let Expr::Function(function) = expr {
             named_otherwise(function);
+            patterns::in_call(function);
         }
+        patterns::in_operator(expr);
         if let Some(filled) = filled_array(expr).or_else(|| narrowed(expr)) {
             *expr = filled;
         }
@@ -42,6 +45,9 @@ pub(crate) fn spelled_for_planner(query: &mut Query) {
         }
         if let Some(date) = as_date(expr) {
             *expr = date;
+        }
+        if let Some(call) = normalized(expr) {
+            *expr = call;
         }
         if let Some(read) = read_as(expr) {
             *expr = read;
@@ -90,11 +96,50 @@ fn named_otherwise(function: &mut ast::Function) {
         // A literal has no type of its own.
         *value = Expr::Value(ast::Value::Null.into());
     }
+    if let Some((_, own)) = ALIKE.iter().find(|(known, _)| *known == name)
+        && let FunctionArguments::List(list) = &function.args
+    {
+        let is_written = |arg: &FunctionArg| matches!(arg, FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) if is_text(expr));
+        let written = list.args.iter().filter(|arg| is_written(arg)).count();
+        if written > 0 && written < list.args.len() {
+            function.name = ast::ObjectName::from(vec![Ident::new(*own)]);
+        }
+    }
     if name == "every" {
         function.name = ast::ObjectName::from(vec![Ident::new("bool_and")]);
     }
     if let Some((_, own)) = FROM_TEXT.iter().find(|(known, _)| is_pair && *known == name) {
         function.name = ast::ObjectName::from(vec![Ident::new(*own)]);
+    }
+}
+
+/// `normalize(x, NFD)` names its form without quotes; `x IS NFD NORMALIZED` is a call too.
+fn normalized(expr: &mut Expr) -> Option<Expr> {
+    let text = |name: String| Expr::Value(ast::Value::SingleQuotedString(name).into());
+    match expr {
+        Expr::Function(function) if function.name.to_string().eq_ignore_ascii_case("normalize") => {
+            if let FunctionArguments::List(list) = &mut function.args
+                && let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(form))) =
+                    list.args.get_mut(1)
+                && let Expr::Identifier(name) = form
+                && name.quote_style.is_none()
+            {
+                *form = text(name.value.clone());
+            }
+            None
+        }
+        Expr::IsNormalized { expr, form, negated } => {
+            let form = form.as_ref().map_or_else(|| "NFC".to_owned(), ToString::to_string);
+            let is = call("otus_is_normalized", [expr.as_ref().clone(), text(form)]);
+            Some(match negated {
+                true => {
+                    let not = ast::UnaryOperator::Not;
+                    Expr::Nested(Box::new(Expr::UnaryOp { op: not, expr: Box::new(is) }))
+                }
+                false => is,
+            })
+        }
+        _ => None,
     }
 }
 

@@ -18,6 +18,7 @@ mod numbers;
 mod operands;
 mod ordered;
 mod parts;
+mod patterns;
 mod precedence;
 mod rewrite;
 mod rows;

@@ -53,6 +53,11 @@ pub(crate) fn spell_out(node: &mut impl ast::VisitMut) {
                         value.value = Value::SingleQuotedString(text.clone());
                     }
                 }
+                Expr::Cast {
+                    expr: of,
+                    data_type: DataType::Numeric(_) | DataType::Decimal(_) | DataType::Dec(_),
+                    ..
+                } => respell(of, without_exponent),
                 Expr::Cast { data_type: data_type @ DataType::Float(_), .. } => {
                     *data_type = float(data_type);
                 }
@@ -71,6 +76,37 @@ pub(crate) fn spell_out(node: &mut impl ast::VisitMut) {
         }
     }
     let _flow = node.visit(&mut Spelling);
+}
+
+/// Most digits of a number that is spelled out: more than a numeric has here.
+const DIGITS_MAX: usize = 100;
+
+/// `1.5e3` is `1500`; none if a text is no number with an exponent, or one that has too many digits.
+fn without_exponent(text: &str) -> Option<String> {
+    let text = text.trim();
+    let (sign, bare) = match text.strip_prefix('-') {
+        Some(bare) => ("-", bare),
+        None => ("", text.strip_prefix('+').unwrap_or(text)),
+    };
+    let (mantissa, exponent) = bare.split_once(['e', 'E'])?;
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = format!("{whole}{fraction}");
+    if digits.is_empty() || digits.len() > DIGITS_MAX || !digits.bytes().all(|b| b.is_ascii_digit())
+    {
+        return None;
+    }
+    let exponent: i64 = exponent.parse().ok()?;
+    let point = i64::try_from(whole.len()).ok()?.checked_add(exponent)?;
+    let length = i64::try_from(digits.len()).ok()?;
+    let zeros =
+        |count: i64| Some("0".repeat(usize::try_from(count).ok().filter(|n| *n <= DIGITS_MAX)?));
+    Some(match usize::try_from(point) {
+        Ok(at) if point > 0 && point < length => {
+            format!("{sign}{}.{}", digits.get(..at)?, digits.get(at..)?)
+        }
+        Ok(_) if point > 0 => format!("{sign}{digits}{}", zeros(point - length)?),
+        _ => format!("{sign}0.{}{digits}", zeros(-point)?),
+    })
 }
 
 /// `~x` is `x # -1`.
@@ -259,5 +295,24 @@ mod tests {
         assert_eq!(similar_as_regex("a\\%_", backslash), "^(?:a%(?s:.))$");
         assert_eq!(similar_as_regex("!%\\", Some('!')), "^(?:%\\\\)$");
         assert_eq!(similar_as_regex("\\", None), "^(?:\\\\)$");
+    }
+
+    #[test]
+    fn exponents_are_spelled_out() {
+        for (text, expected) in [
+            ("1e3", Some("1000")),
+            (" -1.25E+1 ", Some("-12.5")),
+            ("1.5e-3", Some("0.0015")),
+            (".5e0", Some("0.5")),
+            ("12e-2", Some("0.12")),
+            ("+1.5e1", Some("15")),
+            ("1", None),
+            ("e3", None),
+            ("1e", None),
+            ("1e9999999999", None),
+            ("1x5e3", None),
+        ] {
+            assert_eq!(without_exponent(text).as_deref(), expected, "{text}");
+        }
     }
 }
