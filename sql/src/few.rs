@@ -11,12 +11,11 @@ use datafusion::physical_optimizer::{PhysicalOptimizerContext, PhysicalOptimizer
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
 /// Rules that make plans over many rows faster, and change nothing else.
-const OF_MANY_ROWS: [&str; 11] = [
+const OF_MANY_ROWS: [&str; 10] = [
     "FilterPushdown",
     "FilterPushdown(Post)",
     "LimitedDistinctAggregation",
     "WindowTopN",
-    "CombinePartialFinalAggregate",
     "ProjectionPushdown",
     "LimitAggregation",
     "LimitPushPastWindows",
