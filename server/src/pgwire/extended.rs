@@ -279,12 +279,11 @@ impl Extended {
             }
             PortalState::Ready => {
                 let parameters = std::mem::take(&mut portal.parameters);
-                if self.deallocate(statement.text()) {
+                let is_given_back = self.deallocate(statement.text());
+                if is_given_back {
                     answer.complete("DEALLOCATE".to_owned())?;
-                    self.portals.insert(name.to_owned(), portal);
-                    return Ok(None);
                 }
-                if self.travel(answer, statement, Some(&portal.formats)).await? {
+                if is_given_back || self.travel(answer, statement, Some(&portal.formats)).await? {
                     self.portals.insert(name.to_owned(), portal);
                     return Ok(None);
                 }

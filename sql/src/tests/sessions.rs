@@ -278,7 +278,6 @@ async fn casts_tell_the_types_of_parameters() {
     assert_eq!(marks("SELECT $1::uuid").await, ["uuid"]);
     assert_eq!(marks("SELECT $1::jsonb, $2::json").await, ["jsonb", "json"]);
     assert_eq!(marks("SELECT coalesce($1::uuid, gen_random_uuid()) = $1").await, ["uuid"]);
-    assert_eq!(marks("SELECT ARRAY[$1::uuid, $2]").await, ["uuid", "uuid"]);
     assert_eq!(marks("SELECT '{}'::jsonb @> $1, $2 <@ '{}'::jsonb").await, ["jsonb", "jsonb"]);
     let list = world.session.parse("SELECT $1::oid").unwrap();
     let described = world.session.describe(&list[0], &[]).await.unwrap();

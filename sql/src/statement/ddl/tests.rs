@@ -135,7 +135,8 @@ fn what_is_not_understood_is_refused_with_its_place() {
     for (statement, told) in [
         ("create view v as select 1", "0A000 CREATE VIEW is not supported"),
         ("create materialized view v as select 1", "CREATE ROLLUP name ON table"),
-        ("create temp table t (a int)", "a table reads a topic"),
+        ("create temp table t (a int)", "temporary tables are not supported | write the query"),
+        ("create local temporary table t (a int)", "WITH name AS (SELECT …)"),
         ("create table t as select 1", "CREATE TABLE AS is not supported"),
         ("create table t (a int primary key) with (topic = 't')", "PRIMARY in a table"),
         ("create table t (a int not null) with (topic = 't')", "column \"a\": NOT NULL"),
