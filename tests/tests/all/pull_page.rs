@@ -102,15 +102,18 @@ fn examples_to_a_server_answer() -> Result<()> {
     anyhow::ensure!(rows[0]["players"] == 2 && rows[0]["game"] == "ddz", "{answer}");
     for (example, words) in [
         (0, [":matches 2", ":players 2"]),
-        (1, [":error \"lost\"", ":client_version \"1.2\""]),
-        (2, [":last ", ":measures "]),
-        (3, [":game \"ddz\"", ":events 5"]),
+        (1, [":game \"ddz\"", ":others 0"]),
+        (2, [":platform \"ios\"", ":matches/prev "]),
+        (3, [":error \"lost\"", ":client_version \"1.2\""]),
+        (4, [":value \"ddz\"", ":players 5"]),
+        (5, [":last ", ":measures "]),
+        (6, [":game \"ddz\"", ":events 5"]),
     ] {
         let answer = edn.get(example).context("an example is gone")?;
         for word in words {
             anyhow::ensure!(answer.contains(word), "{word} is not in {answer}");
         }
     }
-    anyhow::ensure!((edn.len(), json.len()) == (4, 1), "{} and {}", edn.len(), json.len());
+    anyhow::ensure!((edn.len(), json.len()) == (7, 1), "{} and {}", edn.len(), json.len());
     Ok(())
 }

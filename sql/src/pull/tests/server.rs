@@ -550,7 +550,7 @@ async fn the_requests_of_the_page_are_understood() {
         assert!(response.status == 200 && !text.contains("errors"), "{body}\n{text}");
         count += 1;
     }
-    assert_eq!(count, 4);
+    assert_eq!(count, 7);
 }
 
 /// Columns that the plan of a `:records` call reads from files.
