@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::door::Peer;
 use super::error::HttpError;
-use super::{Shared, guard};
+use super::{Shared, guard, page};
 use crate::auth::{Origin, micros};
 
 /// Name of the cookie that holds the id of a session.
@@ -165,6 +165,9 @@ fn find(
     if let Some(identity) = cookie(headers).and_then(|id| accounts.session(id)) {
         guard::check_own_page(request.method(), headers)?;
         return Ok(Some(identity));
+    }
+    if request.method().is_safe() && page::is_part(path) {
+        return Ok(None);
     }
     // Not `/metrics`: behind a proxy of the same machine everybody would be told every table and its rows.
     if path == "/readyz" && crate::is_local(origin.address) {

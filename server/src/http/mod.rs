@@ -14,6 +14,7 @@ mod error;
 mod guard;
 mod ingest;
 mod metrics;
+mod page;
 mod param;
 mod pull;
 mod render;
@@ -110,9 +111,14 @@ pub fn router(otus: Otus) -> Router {
             "/api/tables/{table}/{key}",
             get(tables::row).put(tables::put).delete(tables::remove),
         )
+        .route("/", get(page::document))
+        .route("/assets/{*name}", get(page::asset))
         .merge(plain)
-        .fallback(|| async {
-            HttpError::new(StatusCode::NOT_FOUND, "not_found", "no such path").with("hint", PATHS)
+        .fallback(|request: Request| async {
+            page::other(request).await.ok_or_else(|| {
+                let message = "no such path";
+                HttpError::new(StatusCode::NOT_FOUND, "not_found", message).with("hint", PATHS)
+            })
         })
         .method_not_allowed_fallback(|request: Request| async move {
             let message = format!("{} is not for {}", request.method(), request.uri().path());

@@ -189,6 +189,61 @@ async fn health_schema_and_levers() {
     served.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_is_part_of_the_binary() {
+    let served = served().await;
+    let get = async |path: &str, accepts: &str| {
+        let request = served.client.get(format!("{}{path}", served.base));
+        request.header("accept-encoding", accepts).send().await.unwrap()
+    };
+    let page = get("/", "identity").await;
+    let header = |response: &reqwest::Response, name: &str| {
+        response.headers().get(name).map(|value| value.to_str().unwrap().to_owned())
+    };
+    let policy = header(&page, "content-security-policy").unwrap();
+    assert!(
+        policy.contains("default-src 'self'") && policy.contains("frame-ancestors 'none'"),
+        "{policy}"
+    );
+    assert_eq!(header(&page, "x-content-type-options").as_deref(), Some("nosniff"));
+    let status = page.status();
+    let text = page.text().await.unwrap();
+    if let Some(problem) = super::page::PROBLEM {
+        assert!(std::env::var_os("CI").is_none(), "the page is not built: {problem}");
+        assert_eq!(status, 503);
+        assert!(text.contains("npm") && text.contains("Node.js 20"), "{text}");
+        return served.end().await;
+    }
+    assert_eq!(status, 200);
+    let nonce = policy.split("'nonce-").nth(1).and_then(|rest| rest.split('\'').next()).unwrap();
+    assert!(nonce.len() >= 22 && !text.contains("{{"), "{text}");
+    let scripts = text.split("src=\"").skip(1).filter_map(|rest| rest.split('"').next());
+    let script = scripts.into_iter().find(|path| path.starts_with("/assets/")).unwrap().to_owned();
+    let plain = get(&script, "identity").await;
+    assert_eq!(header(&plain, "content-encoding"), None);
+    assert!(header(&plain, "cache-control").unwrap().contains("immutable"));
+    assert!(header(&plain, "content-type").unwrap().starts_with("text/javascript"));
+    let whole = plain.bytes().await.unwrap();
+    for (accepts, coding) in [("gzip, br", "br"), ("gzip", "gzip"), ("br;q=0, gzip", "gzip")] {
+        let packed = get(&script, accepts).await;
+        assert_eq!(header(&packed, "content-encoding").as_deref(), Some(coding), "{accepts}");
+        assert_eq!(header(&packed, "vary").as_deref(), Some("accept-encoding"));
+        assert!(packed.bytes().await.unwrap().len() * 2 < whole.len(), "{coding}");
+    }
+    // Each place is the same document; what is none is told so.
+    for place in ["/explore/clicks", "/dashboards", "/sql", "/data/tables/clicks", "/sign-in"] {
+        let (status, text) = served.get(place).await;
+        assert!(status == 200 && text.contains(&script), "{place}: {status}");
+    }
+    for nothing in ["/assets/none.js", "/assets/../Cargo.toml", "/etc/passwd", "/api/none"] {
+        let (status, text) = served.get(nothing).await;
+        assert!(status == 404 && text.contains("not_found"), "{nothing}: {status}");
+    }
+    let (status, _) = served.post("/explore/clicks", "application/json", "{}").await;
+    assert_eq!(status, 404);
+    served.end().await;
+}
+
 #[test]
 fn what_is_not_known_is_not_told() {
     let partition = |partition, state: PartitionState, lag| PartitionStatus {
