@@ -247,6 +247,11 @@ impl Accounts {
         self.users.get(&user).map(|account| Arc::clone(&account.identity))
     }
 
+    /// Whether a session has not ended, without using it.
+    pub(crate) fn session_lives(&self, id: &str) -> bool {
+        self.sessions.has(id, self.now_us())
+    }
+
     /// Longest time of a session.
     pub(crate) fn session_lifetime(&self) -> Duration {
         self.sessions.lifetime()
@@ -265,12 +270,21 @@ impl Accounts {
 
     /// Whose token this is, if it is one that has not ended.
     pub(crate) fn bearer(&self, token: &str, origin: Origin) -> Option<Arc<Identity>> {
-        let known = self.tokens.get(&TokenHash::of(token));
-        let known = known.filter(|b| b.expires_us.is_none_or(|at| self.now_us() < at));
+        let known = self.known_token(token);
         if known.is_none() {
             self.signed("", None, origin, SignInResult::Failed);
         }
         known.map(|bearer| Arc::clone(&bearer.identity))
+    }
+
+    /// Whether a token is known and has not ended.
+    pub(crate) fn token_lives(&self, token: &str) -> bool {
+        self.known_token(token).is_some()
+    }
+
+    fn known_token(&self, token: &str) -> Option<&Bearer> {
+        let known = self.tokens.get(&TokenHash::of(token));
+        known.filter(|bearer| bearer.expires_us.is_none_or(|at| self.now_us() < at))
     }
 
     fn signed(

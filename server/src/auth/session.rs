@@ -70,6 +70,11 @@ impl Sessions {
         Some(entry.user.clone())
     }
 
+    /// Whether this is a session that has not ended; to look does not keep it from being idle.
+    pub(crate) fn has(&self, id: &str, now_us: i64) -> bool {
+        self.list.lock().get(&TokenHash::of(id)).is_some_and(|entry| self.lives(entry, now_us))
+    }
+
     /// Ends a session; gives whose it was.
     pub(crate) fn end(&self, id: &str) -> Option<String> {
         self.list.lock().remove(&TokenHash::of(id)).map(|entry| entry.user)

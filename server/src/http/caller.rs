@@ -92,6 +92,38 @@ impl Caller {
     }
 }
 
+/// What a caller showed to be let in; it may end while an answer is still under way.
+// Has no `Debug`: it holds secrets.
+#[derive(Clone)]
+pub(super) enum Key {
+    /// Nobody has to show anything.
+    Open,
+    Token(String),
+    Session(String),
+}
+
+impl Key {
+    /// That of a caller who was let in with these headers.
+    pub(super) fn of(caller: &Caller, headers: &HeaderMap) -> Self {
+        let token = bearer(headers).map(|token| Self::Token(token.to_owned()));
+        let session = || cookie(headers).map(|id| Self::Session(id.to_owned()));
+        match caller.identity {
+            None => Self::Open,
+            Some(_) => token.or_else(session).unwrap_or(Self::Open),
+        }
+    }
+
+    /// Whether it still lets in. To look is not to use it: a session that nobody uses ends.
+    pub(super) fn fits(&self, shared: &Shared) -> bool {
+        let accounts = shared.otus.accounts();
+        match self {
+            Self::Open => true,
+            Self::Token(token) => accounts.token_lives(token),
+            Self::Session(id) => accounts.session_lives(id),
+        }
+    }
+}
+
 /// Middleware: nobody comes further whom the users of the configuration do not allow to.
 pub(super) async fn identify(
     State(shared): State<Shared>,
@@ -215,7 +247,8 @@ struct Watch {
 impl Watch {
     fn begin(shared: &Shared, caller: &Caller, request: &Request) -> Option<Self> {
         let path = request.uri().path();
-        let noted_elsewhere = matches!(path, "/api/sql" | "/api/pull" | "/api/session");
+        let noted_elsewhere =
+            matches!(path, "/api/sql" | "/api/pull" | "/api/live" | "/api/session");
         let is_noted = shared.otus.accounts().is_audited();
         if !is_noted || request.method().is_safe() || noted_elsewhere {
             return None;

@@ -13,6 +13,7 @@ mod door;
 mod error;
 mod guard;
 mod ingest;
+mod live;
 mod metrics;
 mod page;
 mod param;
@@ -60,6 +61,7 @@ struct Context {
     otus: Otus,
     hosts: Vec<String>,
     pages: tables::Pages,
+    feeds: live::Feeds,
 }
 
 /// Serves until `shutdown` is cancelled; answers under way are finished. Encrypted where `tls` is there and the
@@ -70,27 +72,29 @@ pub async fn serve(
     tls: Option<Arc<Tls>>,
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
-    let service = router(otus).into_make_service_with_connect_info::<Peer>();
+    let service = router(otus, shutdown.clone()).into_make_service_with_connect_info::<Peer>();
     axum::serve(Door::open(listener, tls)?, service)
         .with_graceful_shutdown(shutdown.cancelled_owned())
         .await
 }
 
 /// What somebody who is lost is told.
-const PATHS: &str = "POST to /api/sql, /api/pull, /api/append/<topic> and /api/tables/<table>; GET /api/schema, /healthz, /readyz \
+const PATHS: &str = "POST to /api/sql, /api/pull, /api/live, /api/append/<topic> and /api/tables/<table>; GET /api/schema, /healthz, /readyz \
                      and /metrics";
 
-/// All routes.
-pub fn router(otus: Otus) -> Router {
+/// All routes. Live answers end when `closing` is cancelled; all others are given to their end.
+pub fn router(otus: Otus, closing: CancellationToken) -> Router {
     let hosts = otus.config().server.hosts.clone();
     let pages = tables::Pages::default();
-    let shared: Shared = Arc::new(Context { otus, hosts, pages });
+    let feeds = live::Feeds::new(closing);
+    let shared: Shared = Arc::new(Context { otus, hosts, pages, feeds });
     // The recorder must be there before the first metric moves.
     if telemetry::metrics().is_none() {
         tracing::warn!("metrics are not available in this process");
     }
     let plain = Router::new()
         .route("/api/pull", post(pull::pull))
+        .route("/api/live", post(live::live))
         .route("/api/schema", get(schema::schema))
         .route("/api/session", get(session::show).post(session::sign_in).delete(session::sign_out))
         .route("/api/ingest", get(ingest::status))

@@ -20,19 +20,12 @@ pub(super) async fn pull(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, HttpError> {
-    let known = [Encoding::Edn, Encoding::Json];
-    let names = known.map(Encoding::content_type);
-    let given = guard::content_type(&headers, &names)?;
-    let named = |name: &str| known.into_iter().find(|e| e.content_type() == name);
-    let encoding = named(given).unwrap_or(Encoding::Json);
-    let accept = guard::text(&headers, &header::ACCEPT).unwrap_or_default();
-    let accept =
-        accept.split(',').find_map(|a| named(a.split(';').next().unwrap_or_default().trim()));
+    let (encoding, accept) = spellings(&headers)?;
     let body = body_bytes(body, QUERY_BYTES_MAX).await?;
     let session = caller.session(&shared);
     again::allow(&session, &headers, false)?;
     let noted = Noted::begin(&shared, &caller, &body);
-    let answer = pull::run_as(&session, &body, encoding, accept.unwrap_or(encoding)).await;
+    let answer = pull::run_as(&session, &body, encoding, accept).await;
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     if let Some(noted) = noted {
         noted.end(status);
@@ -43,8 +36,21 @@ pub(super) async fn pull(
     Ok(response)
 }
 
+/// In which spelling a pattern is written, and in which it is answered: the same, if nothing is said.
+pub(super) fn spellings(headers: &HeaderMap) -> Result<(Encoding, Encoding), HttpError> {
+    let known = [Encoding::Edn, Encoding::Json];
+    let names = known.map(Encoding::content_type);
+    let given = guard::content_type(headers, &names)?;
+    let named = |name: &str| known.into_iter().find(|e| e.content_type() == name);
+    let encoding = named(given).unwrap_or(Encoding::Json);
+    let accept = guard::text(headers, &header::ACCEPT).unwrap_or_default();
+    let accept =
+        accept.split(',').find_map(|a| named(a.split(';').next().unwrap_or_default().trim()));
+    Ok((encoding, accept.unwrap_or(encoding)))
+}
+
 /// A pattern for the audit log.
-struct Noted {
+pub(super) struct Noted {
     observer: Arc<dyn StatementObserver>,
     text: Bytes,
     begun: Instant,
@@ -53,13 +59,13 @@ struct Noted {
 
 impl Noted {
     /// None where there is no audit log.
-    fn begin(shared: &Shared, caller: &Caller, text: &Bytes) -> Option<Self> {
+    pub(super) fn begin(shared: &Shared, caller: &Caller, text: &Bytes) -> Option<Self> {
         let accounts = shared.otus.accounts();
         let observer = accounts.observer(caller.user(), caller.identity.as_ref(), caller.origin)?;
         Some(Self { observer, text: text.clone(), begun: Instant::now(), status: None })
     }
 
-    fn end(mut self, status: StatusCode) {
+    pub(super) fn end(mut self, status: StatusCode) {
         self.status = Some(status);
     }
 }

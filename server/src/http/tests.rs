@@ -189,6 +189,84 @@ async fn health_schema_and_levers() {
     served.end().await;
 }
 
+/// The next event of a live answer: its fields by name.
+async fn event(response: &mut reqwest::Response, text: &mut String) -> Vec<(String, String)> {
+    let come = async {
+        loop {
+            if let Some((event, rest)) = text.split_once("\n\n") {
+                let lines = event.lines().filter_map(|line| line.split_once(':'));
+                let fields: Vec<_> = lines
+                    .filter(|(name, _)| !name.is_empty())
+                    .map(|(name, value)| (name.to_owned(), value.trim_start().to_owned()))
+                    .collect();
+                *text = rest.to_owned();
+                if !fields.is_empty() {
+                    return fields;
+                }
+                continue;
+            }
+            let piece = response.chunk().await.unwrap().expect("the stream goes on");
+            text.push_str(std::str::from_utf8(&piece).unwrap());
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), come).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_live_answer_goes_on() {
+    let served = served().await;
+    served.otus.wait_caught_up(Duration::from_secs(20)).await.unwrap();
+    served.append(LINES).await;
+    let question = r#"{"pattern": {"metrics": {"clicks": {
+        "$with": [{"from": "2020-01-01", "to": "2040-01-01"}], "$watch": true, "$get": [{"clicks": "?"}]}}}}"#;
+    let ask = async |last: Option<&str>| {
+        let request = served.client.post(format!("{}/api/live", served.base));
+        let request = request.header("content-type", "application/json").body(question);
+        let request = match last {
+            Some(id) => request.header("last-event-id", id),
+            None => request,
+        };
+        request.send().await.unwrap()
+    };
+    let of = |event: &[(String, String)], name: &str| {
+        event.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone()).unwrap()
+    };
+    let count = |event: &[(String, String)]| {
+        let data: Value = serde_json::from_str(&of(event, "data")).unwrap();
+        data["data"]["metrics"]["clicks"][0]["clicks"].as_i64().unwrap()
+    };
+    // Two who ask the same share a feed; each has its own first answer.
+    let (mut one, mut two) = (ask(None).await, ask(None).await);
+    assert_eq!(one.status(), 200);
+    assert!(one.headers()["content-type"].to_str().unwrap().starts_with("text/event-stream"));
+    assert_eq!(one.headers()["cache-control"], "no-store");
+    let (mut text_one, mut text_two) = (String::new(), String::new());
+    let first = event(&mut one, &mut text_one).await;
+    assert_eq!(of(&first, "event"), "answer");
+    assert_eq!(count(&event(&mut two, &mut text_two).await), count(&first));
+    served.append(LINES).await;
+    let changed = event(&mut one, &mut text_one).await;
+    assert!(count(&changed) > count(&first), "{changed:?}");
+    assert_eq!(count(&event(&mut two, &mut text_two).await), count(&changed));
+    drop((one, two));
+    // Back with all that there is: nothing comes until something does.
+    let id = of(&changed, "id");
+    let mut back = ask(Some(id.as_str())).await;
+    served.append(LINES).await;
+    let next = event(&mut back, &mut String::new()).await;
+    assert!(count(&next) > count(&changed), "{next:?}");
+    // What is wrong with a request is said before anything is sent.
+    let plain = question.replace("\"$watch\": true, ", "");
+    let (status, body) = served.post("/api/live", "application/json", &plain).await;
+    assert!(status == 422 && body.contains("nothing is watched"), "{status} {body}");
+    let (status, body) = served.post("/api/pull", "application/json", question).await;
+    assert!(status == 422 && body.contains("POST /api/live"), "{status} {body}");
+    // A server that stops does not wait for those who listen.
+    tokio::time::timeout(Duration::from_secs(20), served.end()).await.unwrap();
+    let rest = tokio::time::timeout(Duration::from_secs(5), back.bytes()).await;
+    assert!(rest.is_ok(), "the stream ends");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_is_part_of_the_binary() {
     let served = served().await;

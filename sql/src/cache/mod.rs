@@ -14,7 +14,7 @@ mod seen;
 mod states;
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -227,10 +227,15 @@ impl Answers {
 
     /// What tells one answer to a question from another; none where that cannot be told.
     pub(crate) fn tag(&self, key: &Key, snapshot: &Snapshot, seen: &Seen) -> Option<Tag> {
+        self.name(snapshot, key, seen)
+    }
+
+    /// A name for whatever hangs on a question and on what was seen; none where that cannot be told.
+    pub(crate) fn name(&self, snapshot: &Snapshot, asked: impl Hash, seen: &Seen) -> Option<Tag> {
         let sums = seen.sums()?;
         let epoch = self.inner.lock().epoch_of(snapshot)?;
         let [a, b] = &self.seeds;
-        Some(Tag([a.hash_one((key, epoch, sums[0])), b.hash_one((key, epoch, sums[1]))]))
+        Some(Tag([a.hash_one((&asked, epoch, sums[0])), b.hash_one((&asked, epoch, sums[1]))]))
     }
 
     /// Keeps an answer, unless definitions have changed or a later one is there.

@@ -19,6 +19,7 @@ use super::records::{self, RecordsQuery};
 use super::run;
 use super::source::TimeRanges;
 use super::table::{event_tables, tree_name};
+use super::tree::keyed;
 use super::value::{Map, Value};
 use super::values::{self, ValuesQuery};
 use crate::error::{SqlError, SqlResult, sqlstate};
@@ -65,6 +66,21 @@ enum Endpoint<'a> {
 pub(super) struct Outcome {
     pub(super) rows: Result<Value, CallError>,
     pub(super) meta: Value,
+}
+
+impl Outcome {
+    /// Of a branch that did not run, as the client has its answer.
+    pub(super) fn unchanged() -> Self {
+        let meta = [("unchanged", Value::Bool(true))];
+        Self { rows: Ok(Value::keyword("unchanged")), meta: keyed(meta) }
+    }
+
+    /// Puts the name of the answer into its meta.
+    pub(super) fn name(&mut self, tag: Option<&str>) {
+        if let (Value::Map(meta), Some(tag), Ok(_)) = (&mut self.meta, tag, &self.rows) {
+            meta.insert(Value::keyword("etag"), Value::text(tag));
+        }
+    }
 }
 
 /// Takes the calls out of a pattern. What they do themselves (literals on columns, a page straight after the
@@ -204,11 +220,15 @@ impl Collector<'_> {
     }
 }
 
+/// Whether an option says how the answer is named or sent, and nothing of its rows.
+fn is_about_the_answer(option: &KeyOption) -> bool {
+    matches!(option, KeyOption::As(_) | KeyOption::Watch(_))
+}
+
 /// Takes the `:seq` that stands straight after `:with`.
 fn page_after_call(options: &mut Vec<KeyOption>) -> Option<(usize, Option<usize>)> {
     let call = options.iter().position(|o| matches!(o, KeyOption::With(_)))?;
-    let next =
-        options.iter().enumerate().skip(call + 1).find(|(_, o)| !matches!(o, KeyOption::As(_)));
+    let next = options.iter().enumerate().skip(call + 1).find(|(_, o)| !is_about_the_answer(o));
     let (place, page) = match next {
         Some((place, KeyOption::Seq(offset, count))) => (place, (*offset, *count)),
         _ => return None,

@@ -5,7 +5,7 @@ use otus_engine::{Error, Result};
 use super::answer::{Encoding, Parts, write_answer};
 use super::eval::{Document, evaluate};
 use super::params::substitute;
-use super::pattern::{Pattern, decode};
+use super::pattern::{Pattern, decode, refuse_watch};
 use super::problem::Problem;
 use super::text::{ReadError, ReadLimits};
 use super::value::{Map, Value};
@@ -26,6 +26,10 @@ pub fn pull_data(
     let (form, encoding) =
         guess(pattern, ReadLimits::REQUEST).map_err(|e| Error::invalid(format!("pattern: {e}")))?;
     let pattern = decode_form(&form, encoding, &Map::new()).map_err(refused)?;
+    let watched = refuse_watch(&pattern);
+    if !watched.is_empty() {
+        return Err(refused(watched));
+    }
     let answer = evaluate(&pattern, &data, &Document);
     Ok(write_answer(answer, None, Parts::All, encoding))
 }

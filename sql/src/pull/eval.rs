@@ -296,7 +296,10 @@ impl Run<'_> {
                 KeyOption::When(condition) if !holds(condition, &value) => {
                     value = Cow::Owned(Value::Nil);
                 }
-                KeyOption::NotFound(_) | KeyOption::When(_) | KeyOption::As(_) => {}
+                KeyOption::NotFound(_)
+                | KeyOption::When(_)
+                | KeyOption::As(_)
+                | KeyOption::Watch(_) => {}
             }
         }
         Some(value)

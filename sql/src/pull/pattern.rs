@@ -75,6 +75,8 @@ pub enum KeyOption {
     When(Condition),
     /// Name in the answer.
     As(Value),
+    /// Whether it is sent again when it may have changed; of live requests.
+    Watch(bool),
 }
 
 /// A condition of `:when`.
@@ -190,6 +192,44 @@ pub fn decode(form: &Value) -> Result<Pattern, Vec<Problem>> {
     match pattern {
         Some(pattern) if decoder.problems.is_empty() => Ok(pattern),
         _ => Err(decoder.problems),
+    }
+}
+
+impl Entry {
+    /// Whether it is sent again when it may have changed; none where nothing is said.
+    pub fn watch(&self) -> Option<bool> {
+        self.options.iter().find_map(|option| match option {
+            KeyOption::Watch(is_on) => Some(*is_on),
+            _ => None,
+        })
+    }
+}
+
+/// Problems for every `:watch` outside a live request.
+pub fn refuse_watch(pattern: &Pattern) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    find_watch(pattern, &Vec::new(), &mut |path, _| {
+        let reason = ":watch needs a live request: POST /api/live";
+        problems.push(Problem::bad_pattern(reason, path));
+    });
+    problems
+}
+
+/// Tells the path of each entry with `:watch`, and what it says.
+pub(super) fn find_watch(pattern: &Pattern, path: &Path, found: &mut dyn FnMut(&Path, bool)) {
+    match pattern {
+        Pattern::Map(map) => {
+            for entry in &map.entries {
+                let here = join(path, entry.name());
+                if let Some(is_on) = entry.watch() {
+                    found(&here, is_on);
+                }
+                if let Target::Into(below) = &entry.target {
+                    find_watch(below, &here, found);
+                }
+            }
+        }
+        Pattern::Rows(rows) => find_watch(&rows.element, path, found),
     }
 }
 
@@ -371,7 +411,8 @@ impl Decoder {
                 Some(KeyOption::As(Value::Keyword(Arc::clone(name))))
             }
             ("as", _) => self.fail(path, ":as takes a keyword"),
-            ("watch", _) => self.fail(path, ":watch needs a live request"),
+            ("watch", Value::Bool(is_on)) if on_key => Some(KeyOption::Watch(*is_on)),
+            ("watch", _) => self.fail(path, ":watch true stands on a key"),
             _ => self.fail(path, format!("there is no option :{name}")),
         }
     }

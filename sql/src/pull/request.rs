@@ -1,7 +1,7 @@
 //! A request: decoded, checked against the catalogue of one snapshot, run branch by branch, answered. What
 //! is wrong with it is said before anything runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,18 +10,18 @@ use futures::future::join_all;
 use parking_lot::Mutex;
 
 use super::answer::{Encoding, Parts, write_answer, write_refusal};
-use super::branch::{self, Outcome};
+use super::branch::{self, Branch, Outcome};
 use super::data::{decode_form, read};
 use super::eval::{CallError, Host, evaluate};
 use super::named::{self, QUERIES};
-use super::pattern::{Pattern, Target};
+use super::pattern::{Entry, KeyOption, Pattern, Target, refuse_watch};
 use super::problem::{Path, Problem};
 use super::shape::validate;
 use super::source::TimeRanges;
 use super::table::{event_tables, tree_name};
 use super::text::ReadLimits;
-use super::tree;
 use super::value::{Map, Value};
+use super::{tag, tree};
 use crate::error::SqlError;
 use crate::named::{NamedQueries, NamedQuery};
 use crate::session::{PinnedState, Session, Wanted};
@@ -43,7 +43,7 @@ impl PullResponse {
     fn new(status: u16, encoding: Encoding, text: String) -> Self {
         Self { status, content_type: encoding.content_type(), body: Bytes::from(text), age: None }
     }
-    fn refusal(status: u16, encoding: Encoding, problems: &[Problem]) -> Self {
+    pub(super) fn refusal(status: u16, encoding: Encoding, problems: &[Problem]) -> Self {
         Self::new(status, encoding, write_refusal(problems, encoding))
     }
 }
@@ -65,7 +65,11 @@ pub async fn run_as(
         let content_type = accept.content_type();
         return PullResponse { status: 200, content_type, body, age: Some(age) };
     }
-    match decode(body, encoding) {
+    let request = decode(body, encoding).and_then(|request| match refuse_watch(&request.pattern) {
+        watched if watched.is_empty() => Ok(request),
+        watched => Err((422, watched)),
+    });
+    match request {
         Ok(request) => answer(session, request, accept, wanted.as_ref()).await,
         Err((status, problems)) => PullResponse::refusal(status, accept, &problems),
     }
@@ -81,14 +85,21 @@ fn face(encoding: Encoding, accept: Encoding) -> &'static str {
     }
 }
 
-struct Request {
-    pattern: Pattern,
+/// A decoded request.
+#[derive(Debug, Clone)]
+pub(super) struct Request {
+    pub(super) pattern: Pattern,
     parts: Parts,
+    /// Names of the answers that the client has.
+    known: BTreeSet<Arc<str>>,
 }
 
-type Refused = (u16, Vec<Problem>);
+/// Most answers that a client may say it has.
+const KNOWN_MAX: usize = 256;
 
-fn decode(body: &[u8], encoding: Encoding) -> Result<Request, Refused> {
+pub(super) type Refused = (u16, Vec<Problem>);
+
+pub(super) fn decode(body: &[u8], encoding: Encoding) -> Result<Request, Refused> {
     let limits = ReadLimits::REQUEST;
     if body.len() > limits.bytes {
         let reason = format!("a request is at most {} bytes", limits.bytes);
@@ -129,12 +140,13 @@ fn decode(body: &[u8], encoding: Encoding) -> Result<Request, Refused> {
             Parts::All
         }
     };
+    let known = known(map.get_keyword("known"), &mut problems);
     let Some(form) = map.get_keyword("pattern") else {
         problems.push(Problem::new("bad-request", ":pattern is missing", &[]));
         return Err((422, problems));
     };
     match decode_form(form, encoding, params) {
-        Ok(pattern) if problems.is_empty() => Ok(Request { pattern, parts }),
+        Ok(pattern) if problems.is_empty() => Ok(Request { pattern, parts, known }),
         Ok(_) => Err((422, problems)),
         Err(found) => {
             problems.extend(found);
@@ -143,59 +155,183 @@ fn decode(body: &[u8], encoding: Encoding) -> Result<Request, Refused> {
     }
 }
 
+/// The names of `:known`: a collection of them.
+fn known(form: Option<&Value>, problems: &mut Vec<Problem>) -> BTreeSet<Arc<str>> {
+    let path = [Value::keyword("known")];
+    let names: Vec<&Value> = match form {
+        None | Some(Value::Nil) => Vec::new(),
+        Some(Value::Vector(names) | Value::List(names) | Value::Set(names)) => {
+            names.iter().collect()
+        }
+        Some(_) => {
+            let reason = ":known is a collection of the :etag of answers";
+            problems.push(Problem::new("bad-request", reason, &path));
+            return BTreeSet::new();
+        }
+    };
+    if names.len() > KNOWN_MAX {
+        let reason = format!(":known holds at most {KNOWN_MAX} names");
+        problems.push(Problem::new("too-large", reason, &path));
+    }
+    let text = |value: &&Value| match value {
+        Value::String(text) => Some(Arc::clone(text)),
+        _ => None,
+    };
+    let texts: BTreeSet<_> = names.iter().take(KNOWN_MAX).filter_map(text).collect();
+    if names.iter().any(|name| text(name).is_none()) {
+        problems.push(Problem::new("bad-request", "an :etag is a string", &path));
+    }
+    texts
+}
+
 async fn answer(
     session: &Session,
     request: Request,
     accept: Encoding,
     wanted: Option<&Arc<Wanted>>,
 ) -> PullResponse {
+    let known = request.known.clone();
+    let mut prepared = match prepare(session, request, accept, wanted).await {
+        Ok(prepared) => prepared,
+        Err(refusal) => return refusal,
+    };
+    let tags: Vec<Option<String>> = prepared
+        .branches
+        .iter()
+        .map(|branch| tag::of_branch(branch, session, &prepared.pinned).map(|t| t.to_string()))
+        .collect();
+    let runs: Vec<bool> = (0..tags.len())
+        .map(|i| {
+            let is_known =
+                tags.get(i).and_then(Option::as_deref).is_some_and(|t| known.contains(t));
+            !(is_known && prepared.leave_out(i))
+        })
+        .collect();
+    let outcomes = prepared.branches.iter().zip(&runs).map(|(branch, runs)| {
+        let pinned = &prepared.pinned;
+        async move {
+            match runs {
+                true => branch.run(session, pinned).await,
+                false => Outcome::unchanged(),
+            }
+        }
+    });
+    let mut outcomes = join_all(outcomes).await;
+    for (outcome, tag) in outcomes.iter_mut().zip(tags) {
+        outcome.name(tag.as_deref());
+    }
+    let pinned = prepared.pinned.clone();
+    let (response, whole) = prepared.write(session, outcomes).await;
+    if whole && known.is_empty() {
+        pinned.keep_body(&response.body);
+    }
+    response
+}
+
+/// A request whose calls are checked, over one snapshot.
+pub(super) struct Prepared {
+    pub(super) pinned: PinnedState,
+    pub(super) pattern: Pattern,
+    pub(super) branches: Vec<Branch>,
+    ranges: TimeRanges,
+    parts: Parts,
+    accept: Encoding,
+}
+
+/// Checks a request against the catalogue of a new snapshot.
+pub(super) async fn prepare(
+    session: &Session,
+    request: Request,
+    accept: Encoding,
+    wanted: Option<&Arc<Wanted>>,
+) -> Result<Prepared, PullResponse> {
     let described = named::describe(session, &request.pattern).await;
-    let pinned = match session.pinned_for(wanted) {
-        Ok(pinned) => pinned,
-        Err(error) => return unavailable(&error, accept),
-    };
-    let Request { mut pattern, parts } = request;
+    let pinned = session.pinned_for(wanted).map_err(|error| unavailable(&error, accept))?;
+    let Request { mut pattern, parts, .. } = request;
     let queries = &pinned.named();
-    let ranges = match TimeRanges::of(session, &pinned, &pattern).await {
-        Ok(ranges) => ranges,
-        Err(error) => return unavailable(&error, accept),
-    };
+    let ranges = TimeRanges::of(session, &pinned, &pattern).await;
+    let ranges = ranges.map_err(|error| unavailable(&error, accept))?;
     let offered = tree::shape(pinned.snapshot(), named::shape(queries, &described));
     let mut problems = validate(&pattern, &offered);
     let branches = branch::collect(&mut pattern, &pinned, &ranges, queries, &mut problems);
-    if !problems.is_empty() {
-        return PullResponse::refusal(422, accept, &problems);
+    match problems.is_empty() {
+        true => Ok(Prepared { pinned, pattern, branches, ranges, parts, accept }),
+        false => Err(PullResponse::refusal(422, accept, &problems)),
     }
-    let outcomes = join_all(branches.iter().map(|branch| branch.run(session, &pinned))).await;
-    let mut meta = Map::new();
-    let sequence = i64::try_from(pinned.snapshot().sequence()).unwrap_or(i64::MAX);
-    meta.insert(Value::keyword("snapshot"), Value::Int(sequence));
-    let mut results = BTreeMap::new();
-    for (branch, Outcome { rows, meta: about }) in branches.iter().zip(outcomes) {
-        put(&mut meta, &branch.path, about);
-        results.insert((branch.path.clone(), branch.call), rows);
+}
+
+impl Prepared {
+    /// What stands in the tree besides the answers of calls.
+    pub(super) fn facts(&self) -> Value {
+        data(&self.pattern, &self.pinned, &self.ranges, &self.pinned.named())
     }
-    let data = data(&pattern, &pinned, &ranges, queries);
-    let host = Results(Mutex::new(results));
-    // A large answer takes a while to build: that is work for the query threads.
-    let built = session.engine().spawn(async move {
-        let answer = evaluate(&pattern, &data, &host);
-        let whole = answer.problems.is_empty();
-        (write_answer(answer, Some(Value::Map(meta)), parts, accept), whole)
-    });
-    match built.await {
-        Ok((text, whole)) => {
-            let response = PullResponse::new(200, accept, text);
-            if whole {
-                pinned.keep_body(&response.body);
+
+    /// Leaves these calls and nothing else.
+    pub(super) fn keep(&mut self, paths: &BTreeSet<Path>) {
+        self.branches.retain(|branch| paths.contains(&branch.path));
+        let Pattern::Map(root) = &mut self.pattern else { return };
+        root.entries.retain_mut(|part| {
+            let name = part.name().clone();
+            let Target::Into(Pattern::Map(calls)) = &mut part.target else { return false };
+            calls.entries.retain(|call| paths.contains(&vec![name.clone(), call.name().clone()]));
+            !calls.entries.is_empty()
+        });
+    }
+
+    /// Puts `:unchanged` where the answer of a branch would stand; false if that cannot be: among those of a batch.
+    fn leave_out(&mut self, branch: usize) -> bool {
+        let Some(path) = self.branches.get(branch).map(|branch| branch.path.clone()) else {
+            return false;
+        };
+        let Some(entry) = entry_at(&mut self.pattern, &path) else { return false };
+        if entry.options.iter().any(|option| matches!(option, KeyOption::Batch(_))) {
+            return false;
+        }
+        entry.target = Target::Keep;
+        entry.options.retain(|option| matches!(option, KeyOption::With(_) | KeyOption::As(_)));
+        true
+    }
+
+    /// The answer of what the branches gave, in their order, and whether nothing failed.
+    pub(super) async fn write(
+        self,
+        session: &Session,
+        outcomes: Vec<Outcome>,
+    ) -> (PullResponse, bool) {
+        let facts = self.facts();
+        let Self { pinned, pattern, branches, parts, accept, .. } = self;
+        let mut meta = Map::new();
+        let sequence = i64::try_from(pinned.snapshot().sequence()).unwrap_or(i64::MAX);
+        meta.insert(Value::keyword("snapshot"), Value::Int(sequence));
+        let mut results = BTreeMap::new();
+        for (branch, Outcome { rows, meta: about }) in branches.into_iter().zip(outcomes) {
+            put(&mut meta, &branch.path, about);
+            results.insert((branch.path, branch.call), rows);
+        }
+        let host = Results(Mutex::new(results));
+        // A large answer takes a while to build: that is work for the query threads.
+        let built = session.engine().spawn(async move {
+            let answer = evaluate(&pattern, &facts, &host);
+            let whole = answer.problems.is_empty();
+            (write_answer(answer, Some(Value::Map(meta)), parts, accept), whole)
+        });
+        match built.await {
+            Ok((text, whole)) => (PullResponse::new(200, accept, text), whole),
+            Err(_) => {
+                let problem = Problem::new("internal", "the answer could not be built", &[]);
+                (PullResponse::refusal(500, accept, &[problem]), false)
             }
-            response
-        }
-        Err(_) => {
-            let problem = Problem::new("internal", "the answer could not be built", &[]);
-            PullResponse::refusal(500, accept, &[problem])
         }
     }
+}
+
+/// The entry of a call, which stands below the root's entries.
+fn entry_at<'p>(pattern: &'p mut Pattern, path: &[Value]) -> Option<&'p mut Entry> {
+    let [part, call] = path else { return None };
+    let Pattern::Map(root) = pattern else { return None };
+    let part = root.entries.iter_mut().find(|entry| entry.name() == part)?;
+    let Target::Into(Pattern::Map(calls)) = &mut part.target else { return None };
+    calls.entries.iter_mut().find(|entry| entry.name() == call)
 }
 
 fn unavailable(error: &SqlError, accept: Encoding) -> PullResponse {

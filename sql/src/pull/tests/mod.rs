@@ -1,6 +1,7 @@
 //! The vectors of the design, and the readers under hostile text.
 
 mod compared;
+mod live;
 mod named;
 mod server;
 

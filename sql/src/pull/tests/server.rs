@@ -93,7 +93,7 @@ fn batch(rows: &[Map], from: i64) -> (Vec<ArrayRef>, i64) {
     (columns, to)
 }
 
-async fn append(dataset: &Dataset, name: &str, epoch: u64, rows: &[Map], from: i64) {
+pub(super) async fn append(dataset: &Dataset, name: &str, epoch: u64, rows: &[Map], from: i64) {
     let snapshot = dataset.snapshot();
     let table = snapshot.table("public", name).unwrap();
     let (columns, to) = batch(rows, from);
@@ -158,6 +158,11 @@ async fn session() -> Session {
 
 /// The rows of the design.
 pub(super) async fn filled(clock: Arc<ManualClock>) -> Arc<Dataset> {
+    filling(clock).await.0
+}
+
+/// The same, and how more of them are appended: to each table, with the epoch of its partition.
+pub(super) async fn filling(clock: Arc<ManualClock>) -> (Arc<Dataset>, Vec<(&'static str, u64)>) {
     let (dataset, epochs) = dataset(clock).await;
     let fixture = vectors("fixture");
     let (first, second) = fixture.split_at(5);
@@ -168,7 +173,7 @@ pub(super) async fn filled(clock: Arc<ManualClock>) -> Arc<Dataset> {
     for (name, epoch) in &epochs {
         append(&dataset, name, *epoch, second, 5).await;
     }
-    dataset
+    (dataset, epochs)
 }
 
 pub(super) async fn ask(session: &Session, pattern: &str) -> (u16, Map) {
