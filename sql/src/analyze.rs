@@ -7,6 +7,8 @@ use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, LogicalPlan, Operator};
 
+use crate::planning;
+
 /// Changes every expression of a plan from the leaves up; `change` is told the columns it stands over.
 /// Columns keep their names.
 pub(crate) fn map_expressions(
@@ -33,6 +35,7 @@ pub(crate) fn map_whole_expressions(
             let changed = change(expr, &schema)?;
             Ok(changed.update_data(|e| name.restore(e)))
         };
+        planning::look()?;
         let node = node.map_expressions(|expr| match expr {
             // The set has no name of its own; its members have.
             Expr::GroupingSet(_) => expr.map_children(renamed),

@@ -133,6 +133,8 @@ pub mod sqlstate {
     pub const TOO_COMPLEX: &str = "54001";
     /// More keys or columns than there may be.
     pub const TOO_MANY_COLUMNS: &str = "54011";
+    /// Too many arguments.
+    pub const TOO_MANY_ARGUMENTS: &str = "54023";
     /// The object is in use or a race was lost.
     pub const IN_USE: &str = "55006";
     /// A setting that cannot be changed.

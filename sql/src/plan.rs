@@ -29,7 +29,7 @@ use crate::outcome::Parameter;
 use crate::queries::bytes_read;
 use crate::session::Ready;
 use crate::statement::{Explain, Plannable};
-use crate::{catalog, error, function, named, statement};
+use crate::{catalog, error, function, named, planning, statement};
 
 /// Plans a query. Nothing is optimised yet, and parameters are still open; of some, the types are known.
 pub(crate) async fn logical(
@@ -37,6 +37,7 @@ pub(crate) async fn logical(
     query: &Plannable,
     types: &[Option<DataType>],
 ) -> SqlResult<LogicalPlan> {
+    planning::take_nodes(query.nodes)?;
     let mut statement = ast::Statement::Query(Box::new(query.query.as_ref().clone()));
     if types.iter().any(Option::is_some) {
         statement::type_operands(&mut statement, types);

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, FieldRef};
@@ -16,22 +17,28 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use super::growth::{Growth, Measure};
 use super::{Bounds, VALUE_BYTES_MAX};
 use crate::error::{SqlError, sqlstate};
+use crate::planning;
 
 /// Work between two looks whether the statement is over; what takes less is done in one go.
 const SLICE_WORK: u64 = 4 << 20;
 /// Most work for one row.
 const ROW_WORK_MAX: u64 = 1 << 30;
 
+/// Most bytes of a value that becomes part of a plan.
+const FOLDED_BYTES_MAX: u64 = 64 << 10;
+
 /// See the module.
 pub(super) struct Bounded {
     inner: Arc<ScalarUDF>,
     growth: Growth,
     bounds: Bounds,
+    /// Bytes that count for its calls with constants alone.
+    counted: AtomicU64,
 }
 
 impl Bounded {
     pub(super) fn around(inner: Arc<ScalarUDF>, growth: Growth, bounds: Bounds) -> Self {
-        Self { inner, growth, bounds }
+        Self { inner, growth, bounds, counted: AtomicU64::new(0) }
     }
 
     /// How it grows.
@@ -39,10 +46,10 @@ impl Bounded {
         self.growth
     }
 
-    /// Ends of slices of rows, each of a bounded cost.
-    fn slices(&self, args: &[ColumnarValue], rows: usize) -> DfResult<Vec<usize>> {
+    /// Ends of slices of rows, each of a bounded cost; `is_one` if all arguments are constants.
+    fn slices(&self, args: &[ColumnarValue], rows: usize, is_one: bool) -> DfResult<Vec<usize>> {
         let measure = Measure::new(self.growth, args)?;
-        if measure.is_small(rows, SLICE_WORK) {
+        if !is_one && measure.is_small(rows, SLICE_WORK) {
             return Ok(vec![rows]);
         }
         let (mut ends, mut bytes, mut work) = (Vec::new(), 0_u64, 0_u64);
@@ -55,6 +62,9 @@ impl Bounded {
                 return Err(self.too_long(cost.work).into());
             }
             bytes = bytes.saturating_add(cost.bytes);
+            if is_one {
+                self.constant(cost.bytes)?;
+            }
             if bytes > self.bounds.batch_bytes {
                 return Err(self.too_large(rows, bytes, self.bounds.batch_bytes).into());
             }
@@ -66,6 +76,17 @@ impl Bounded {
         }
         ends.push(rows);
         Ok(ends)
+    }
+
+    /// Counts what is built of constants. A large one is not folded: plans, and the names of their columns, are copied
+    /// again and again. It is built when rows are asked for, with the same size each time.
+    fn constant(&self, bytes: u64) -> DfResult<()> {
+        if bytes > FOLDED_BYTES_MAX && planning::is_under_way() {
+            let message = format!("{} builds too large a value to be folded", self.inner.name());
+            return Err(SqlError::new(sqlstate::LIMIT_EXCEEDED, message).into());
+        }
+        let before = self.counted.fetch_max(bytes, Ordering::Relaxed);
+        self.bounds.take(bytes.saturating_sub(before))
     }
 
     fn too_large(&self, rows: usize, bytes: u64, most: u64) -> SqlError {
@@ -151,7 +172,7 @@ impl ScalarUDFImpl for Bounded {
         self.bounds.check()?;
         let is_one = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
         let rows = if is_one { 1 } else { args.number_rows };
-        let ends = self.slices(&args.args, rows)?;
+        let ends = self.slices(&args.args, rows, is_one)?;
         match ends.len() {
             0 | 1 if rows > 1 => self.inner.invoke_with_args(args),
             0 | 1 => aside(|| self.inner.invoke_with_args(args)),

@@ -33,6 +33,10 @@ pub(super) enum Growth {
     ReplacePattern,
     /// All arguments together.
     Sum,
+    /// All arguments with the first between them.
+    Joined,
+    /// At most so many bytes for each of the arguments.
+    Coded(u64),
     /// Elements of the first argument, as many as the second says.
     RepeatElement,
     /// As many elements as the second argument says.
@@ -70,8 +74,17 @@ impl Growth {
             "lpad" | "rpad" => Self::Pad,
             "replace" => Self::Replace,
             "regexp_replace" => Self::ReplacePattern,
-            "concat" | "concat_ws" | "array_concat" | "array_append" | "array_prepend"
-            | "make_array" | "overlay" => Self::Sum,
+            "concat_ws" => Self::Joined,
+            // Two digits for a byte.
+            "encode" => Self::Coded(2),
+            "convert_to" | "convert_from" | "decode" | "upper" | "lower" | "initcap"
+            | "reverse" | "translate" | "quote_literal" => Self::Coded(1),
+            "json_build_array" | "json_build_object" | "jsonb_build_array"
+            | "jsonb_build_object" | "to_json" | "to_jsonb" | "row_to_json" | "array_to_json" => {
+                Self::Coded(1)
+            }
+            "concat" | "array_concat" | "array_append" | "array_prepend" | "make_array"
+            | "overlay" => Self::Sum,
             "array_repeat" => Self::RepeatElement,
             "array_resize" => Self::Resize,
             "range" | "generate_series" => Self::Series,
@@ -106,7 +119,7 @@ impl<'a> Measure<'a> {
 
     /// Whether all rows together surely stay below `bytes`, told without a look at each.
     pub(super) fn is_small(&self, rows: usize, bytes: u64) -> bool {
-        if !matches!(self.growth, Growth::Sum | Growth::Search) {
+        if !matches!(self.growth, Growth::Sum | Growth::Coded(1) | Growth::Search) {
             return false;
         }
         let sizes = self.args.iter().map(|arg| match arg {
@@ -134,6 +147,16 @@ impl<'a> Measure<'a> {
             Growth::Sum => {
                 let parts = (0..self.args.len()).map(|i| self.bytes(i, row));
                 Cost::of(parts.fold(0, u64::saturating_add))
+            }
+            Growth::Joined => {
+                let parts = (1..self.args.len()).map(|i| self.bytes(i, row));
+                let parts = parts.fold(0, u64::saturating_add);
+                let between = size(self.args.len().saturating_sub(2));
+                Cost::of(parts.saturating_add(self.bytes(0, row).saturating_mul(between)))
+            }
+            Growth::Coded(times) => {
+                let parts = (0..self.args.len()).map(|i| self.bytes(i, row));
+                Cost::of(parts.fold(0, u64::saturating_add).saturating_mul(times))
             }
             Growth::RepeatElement => {
                 let element = self.bytes(0, row).saturating_add(ELEMENT_BYTES);
@@ -255,15 +278,34 @@ fn value_bytes(arg: &ColumnarValue, row: usize) -> u64 {
     }
     match arg {
         ColumnarValue::Scalar(value) if value.is_null() => 0,
+        ColumnarValue::Scalar(
+            ScalarValue::Binary(Some(bytes))
+            | ScalarValue::LargeBinary(Some(bytes))
+            | ScalarValue::BinaryView(Some(bytes)),
+        ) => size(bytes.len()),
         ColumnarValue::Scalar(value) => match value.data_type() {
             t if t.is_nested() => size(value.size()),
             _ => FIXED_BYTES,
         },
         ColumnarValue::Array(array) => match list(array, row) {
             Some((elements, element_bytes)) => elements.saturating_mul(element_bytes),
-            None => FIXED_BYTES,
+            None => binary_bytes(array, row).unwrap_or(FIXED_BYTES),
         },
     }
+}
+
+/// Bytes of a row's bytea.
+fn binary_bytes(array: &ArrayRef, row: usize) -> Option<u64> {
+    if row >= array.len() {
+        return None;
+    }
+    let bytes = match array.data_type() {
+        DataType::Binary => array.as_binary::<i32>().value(row),
+        DataType::LargeBinary => array.as_binary::<i64>().value(row),
+        DataType::BinaryView => array.as_binary_view().value(row),
+        _ => return None,
+    };
+    Some(size(bytes.len()))
 }
 
 /// Elements of a row's array; 0 if it is none.

@@ -26,6 +26,7 @@ use datafusion::optimizer::AnalyzerRule;
 
 use crate::analyze::map_expressions;
 use crate::error::SqlError;
+use crate::planning::{self, Taken};
 use call::Bounded;
 use growth::Growth;
 pub(crate) use width::batch_rows;
@@ -40,13 +41,30 @@ const BATCH_BYTES_MAX: u64 = 256 << 20;
 pub(crate) struct Bounds {
     over: Arc<AtomicBool>,
     batch_bytes: u64,
+    /// What its planning has taken: held as long as any plan with these bounds.
+    taken: Arc<Taken>,
 }
 
 impl Bounds {
     /// For a statement whose end `over` tells, in an engine with this memory for queries, bytes.
     pub(crate) fn new(over: Arc<AtomicBool>, memory_bytes: usize) -> Self {
         let share = u64::try_from(memory_bytes / 4).unwrap_or(u64::MAX);
-        Self { over, batch_bytes: share.clamp(1 << 20, BATCH_BYTES_MAX) }
+        Self { over, batch_bytes: share.clamp(1 << 20, BATCH_BYTES_MAX), taken: Arc::default() }
+    }
+
+    /// The same; what planning builds counts.
+    pub(crate) fn counting(self, taken: Taken) -> Self {
+        Self { taken: Arc::new(taken), ..self }
+    }
+
+    /// Counts what a call builds of constants: when they are folded, and where that has not been done, too.
+    fn take(&self, bytes: u64) -> DfResult<()> {
+        self.taken.take(bytes)
+    }
+
+    /// What planning has taken.
+    pub(crate) fn taken(&self) -> Arc<Taken> {
+        Arc::clone(&self.taken)
     }
 
     /// What says that the statement is over.
@@ -133,7 +151,10 @@ impl AnalyzerRule for BoundCalls {
     }
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> DfResult<LogicalPlan> {
-        map_expressions(plan, &|expr, schema| Ok(self.0.one(expr, schema)))
+        map_expressions(plan, &|expr, schema| {
+            planning::look()?;
+            Ok(self.0.one(expr, schema))
+        })
     }
 }
 

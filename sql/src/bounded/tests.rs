@@ -39,6 +39,11 @@ fn what_will_be_built_is_known_before() {
     bytes("generate_series", &[number(1), number(1_000)], 8_000);
     bytes("generate_series", &[number(1_000), number(0), number(-10)], 808);
     bytes("array_repeat", &[text("ab"), number(10)], 100);
+    bytes("concat_ws", &[text("---"), text("ab"), text("c"), text("")], 9);
+    bytes("concat_ws", &[text("---"), text("ab")], 2);
+    let coded = ColumnarValue::Scalar(ScalarValue::Binary(Some(vec![0; 100])));
+    bytes("encode", &[coded, text("hex")], 206);
+    bytes("json_build_array", &[text("ab"), text("cde")], 5);
     let long = "ab".repeat(1 << 20);
     bytes("replace", &[text(&long), text("a"), text("xyz")], 5 << 20);
 }

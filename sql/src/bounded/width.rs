@@ -68,6 +68,14 @@ fn grown(growth: Growth, args: &[Expr]) -> u64 {
         Growth::Series => UNKNOWN_BYTES,
         Growth::Replace | Growth::ReplacePattern => of(0).saturating_add(of(2)),
         Growth::Sum | Growth::JoinElements => (0..args.len()).map(of).fold(0, u64::saturating_add),
+        Growth::Joined => {
+            let all = (1..args.len()).map(of).fold(0, u64::saturating_add);
+            let between = u64::try_from(args.len().saturating_sub(2)).unwrap_or(u64::MAX);
+            all.saturating_add(of(0).saturating_mul(between))
+        }
+        Growth::Coded(times) => {
+            (0..args.len()).map(of).fold(0, u64::saturating_add).saturating_mul(times)
+        }
         Growth::Product | Growth::Search => COLUMN_BYTES,
     }
 }

@@ -17,11 +17,13 @@ mod show;
 mod source;
 mod stop;
 mod transaction;
+mod wide;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use datafusion::execution::SessionState;
 use datafusion::scalar::ScalarValue;
@@ -35,6 +37,7 @@ use crate::engine::SqlEngine;
 use crate::error::{SqlError, SqlResult, sqlstate};
 use crate::observer::{Observed, StatementObserver};
 use crate::outcome::{Outcome, Parameter, Report, TransactionStatus};
+use crate::planning::{self, Taken};
 use crate::queries::Asked;
 use crate::rewrite::Mode;
 use crate::sessions::{Presence, Present, Sessions, Stopper};
@@ -111,6 +114,8 @@ struct Inner {
     holding: bool,
     /// Text of the statement that runs; none = a plan without text.
     text: Option<Arc<str>>,
+    /// How long the text that was read last took: it is of the next statement's time.
+    parsing: Duration,
     tags: again::Tags,
     provenance: Provenance,
 }
@@ -270,12 +275,12 @@ impl Session {
         self.set(name, Some(value), false).map(|_| ())
     }
     /// Longest time of a statement, if bounded.
-    pub fn statement_timeout(&self) -> Option<std::time::Duration> {
+    pub fn statement_timeout(&self) -> Option<Duration> {
         self.time_limit(&self.inner.lock().settings)
     }
 
     /// Longest time that the client may say nothing, if bounded; in a transaction it is another than outside.
-    pub fn idle_timeout(&self) -> Option<std::time::Duration> {
+    pub fn idle_timeout(&self) -> Option<Duration> {
         let inner = self.inner.lock();
         let name = match inner.transaction {
             Some(_) => "idle_in_transaction_session_timeout",
@@ -285,7 +290,7 @@ impl Session {
     }
 
     /// The session's own limit, as far as it is below that of all queries and that of the user.
-    fn time_limit(&self, settings: &Settings) -> Option<std::time::Duration> {
+    fn time_limit(&self, settings: &Settings) -> Option<Duration> {
         let all = self.engine.config().statement_timeout;
         let own = self.identity.as_ref().and_then(|identity| identity.limits().timeout);
         settings.statement_timeout().into_iter().chain(all).chain(own).min()
@@ -294,14 +299,30 @@ impl Session {
     /// Parses the statements of one message. Whatever is not on the allow-list is refused here.
     pub fn parse(&self, sql: &str) -> SqlResult<Vec<Statement>> {
         self.show_running(sql);
+        let begun = Instant::now();
+        let parsed = self.parse_guarded(sql, begun);
+        self.inner.lock().parsing = begun.elapsed();
+        parsed
+    }
+
+    fn parse_guarded(&self, sql: &str, begun: Instant) -> SqlResult<Vec<Statement>> {
         // A long text takes long to read, and whoever asks may have other connections to serve.
         let runtime = tokio::runtime::Handle::try_current().map(|handle| handle.runtime_flavor());
         let observed = self.observer.as_ref().map(|observer| Observed::begin(observer, sql));
+        let by = self.statement_timeout().and_then(|limit| begun.checked_add(limit));
+        let read = || planning::read_by(by, || statement::parse(sql));
         let parsed = match runtime {
-            Ok(tokio::runtime::RuntimeFlavor::MultiThread) if sql.len() > LONG_TEXT_BYTES => {
-                tokio::task::block_in_place(|| statement::parse(sql))
+            _ if sql.len() <= LONG_TEXT_BYTES => read(),
+            runtime => {
+                // It is work of a statement: whoever runs as many as they may does not get it done.
+                match (self.engine.allowance(self.identity.as_ref()), runtime) {
+                    (Err(e), _) => Err(e),
+                    (Ok(_place), Ok(tokio::runtime::RuntimeFlavor::MultiThread)) => {
+                        tokio::task::block_in_place(read)
+                    }
+                    (Ok(_place), _) => read(),
+                }
             }
-            _ => statement::parse(sql),
         };
         match (observed, &parsed) {
             (Some(observed), Err(e)) => observed.failed(e),
@@ -410,7 +431,8 @@ impl Session {
     fn bounds(&self, allowance: Option<&Allowance>, stop: &Stop) -> Bounds {
         let all = self.engine.config().memory_bytes;
         let memory = allowance.and_then(Allowance::memory).map_or(all, |own| own.min(all));
-        Bounds::new(stop.flag(), memory)
+        let taken = Taken::new(self.engine.reservation("planning"), memory);
+        Bounds::new(stop.flag(), memory).counting(taken)
     }
 
     /// Takes the snapshot of a statement and the state to plan it with.
@@ -458,7 +480,9 @@ impl Session {
         let stop = Stop::default();
         let bounds = self.bounds(allowance.as_ref(), &stop);
         state.add_analyzer_rule(Arc::new(BoundCalls(bounds.clone())));
-        let guard = Guard::new(self.cancel.arm(), self.time_limit(&inner.settings));
+        let parsing = std::mem::take(&mut inner.parsing);
+        let limit = self.time_limit(&inner.settings).map(|limit| limit.saturating_sub(parsing));
+        let guard = Guard::new(self.cancel.arm(), limit);
         #[cfg(test)]
         state.config_mut().set_extension(Arc::new(crate::rewrite::Fault::named(
             &inner.settings.value("fuzz.fault"),

@@ -1,6 +1,7 @@
 //! How a query runs: planned on a thread of its own, executed on the query threads, rows handed over
 //! through a short queue. Dropping the stream drops the task, and with it every thread's share of the work.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +23,7 @@ use tokio::time::Instant;
 use super::again::Given;
 use super::source::Source;
 use super::stop::{Stop, stoppable};
-use super::{Frame, Session};
+use super::{Frame, Session, wide};
 use crate::access::Allowance;
 use crate::aggregate;
 use crate::bounded;
@@ -192,7 +193,7 @@ impl Frame {
         &self,
         work: impl Future<Output = SqlResult<T>> + Send + 'static,
     ) -> SqlResult<T> {
-        let work = planning::until(self.bounds.over(), work);
+        let work = planning::until(self.bounds.over(), self.bounds.taken(), work);
         let mut task = Task(self.engine.plan(work));
         self.guard
             .run(async {
@@ -276,6 +277,7 @@ impl Frame {
             running,
             allowance: self.allowance.clone(),
             given: 0,
+            waiting: VecDeque::new(),
         };
         Ok(Box::pin(rows))
     }
@@ -474,6 +476,8 @@ struct Rows {
     /// The statement counts as running as long as this is here.
     allowance: Option<Allowance>,
     given: u64,
+    /// What has come, and is given on piece by piece.
+    waiting: VecDeque<SqlResult<RecordBatch>>,
 }
 
 impl Drop for Rows {
@@ -515,10 +519,23 @@ pub(super) fn too_old(e: otus_engine::Error) -> SqlError {
     SqlError { sqlstate: sqlstate::SNAPSHOT_TOO_OLD, ..SqlError::from(e) }
 }
 
+impl Rows {
+    /// No more rows come after what is wrong with them.
+    fn ended_by(&mut self, e: SqlError) -> DfResult<RecordBatch> {
+        self.running.fail(e.sqlstate);
+        self.source.abort();
+        self.waiting.clear();
+        Err(e.into())
+    }
+}
+
 impl Stream for Rows {
     type Item = DfResult<RecordBatch>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Some(piece) = self.waiting.pop_front() {
+            return Poll::Ready(Some(piece.or_else(|e| self.ended_by(e))));
+        }
         let Self { source, schema, .. } = &mut *self;
         match futures::ready!(source.poll(schema, cx)) {
             Some(Ok(batch)) => {
@@ -527,11 +544,12 @@ impl Stream for Rows {
                 self.given = self.given.saturating_add(rows);
                 let checked = self.allowance.as_ref().map(|a| a.check_rows(self.given));
                 if let Some(Err(e)) = checked {
-                    self.running.fail(e.sqlstate);
-                    self.source.abort();
-                    return Poll::Ready(Some(Err(e.into())));
+                    return Poll::Ready(Some(self.ended_by(e)));
                 }
-                Poll::Ready(Some(Ok(batch)))
+                let mut pieces = wide::pieces(batch);
+                let first = pieces.pop_front();
+                self.waiting = pieces;
+                Poll::Ready(first.map(|piece| piece.or_else(|e| self.ended_by(e))))
             }
             Some(Err(e)) => {
                 let e = SqlError::from(self.pin.read_error(e));

@@ -47,6 +47,7 @@ use datafusion::sql::sqlparser::parser::Parser;
 use crate::ddl::{Ddl, TableName};
 use crate::error::{SqlError, SqlResult, sqlstate};
 use crate::outcome::{CopyFormat, RowTag};
+use crate::planning::in_time;
 pub(crate) use arrays::{Item, parsed as parsed_array};
 pub(crate) use catalogue::OR_EMPTY;
 pub(crate) use insert::{check_count, with_types};
@@ -66,6 +67,11 @@ pub(crate) const STATEMENT_BYTES_MAX: usize = 4 << 20;
 pub(crate) const NESTING_MAX: usize = 100;
 /// Most operators in a row at one level of brackets. Planning takes time with the square of it and more.
 pub(crate) const OPERATORS_MAX: usize = 1_000;
+
+/// Most words and signs of one message.
+pub(crate) const TOKENS_MAX: usize = 1_000_000;
+/// Most columns of a list, as in Postgres.
+pub(crate) const COLUMNS_MAX: usize = 1_664;
 
 /// One parsed statement that the allow-list accepts. It holds names only: nothing is resolved yet.
 #[derive(Clone)]
@@ -155,6 +161,8 @@ pub(crate) struct Plannable {
     pub(crate) casts: Arc<BTreeMap<usize, FieldRef>>,
     /// The text of the whole message, in which places are counted.
     pub(crate) message: Arc<str>,
+    /// How large its syntax tree is, see [`size::nodes`].
+    pub(crate) nodes: u64,
 }
 
 /// Modes of a transaction, as far as they are said.
@@ -311,19 +319,23 @@ fn begins_query(tokens: &Tokens) -> bool {
 pub(crate) fn query(sql: &str, tokens: &mut Tokens) -> SqlResult<Plannable> {
     let names_catalog = tokens.names_catalog();
     let mut query = parsed(sql, tokens)?;
+    let nodes = size::nodes(&query);
     let names = name_outputs(&mut query);
     catalogue::plain_names(&mut query);
+    in_time()?;
     times::named_times(&mut query);
     parts::typed(&mut query);
     calls::spelled_for_planner(&mut query);
     json::known_functions(&mut query);
     ordered::as_lists(&mut query);
+    in_time()?;
     series::rows_of_functions(&mut query);
     casts::name_casts(&mut query);
     numbers::typed(&mut query);
+    in_time()?;
     let casts = Arc::new(operands::casts_of_parameters(&query));
     let message = tokens.message();
-    Ok(Plannable { query: Arc::from(query), names, names_catalog, casts, message })
+    Ok(Plannable { query: Arc::from(query), names, names_catalog, casts, message, nodes })
 }
 
 /// A query that is allowed, its operators as the planner wants them.
@@ -339,12 +351,15 @@ fn parsed(sql: &str, tokens: &mut Tokens) -> SqlResult<Box<Query>> {
     sets::numbered(&mut query);
     check_query(&query)?;
     size::check(&query)?;
+    in_time()?;
     forms::in_either_order(&mut query);
     bind_distinct(&mut *query);
     operators_as_functions(&mut *query);
     spell_out(&mut *query);
+    in_time()?;
     arrays::spelled_out(&mut *query)?;
     rows::known_comparisons(&mut *query)?;
+    in_time()?;
     exists::counted(&mut query);
     forms::known_forms(&mut query);
     forms::counts_of_text(&mut query)?;

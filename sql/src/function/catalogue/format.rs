@@ -4,11 +4,15 @@
 use datafusion::error::Result as DfResult;
 
 use super::{Def, at, lax};
+use crate::bounded::VALUE_BYTES_MAX;
 use crate::catalog::{Catalogue, Value, quoted_name};
 use crate::error::{SqlError, sqlstate};
+use crate::planning;
 
 /// Most values of one call.
 const MOST: usize = 100;
+/// Bytes of an array's element beside its text.
+const PART_BYTES: usize = 16;
 
 pub(super) const ALL: &[Def] =
     &[lax("format", (1, MOST), "text", format), lax("string_to_array", (2, 3), "_text", parted)];
@@ -17,6 +21,14 @@ pub(super) const ALL: &[Def] =
 fn parted(_: &Catalogue, given: &[Value]) -> DfResult<Value> {
     let Some(text) = at(given, 0).text() else { return Ok(Value::Null) };
     let null = at(given, 2).text();
+    let count = match at(given, 1).text() {
+        None => text.len(),
+        Some("") => 1,
+        Some(delimiter) => text.matches(delimiter).count().saturating_add(1),
+    };
+    let bytes = count.saturating_mul(PART_BYTES).saturating_add(text.len());
+    bounded(bytes)?;
+    planning::take(size(bytes))?;
     let parts: Vec<String> = match at(given, 1).text() {
         _ if text.is_empty() => Vec::new(),
         None => text.chars().map(String::from).collect(),
@@ -54,7 +66,7 @@ fn format(_: &Catalogue, given: &[Value]) -> DfResult<Value> {
             }
         }
         if let Ok(wide) = number.parse::<usize>() {
-            width = Some(wide.min(1 << 16));
+            width = Some(wide);
         }
         let Some(value) = given.get(next).filter(|_| next > 0) else {
             return Err(SqlError::new(
@@ -65,13 +77,32 @@ fn format(_: &Catalogue, given: &[Value]) -> DfResult<Value> {
         };
         next += 1;
         let text = shown(letters.next(), value)?;
-        made.push_str(&match (width, left) {
-            (Some(width), true) => format!("{text:<width$}"),
-            (Some(width), false) => format!("{text:>width$}"),
-            (None, _) => text,
-        });
+        let missing = width.unwrap_or(0).saturating_sub(text.chars().count());
+        bounded(made.len().saturating_add(text.len()).saturating_add(missing))?;
+        let before = if left { 0 } else { missing };
+        made.extend(std::iter::repeat_n(' ', before));
+        made.push_str(&text);
+        made.extend(std::iter::repeat_n(' ', missing - before));
     }
+    planning::take(size(made.len()))?;
     Ok(made.into())
+}
+
+fn size(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}
+
+/// Refuses a value of more bytes than any may have.
+fn bounded(bytes: usize) -> DfResult<()> {
+    if size(bytes) <= VALUE_BYTES_MAX {
+        return Ok(());
+    }
+    let message = format!(
+        "the value would have {} MiB; the limit is {} MiB",
+        size(bytes).div_ceil(1 << 20),
+        VALUE_BYTES_MAX >> 20
+    );
+    Err(SqlError::new(sqlstate::LIMIT_EXCEEDED, message).with_hint("build shorter values").into())
 }
 
 fn shown(kind: Option<char>, value: &Value) -> DfResult<String> {
