@@ -114,6 +114,55 @@ fn texts_that_are_too_much_are_refused_before_they_are_planned() -> Result<()> {
 }
 
 #[test]
+fn lists_and_constants_are_planned_within_the_limits() -> Result<()> {
+    let otus = server()?;
+    let mib_50 = "repeat('x', 50000000)";
+    let chain = |steps: usize| {
+        let step = |i: usize| match i {
+            0 => "a0 as (select * from events)".to_owned(),
+            i => format!("a{i} as (select * from a{})", i - 1),
+        };
+        let steps_text: Vec<_> = (0..steps).map(step).collect();
+        format!("with {} select count(*) from a{}", steps_text.join(", "), steps - 1)
+    };
+    let (columns, complex, arguments): (&[&str], &[&str], &[&str]) =
+        (&["54011"], &["54001"], &["54023"]);
+    let (large, rows): (&[&str], &[&str]) = (&["54000"], &["rows"]);
+    // What takes long to build may be ended by the time of [`LONG`] first.
+    let slow: &[&str] = &["54000", "57014"];
+    let statements = [
+        (format!("select {}", listed(1_000_000, ",", "1")), columns),
+        (format!("select {}", listed(1_665, ",", "amount + $") + " from events"), columns),
+        (format!("select 1 from events order by {}", listed(5_000, ",", "amount + $")), columns),
+        (format!("select 1 from events group by {}", listed(5_000, ",", "amount + $")), columns),
+        (format!("select {}", listed(1_664, ",", "$")), rows),
+        (format!("select concat({})", listed(10_000, ",", "'a'")), arguments),
+        (format!("select coalesce({}, 1)", listed(500, ",", "null")), rows),
+        (format!("select count(*) from (values {}) v", listed(300_000, ",", "($)")), complex),
+        (format!("select 1 from events where amount in ({})", listed(300_000, ",", "$")), complex),
+        (chain(800), complex),
+        (chain(200), rows),
+        (format!("select cardinality(array[{}])", listed(20, ",", mib_50)), large),
+        (format!("select {}", listed(20, ",", &format!("length({mib_50})"))), rows),
+        (
+            format!("select length(concat_ws(repeat('x', 8000000), {}))", listed(60, ",", "'a'")),
+            large,
+        ),
+        (format!("select length(encode(convert_to({mib_50}, 'utf8'), 'hex'))"), slow),
+        (format!("select length(json_build_array({mib_50}, {mib_50})::text)"), large),
+        ("select count(*) from unnest(string_to_array(repeat('a,', 30000000), ','))".into(), slow),
+        (format!("select {} from (select {mib_50} as x) t", listed(40, ",", "x as c$")), slow),
+        ("select length(format('%100000000s', 'x'))".into(), large),
+        ("select length(format('%70000s', 'x'))".into(), rows),
+    ];
+    let base = peak_kib(&otus)?;
+    each_ends(&otus, &statements)?;
+    let over = peak_kib(&otus)?.saturating_sub(base);
+    ensure!(over < 3 * QUERY_KIB, "{} MiB for lists and constants", over >> 10);
+    Ok(())
+}
+
+#[test]
 fn long_texts_within_the_bounds_are_answered() -> Result<()> {
     let otus = server()?;
     let mut client = otus.connect()?;
