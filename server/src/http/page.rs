@@ -162,8 +162,9 @@ fn missing() -> Response {
     let text = format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Otus</title><main><h1>Otus is running, without its page</h1>\
          <p>This binary was built without the web page: {escaped}.</p>\
-         <p>Install Node.js 20 or newer with npm and build again: <code>cargo build --release</code>. SQL is answered at the Postgres port and \
-         at <code>POST /api/sql</code>, pull patterns at <code>POST /api/pull</code>.</p></main></html>"
+         <p>Install Node.js 20 or newer with npm and build again: <code>cargo build --release</code>. \
+         SQL is answered at the Postgres port and at <code>POST /api/sql</code>, pull patterns at <code>POST /api/pull</code>.</p>\
+         </main></html>"
     );
     let mut response = shown(&text);
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;

@@ -8,14 +8,14 @@ use super::super::edn;
 use super::super::text::parse_instant;
 use super::super::value::{Map, Value};
 use super::read;
-use super::server::{ask, check, filled, over, rows};
+use super::server::{ask, check, filling, over, rows};
 use crate::session::Session;
 
 const DAYS: &str = ":from \"2024-08-20\" :to \"2024-08-22\"";
 
 async fn session_at(now: &str) -> Session {
     let clock = Arc::new(ManualClock::new(parse_instant(now).unwrap().0));
-    over(filled(clock).await)
+    over(filling(clock).await.0)
 }
 
 async fn session() -> Session {

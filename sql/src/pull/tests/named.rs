@@ -7,7 +7,7 @@ use otus_engine::clock::ManualClock;
 use super::super::answer::Encoding;
 use super::super::edn;
 use super::super::request::run;
-use super::server::{ask, filled};
+use super::server::{ask, filling};
 use crate::engine::{SqlConfig, SqlEngine};
 use crate::named::{NamedQueryDef, ParameterDef};
 use crate::session::{Session, SessionOptions};
@@ -34,7 +34,7 @@ async fn session() -> Session {
     };
     let queries = vec![query];
     let config = SqlConfig { threads: 2, queries, ..SqlConfig::default() };
-    let dataset = filled(Arc::new(ManualClock::new(1_724_241_600_000_000))).await;
+    let (dataset, _) = filling(Arc::new(ManualClock::new(1_724_241_600_000_000))).await;
     let engine = SqlEngine::new(dataset, config).unwrap();
     engine.session(SessionOptions { user: "otus".into(), ..SessionOptions::default() })
 }

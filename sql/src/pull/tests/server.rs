@@ -153,15 +153,10 @@ pub(super) fn over(dataset: Arc<Dataset>) -> Session {
 /// A session over the rows of the design, the first five flushed, the others hot.
 async fn session() -> Session {
     let clock = Arc::new(ManualClock::new(parse_instant("2024-08-21T12:00:00Z").unwrap().0));
-    over(filled(clock).await)
+    over(filling(clock).await.0)
 }
 
-/// The rows of the design.
-pub(super) async fn filled(clock: Arc<ManualClock>) -> Arc<Dataset> {
-    filling(clock).await.0
-}
-
-/// The same, and how more of them are appended: to each table, with the epoch of its partition.
+/// The rows of the design, and how more are appended: to each table, with the epoch of its partition.
 pub(super) async fn filling(clock: Arc<ManualClock>) -> (Arc<Dataset>, Vec<(&'static str, u64)>) {
     let (dataset, epochs) = dataset(clock).await;
     let fixture = vectors("fixture");
