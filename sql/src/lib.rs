@@ -41,6 +41,7 @@ mod merged;
 mod named;
 mod observer;
 pub mod outcome;
+pub mod placeholders;
 mod plan;
 mod planning;
 mod provider;

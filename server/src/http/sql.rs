@@ -1,5 +1,6 @@
 //! `POST /api/sql`: one statement, answered as JSON or CSV, streamed as its rows come.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
@@ -8,6 +9,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use datafusion::physical_plan::SendableRecordBatchStream;
 use futures::StreamExt;
+use otus_sql::placeholders::{self, Bound};
 use otus_sql::{Outcome, Report, Session, SqlError};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -28,12 +30,14 @@ const NOTICES: &str = "x-otus-notices";
 #[serde(deny_unknown_fields)]
 struct SqlRequest {
     query: String,
-    /// Values of `$1`, `$2` …; as they stand in the text, so that numbers keep every digit.
-    #[serde(default)]
-    params: Vec<Box<RawValue>>,
+    /// Values of `$1`, `$2` … as a list, or of `$name` as a map; as they stand in the text, so that numbers keep every
+    /// digit.
+    params: Option<Box<RawValue>>,
+    /// The condition that `$filters` stands for.
+    filters: Option<serde_json::Value>,
     /// Settings for this request: `TimeZone`, `statement_timeout` …
     #[serde(default)]
-    settings: std::collections::BTreeMap<String, serde_json::Value>,
+    settings: BTreeMap<String, serde_json::Value>,
 }
 
 /// How the answer is written.
@@ -83,9 +87,8 @@ pub(super) async fn sql(
     }
     again::allow(&session, &headers, request.settings.keys().any(|name| again::is_max_age(name)))?;
     again::ask_tags(&session, &headers, format.name());
-    let params = request.params.iter().map(|p| param::scalar(p));
-    let params = params.collect::<Result<Vec<_>, _>>()?;
-    let statements = session.parse(&request.query)?;
+    let Bound { sql, params } = bound(request)?;
+    let statements = session.parse(&sql)?;
     let [statement] = statements.as_slice() else {
         let message = format!("one statement is expected, not {}", statements.len());
         return Err(HttpError::new(StatusCode::BAD_REQUEST, "invalid", message));
@@ -135,6 +138,30 @@ pub(super) async fn sql(
             Err(HttpError::new(StatusCode::BAD_REQUEST, "invalid", "the query is empty"))
         }
     }
+}
+
+/// The statement with its parameters by number.
+fn bound(request: SqlRequest) -> Result<Bound, HttpError> {
+    let wrong = |message: String| HttpError::new(StatusCode::BAD_REQUEST, "invalid", message);
+    let given = request.params.as_ref().map_or("[]", |params| params.get());
+    if given.starts_with('{')
+        || (given == "null" || request.params.is_none()) && request.filters.is_some()
+    {
+        let given = if given.starts_with('{') { given } else { "{}" };
+        let values: BTreeMap<String, Box<RawValue>> = serde_json::from_str(given)
+            .map_err(|e| wrong(format!("params cannot be read: {e}")))?;
+        let values = values.into_iter().map(|(name, value)| Ok((name, param::scalar(&value)?)));
+        let values = values.collect::<Result<BTreeMap<_, _>, HttpError>>()?;
+        return Ok(placeholders::bind(&request.query, &values, request.filters.as_ref())?);
+    }
+    if request.filters.is_some() {
+        let message = "filters go with params by name: {\"from\": …}, not with a list".to_owned();
+        return Err(wrong(message));
+    }
+    let values: Option<Vec<Box<RawValue>>> = serde_json::from_str(given)
+        .map_err(|e| wrong(format!("params are a list, or a map by name: {e}")))?;
+    let params = values.iter().flatten().map(|value| param::scalar(value));
+    Ok(Bound { sql: request.query, params: params.collect::<Result<Vec<_>, _>>()? })
 }
 
 fn answer(format: Format, notices: &[serde_json::Value], body: Body) -> Response {

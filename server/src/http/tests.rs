@@ -128,6 +128,46 @@ async fn appended_records_are_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn parameters_have_names_and_filters_are_a_condition() {
+    let served = served().await;
+    served.append(LINES).await;
+    let ask = async |filters: Value| {
+        let body = json!({
+            "query": "SELECT page, sum(ms) AS ms FROM clicks WHERE at >= $from AND at < $to AND $filters GROUP BY page ORDER BY page",
+            "params": { "from": "2024-01-01T00:00:00Z", "to": "2024-01-02T00:00:00Z", "tz": "UTC" },
+            "filters": filters,
+        });
+        let (status, body) = served.post("/api/sql", "application/json", &body.to_string()).await;
+        (status.as_u16(), serde_json::from_str::<Value>(&body).unwrap())
+    };
+    for (filters, rows) in [
+        (json!(null), json!([["/a", "14"], ["/b", "7"]])),
+        (json!({ "page": "/a" }), json!([["/a", "14"]])),
+        (json!({ "page": ["/b", "/c"], "ms": 7 }), json!([["/b", "7"]])),
+        (json!(["or", [">", "ms", 8], ["like", "page", "/b%"]]), json!([["/a", "9"], ["/b", "7"]])),
+        (json!({ "page": "' OR 1 = 1 --" }), json!([])),
+    ] {
+        let (status, answer) = ask(filters.clone()).await;
+        assert_eq!((status, &answer["rows"]), (200, &rows), "{filters}: {answer}");
+    }
+    for (filters, code) in
+        [(json!({ "nothing": 1 }), "42703"), (json!(["near", "page", 1]), "22023")]
+    {
+        let (status, answer) = ask(filters).await;
+        assert_eq!((status, answer["error"]["code"].as_str()), (400, Some(code)), "{answer}");
+    }
+    let (status, body) = served
+        .post(
+            "/api/sql",
+            "application/json",
+            r#"{"query": "SELECT $1", "params": [1], "filters": {}}"#,
+        )
+        .await;
+    assert!(status == 400 && body.contains("by name"), "{body}");
+    served.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn wrong_requests_are_refused() {
     let served = served().await;
     let json = "application/json";

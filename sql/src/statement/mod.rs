@@ -56,7 +56,7 @@ use precedence::bind_distinct;
 pub(crate) use rewrite::{OutputNames, call, folded, output_names, place_of, unknown_relation};
 use rewrite::{name_outputs, operators_as_functions};
 use spelling::spell_out;
-use tokens::Tokens;
+pub(crate) use tokens::Tokens;
 pub(crate) use tokens::character;
 pub(crate) use tokens::words;
 pub use travel::Travel;
