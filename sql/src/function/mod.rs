@@ -62,7 +62,7 @@ pub(crate) use ordered::{MODE, PERCENTILE_CONT, PERCENTILE_DISC};
 pub(crate) use part::{exact_part, length};
 pub(crate) use pattern::{LOOKS_AROUND, Pattern};
 pub(crate) use plain::OR_EMPTY;
-pub(crate) use session::SessionFacts;
+pub(crate) use session::{Held, HeldCursor, HeldStatement, SessionFacts};
 pub(crate) use shown::is_shown;
 pub(crate) use time_bucket::{
     TIME_BUCKET, argument_types as bucket_types, buckets, is_text, literal, lowered, time_bucket,
