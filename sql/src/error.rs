@@ -8,6 +8,7 @@ use otus_engine::{Error, ErrorKind};
 
 mod near;
 mod planner;
+mod types;
 
 pub(crate) use near::near;
 pub(crate) use planner::{of_planner, pg_field_type, pg_type};

@@ -8,6 +8,7 @@ use datafusion::sql::sqlparser::parser::ParserError;
 use otus_engine::types::PG_TYPE_KEY;
 
 use super::near::near;
+use super::types::in_postgres;
 use super::{SqlError, sqlstate};
 
 impl From<DataFusionError> for SqlError {
@@ -23,7 +24,13 @@ pub(crate) fn of_planner(e: &DataFusionError) -> SqlError {
     if found.sqlstate == sqlstate::CANCELED {
         return found;
     }
-    regular_expression(&e.to_string()).unwrap_or(found)
+    regular_expression(&e.to_string()).unwrap_or_else(|| with_types(found))
+}
+
+/// An error that names types of the libraries, with those of Postgres.
+fn with_types(e: SqlError) -> SqlError {
+    let (message, detail) = (in_postgres(&e.message), e.detail.as_deref().map(in_postgres));
+    SqlError { message, detail, ..e }
 }
 
 fn of_kind(e: &DataFusionError) -> SqlError {
@@ -59,7 +66,11 @@ fn of_kind(e: &DataFusionError) -> SqlError {
         DataFusionError::Plan(m) | DataFusionError::Configuration(m) => plan(m),
         DataFusionError::Execution(m) => execution(m),
         DataFusionError::ExecutionJoin(inner) if inner.is_cancelled() => SqlError::canceled(),
-        other => SqlError::internal(first_line(&other.to_string())),
+        // A library may have taken for a fault of its own what the statement is to blame for.
+        other => {
+            let message = first_line(&other.to_string());
+            unmatched(&message).unwrap_or_else(|| SqlError::internal(message))
+        }
     }
 }
 
@@ -263,12 +274,14 @@ fn plan(m: &str) -> SqlError {
     if m.contains("must appear in the GROUP BY clause") || m.contains("must be in GROUP BY") {
         return SqlError::new(sqlstate::GROUPING, grouping_message(m));
     }
-    if m.contains("Cannot infer common argument type") || m.contains("Cannot coerce") {
-        return SqlError::new(
-            sqlstate::UNDEFINED_FUNCTION,
-            format!("operator does not exist: {}", first_line(m)),
-        )
-        .with_hint("no operator takes these types; add casts");
+    if let Some(e) = unmatched(m) {
+        return e;
+    }
+    if m.contains("LIMIT must be >=") {
+        return SqlError::new(sqlstate::INVALID_LIMIT, "LIMIT must not be negative");
+    }
+    if m.contains("OFFSET must be >=") {
+        return SqlError::new(sqlstate::INVALID_OFFSET, "OFFSET must not be negative");
     }
     let known = PLANNED.iter().find(|(part, _)| m.contains(part));
     if let Some((_, state)) = known {
@@ -284,8 +297,49 @@ fn plan(m: &str) -> SqlError {
     SqlError::new(sqlstate::SYNTAX, first_line(m))
 }
 
+/// Operands of which no type can be found in common, in the words of Postgres.
+fn unmatched(m: &str) -> Option<SqlError> {
+    let between = |before: &str, after: &str| {
+        let (_, rest) = m.split_once(before)?;
+        Some(rest.split_once(after).map_or(rest, |(operands, _)| operands).to_string())
+    };
+    let pair = |before: &str, and: &str, after: &str, op: &str| {
+        let operands = between(before, after)?;
+        let (left, right) = operands.split_once(and)?;
+        Some(format!("{left} {op} {right}"))
+    };
+    let operands = between("Cannot coerce arithmetic expression ", " to valid types")
+        .or_else(|| between("Cannot infer common argument type for comparison operation ", "\n"))
+        .or_else(|| between("Cannot get result type for temporal operation ", ": "))
+        .or_else(|| pair("Failed to coerce types ", " and ", " in BETWEEN expression", ">="))
+        .or_else(|| pair("a common type to coerce ", " and ", " in LIKE expression", "~~"));
+    if operands.is_some() || m.contains("Cannot infer common") || m.contains("Cannot coerce") {
+        let operands = operands.unwrap_or_else(|| first_line(m));
+        let message = format!("operator does not exist: {}", operands.trim());
+        return Some(
+            SqlError::new(sqlstate::UNDEFINED_FUNCTION, message)
+                .with_hint("no operator takes these types; add casts"),
+        );
+    }
+    let matched = between("Failed to coerce then (", ") to common types").and_then(|types| {
+        let (then, other) = types.split_once(") and else (")?;
+        Some(format!("CASE types {other} and {then} cannot be matched"))
+    });
+    let matched = matched.or_else(|| {
+        let types = between("Previous inputs were of type ", " on column")?;
+        let (first, other) = types.split_once(", but got incompatible type ")?;
+        Some(format!("UNION types {first} and {other} cannot be matched"))
+    });
+    let matched = matched.or_else(|| {
+        let given = between("requires a boolean expression, got ", "\n")?;
+        m.contains("'NOT'")
+            .then(|| format!("argument of NOT must be type boolean, not type {}", given.trim()))
+    });
+    matched.map(|message| SqlError::new(sqlstate::DATATYPE_MISMATCH, message))
+}
+
 /// What the planner refuses in words of its own, and the SQLSTATE with which Postgres does.
-const PLANNED: [(&str, &str); 19] = [
+const PLANNED: [(&str, &str); 17] = [
     ("Aggregate functions are not allowed in", sqlstate::GROUPING),
     ("Aggregate function calls cannot", sqlstate::GROUPING),
     ("Cannot find column with position", sqlstate::INVALID_COLUMN),
@@ -298,12 +352,10 @@ const PLANNED: [(&str, &str); 19] = [
     ("Invalid window frame", sqlstate::WINDOWING),
     ("The window ", sqlstate::UNDEFINED_OBJECT),
     ("specified more than once", sqlstate::DUPLICATE_ALIAS),
-    ("LIMIT must be >= 0", sqlstate::INVALID_LIMIT),
-    ("OFFSET must be >= 0", sqlstate::INVALID_OFFSET),
+    ("Unary operator '-' only supports", sqlstate::UNDEFINED_FUNCTION),
     ("Percentile value must be between", sqlstate::OUT_OF_RANGE),
     ("Expected LIMIT to be an integer", sqlstate::INVALID_TEXT),
     ("There is no built-in encoding", sqlstate::INVALID_PARAMETER),
-    ("Cannot get result type for temporal operation", sqlstate::UNDEFINED_FUNCTION),
     ("Duplicate range variable", sqlstate::DUPLICATE_ALIAS),
 ];
 
@@ -345,27 +397,9 @@ fn missing_function(name: &str) -> SqlError {
 fn unfit_message(m: &str) -> String {
     let call = m.split("given name and argument types '").nth(1).and_then(|r| r.split_once('\''));
     match call {
-        Some((call, _)) => format!("function {} does not exist", in_postgres(call)),
+        Some((call, _)) => format!("function {call} does not exist"),
         None => first_line(m),
     }
-}
-
-/// A call with the names of its argument types as Postgres spells them.
-fn in_postgres(call: &str) -> String {
-    const NAMES: &[(&str, &str)] = &[
-        ("Utf8View", "text"),
-        ("LargeUtf8", "text"),
-        ("Utf8", "text"),
-        ("Int64", "bigint"),
-        ("Int32", "integer"),
-        ("Int16", "smallint"),
-        ("Float64", "double precision"),
-        ("Float32", "real"),
-        ("Boolean", "boolean"),
-        ("Date32", "date"),
-        ("BinaryView", "bytea"),
-    ];
-    NAMES.iter().fold(call.to_string(), |call, (arrow, postgres)| call.replace(arrow, postgres))
 }
 
 fn grouping_message(m: &str) -> String {
@@ -407,7 +441,7 @@ fn cannot_cast(m: &str) -> String {
     let types = m.strip_prefix("Unsupported CAST from ").and_then(|types| types.split_once(" to "));
     match types {
         Some((from, to)) => {
-            format!("cannot cast type {} to {}", in_postgres(from), in_postgres(to))
+            format!("cannot cast type {from} to {to}")
         }
         None => first_line(m),
     }

@@ -56,7 +56,8 @@ pub(crate) use json::{JsonbValues, Subscripts};
 pub(crate) use length::{AS_BPCHAR, AS_VARCHAR};
 pub(crate) use marked::{AS_JSON, AS_JSONB, AS_UUID, KNOWN_JSON, KNOWN_JSONB, read_as};
 pub(crate) use operator::{
-    DistinctElements, Operators, divided, exact_quotient, is_quotient, multiplied as scaled_span,
+    DistinctElements, Operators, as_list, divided, exact_quotient, is_quotient,
+    multiplied as scaled_span,
 };
 pub(crate) use ordered::{MODE, PERCENTILE_CONT, PERCENTILE_DISC};
 pub(crate) use part::{exact_part, length};

@@ -15,6 +15,7 @@ use datafusion::common::utils::SingleRowListArrayBuilder;
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::Result as DfResult;
 use datafusion::functions_nested::expr_fn::{array_element, array_has_all, array_has_any};
+use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::planner::{
     ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr,
 };
@@ -95,6 +96,11 @@ impl ExprPlanner for Operators {
     }
 }
 
+/// Whether an operator asks what an array has of another.
+fn contains(op: &BinaryOperator) -> bool {
+    matches!(op, BinaryOperator::PGOverlap | BinaryOperator::AtArrow | BinaryOperator::ArrowAt)
+}
+
 /// A text beside an array is an array as it is written, `tags @> '{new}'`.
 fn beside_list(mut expr: RawBinaryExpr, schema: &DFSchema) -> DfResult<RawBinaryExpr> {
     use BinaryOperator as B;
@@ -115,9 +121,19 @@ fn beside_list(mut expr: RawBinaryExpr, schema: &DFSchema) -> DfResult<RawBinary
         return Ok(expr);
     }
     let list_type = |e: &Expr| e.get_type(schema).ok().filter(|t| matches!(t, DataType::List(_)));
+    let typed = |operand: Expr, of: &DataType| match operand {
+        // A parameter is what it stands beside.
+        Expr::Placeholder(Placeholder { id, field: None }) if contains(&expr.op) => {
+            let field = Some(Arc::new(Field::new("", of.clone(), true)));
+            Expr::Placeholder(Placeholder { id, field })
+        }
+        other => other,
+    };
     if let Some(of) = list_type(&expr.left) {
+        expr.right = typed(expr.right, &of);
         expr.right = as_list(expr.right, &of)?;
     } else if let Some(of) = list_type(&expr.right) {
+        expr.left = typed(expr.left, &of);
         expr.left = as_list(expr.left, &of)?;
     }
     Ok(expr)
@@ -146,7 +162,8 @@ fn beside_time(mut expr: RawBinaryExpr, schema: &DFSchema) -> RawBinaryExpr {
     expr
 }
 
-fn as_list(expr: Expr, of: &DataType) -> DfResult<Expr> {
+/// A text that is written out as the array that it spells; any other expression as it is.
+pub(crate) fn as_list(expr: Expr, of: &DataType) -> DfResult<Expr> {
     let Expr::Literal(value, metadata) = &expr else { return Ok(expr) };
     let Some(Some(text)) = value.try_as_str() else { return Ok(expr) };
     let items = parsed_array(text)?;

@@ -21,7 +21,7 @@ use super::stop::Stop;
 use super::{Frame, Inner, Prepared, Session, tagged};
 use crate::access::Allowance;
 use crate::error::{SqlError, SqlResult, sqlstate};
-use crate::function::{Held, HeldCursor, HeldStatement};
+use crate::function::{Held, HeldCursor, HeldStatement, as_list};
 use crate::outcome::{Outcome, Parameter, RowTag};
 use crate::statement::{Plannable, Statement, Travel};
 use crate::zone::in_zone;
@@ -299,6 +299,10 @@ fn constant(frame: &Frame, expr: &ast::Expr, data_type: &DataType) -> SqlResult<
     let schema = DFSchema::empty();
     let planned =
         frame.state.create_logical_expr_from_sql_expr(aliased, &schema).map_err(SqlError::from)?;
+    let planned = match data_type {
+        DataType::List(_) => as_list(planned, data_type).map_err(SqlError::from)?,
+        _ => planned,
+    };
     let planned = frame.bounds.around(planned, &schema).map_err(SqlError::from)?.data;
     let cast = datafusion::logical_expr::cast(planned, data_type.clone());
     let cast = in_zone(cast, &schema, frame.state.config_options()).map_err(SqlError::from)?;

@@ -432,6 +432,11 @@ const CLAUSES: [&str; 12] = [
     "where",
 ];
 
+/// A part of a name that is written as a text.
+fn text_of(part: &ast::ObjectNamePart) -> Option<&ast::Ident> {
+    part.as_ident().filter(|word| word.quote_style == Some('\''))
+}
+
 /// Refuses what hides in a query and is none: writes, locks, `SELECT INTO`.
 fn check_query(query: &Query) -> SqlResult<()> {
     struct Check(Option<SqlError>);
@@ -451,6 +456,14 @@ fn check_query(query: &Query) -> SqlResult<()> {
                 && CLAUSES.contains(&word.value.to_ascii_lowercase().as_str())
             {
                 let message = format!("syntax error at or near \"{word}\"");
+                self.0 = Some(SqlError::new(sqlstate::SYNTAX, message));
+                return ControlFlow::Break(());
+            }
+            // The planner would take a text for a name.
+            if let TableFactor::Table { name, .. } = factor
+                && let Some(text) = name.0.iter().find_map(text_of)
+            {
+                let message = format!("syntax error at or near \"{text}\"");
                 self.0 = Some(SqlError::new(sqlstate::SYNTAX, message));
                 return ControlFlow::Break(());
             }
