@@ -205,10 +205,7 @@ fn named(arrow: &str) -> &str {
 fn schema(e: &SchemaError) -> SqlError {
     match e {
         SchemaError::FieldNotFound { field, valid_fields } => missing_column(field, valid_fields),
-        SchemaError::AmbiguousReference { field } => SqlError::new(
-            sqlstate::AMBIGUOUS_COLUMN,
-            format!("column reference \"{}\" is ambiguous", field.name),
-        ),
+        SchemaError::AmbiguousReference { field } => ambiguous(&field.name),
         SchemaError::DuplicateQualifiedField { qualifier, .. } => SqlError::new(
             sqlstate::DUPLICATE_ALIAS,
             format!("table name \"{}\" specified more than once", qualifier.table()),
@@ -218,6 +215,11 @@ fn schema(e: &SchemaError) -> SqlError {
                 .with_hint("give one of them another name with AS")
         }
     }
+}
+
+fn ambiguous(name: &str) -> SqlError {
+    let message = format!("column reference \"{name}\" is ambiguous");
+    SqlError::new(sqlstate::AMBIGUOUS_COLUMN, message)
 }
 
 fn missing_column(field: &Column, valid: &[Column]) -> SqlError {
@@ -232,6 +234,14 @@ fn missing_column(field: &Column, valid: &[Column]) -> SqlError {
             let message = format!("missing FROM-clause entry for table \"{}\"", relation.table());
             return SqlError::new(sqlstate::UNDEFINED_TABLE, message);
         }
+    }
+    let is_same = |c: &&Column| {
+        let has_name = crate::statement::is_repeated(&c.name, &field.name);
+        let relation = |c: &Column| c.relation.as_ref().map(|r| r.table().to_owned());
+        has_name && (field.relation.is_none() || relation(c) == relation(field))
+    };
+    if valid.iter().any(|c| is_same(&c)) {
+        return ambiguous(&field.name);
     }
     let error = SqlError::new(sqlstate::UNDEFINED_COLUMN, format!("column {shown} does not exist"));
     let same =

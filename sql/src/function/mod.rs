@@ -24,6 +24,7 @@ mod part;
 mod pattern;
 mod plain;
 mod postgres;
+mod record;
 mod series;
 mod session;
 mod sets;
@@ -63,6 +64,7 @@ pub(crate) use ordered::{MODE, PERCENTILE_CONT, PERCENTILE_DISC};
 pub(crate) use part::{exact_part, length};
 pub(crate) use pattern::{LOOKS_AROUND, Pattern};
 pub(crate) use plain::OR_EMPTY;
+pub(crate) use record::RECORD;
 pub(crate) use session::{Held, HeldCursor, HeldStatement, SessionFacts};
 pub(crate) use shown::is_shown;
 pub(crate) use time_bucket::{
@@ -131,7 +133,10 @@ pub(crate) fn register(state: &mut SessionState) -> DfResult<()> {
     datafusion_pg_functions::datetime::register(state);
     let own = [to_char::to_char(), to_char::to_number(), to_char::of_seconds(), timezone()];
     let all = own.into_iter().chain(to_char::from_text()).chain(postgres::all());
-    let all = all.chain(ordered::all()).chain(alike::all()).chain([pattern::looks_around()]);
+    let all = all
+        .chain(ordered::all())
+        .chain(alike::all())
+        .chain([pattern::looks_around(), record::record()]);
     let all = all.chain(moments::all()).chain(texts::all());
     let all = all
         .chain(catalogue::all())

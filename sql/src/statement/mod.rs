@@ -50,9 +50,12 @@ use crate::outcome::{CopyFormat, RowTag};
 pub(crate) use arrays::{Item, parsed as parsed_array};
 pub(crate) use catalogue::OR_EMPTY;
 pub(crate) use insert::{check_count, with_types};
+pub(crate) use json::record;
 pub(crate) use operands::type_operands;
 use precedence::bind_distinct;
-pub(crate) use rewrite::{OutputNames, call, folded, output_names, place_of, unknown_relation};
+pub(crate) use rewrite::{
+    OutputNames, call, folded, is_repeated, output_names, place_of, unknown_relation,
+};
 use rewrite::{name_outputs, operators_as_functions};
 use spelling::spell_out;
 use tokens::Tokens;
@@ -321,6 +324,7 @@ pub(crate) fn query(sql: &str, tokens: &mut Tokens) -> SqlResult<Plannable> {
     series::rows_of_functions(&mut query);
     casts::name_casts(&mut query);
     numbers::typed(&mut query);
+    arrays::as_calls(&mut query);
     let casts = Arc::new(operands::casts_of_parameters(&query));
     let message = tokens.message();
     Ok(Plannable { query: Arc::from(query), names, names_catalog, casts, message })
@@ -379,6 +383,7 @@ pub(crate) fn subquery(sql: &str) -> SqlResult<Box<Query>> {
         series::rows_of_functions(&mut query);
         casts::name_casts(&mut query);
         numbers::typed(&mut query);
+        arrays::as_calls(&mut query);
         Ok(query)
     })
 }
