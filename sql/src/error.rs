@@ -7,6 +7,7 @@ use datafusion::error::DataFusionError;
 use otus_engine::{Error, ErrorKind};
 
 mod near;
+mod operands;
 mod planner;
 mod types;
 

@@ -8,6 +8,7 @@ use datafusion::sql::sqlparser::parser::ParserError;
 use otus_engine::types::PG_TYPE_KEY;
 
 use super::near::near;
+use super::operands::unmatched;
 use super::types::in_postgres;
 use super::{SqlError, sqlstate};
 
@@ -307,47 +308,6 @@ fn plan(m: &str) -> SqlError {
     SqlError::new(sqlstate::SYNTAX, first_line(m))
 }
 
-/// Operands of which no type can be found in common, in the words of Postgres.
-fn unmatched(m: &str) -> Option<SqlError> {
-    let between = |before: &str, after: &str| {
-        let (_, rest) = m.split_once(before)?;
-        Some(rest.split_once(after).map_or(rest, |(operands, _)| operands).to_string())
-    };
-    let pair = |before: &str, and: &str, after: &str, op: &str| {
-        let operands = between(before, after)?;
-        let (left, right) = operands.split_once(and)?;
-        Some(format!("{left} {op} {right}"))
-    };
-    let operands = between("Cannot coerce arithmetic expression ", " to valid types")
-        .or_else(|| between("Cannot infer common argument type for comparison operation ", "\n"))
-        .or_else(|| between("Cannot get result type for temporal operation ", ": "))
-        .or_else(|| pair("Failed to coerce types ", " and ", " in BETWEEN expression", ">="))
-        .or_else(|| pair("a common type to coerce ", " and ", " in LIKE expression", "~~"));
-    if operands.is_some() || m.contains("Cannot infer common") || m.contains("Cannot coerce") {
-        let operands = operands.unwrap_or_else(|| first_line(m));
-        let message = format!("operator does not exist: {}", operands.trim());
-        return Some(
-            SqlError::new(sqlstate::UNDEFINED_FUNCTION, message)
-                .with_hint("no operator takes these types; add casts"),
-        );
-    }
-    let matched = between("Failed to coerce then (", ") to common types").and_then(|types| {
-        let (then, other) = types.split_once(") and else (")?;
-        Some(format!("CASE types {other} and {then} cannot be matched"))
-    });
-    let matched = matched.or_else(|| {
-        let types = between("Previous inputs were of type ", " on column")?;
-        let (first, other) = types.split_once(", but got incompatible type ")?;
-        Some(format!("UNION types {first} and {other} cannot be matched"))
-    });
-    let matched = matched.or_else(|| {
-        let given = between("requires a boolean expression, got ", "\n")?;
-        m.contains("'NOT'")
-            .then(|| format!("argument of NOT must be type boolean, not type {}", given.trim()))
-    });
-    matched.map(|message| SqlError::new(sqlstate::DATATYPE_MISMATCH, message))
-}
-
 /// What the planner refuses in words of its own, and the SQLSTATE with which Postgres does.
 const PLANNED: [(&str, &str); 17] = [
     ("Aggregate functions are not allowed in", sqlstate::GROUPING),
@@ -505,7 +465,7 @@ fn exhausted(m: &str) -> SqlError {
         )
 }
 
-fn first_line(m: &str) -> String {
+pub(super) fn first_line(m: &str) -> String {
     m.lines().next().unwrap_or_default().trim_end_matches('.').to_string()
 }
 

@@ -21,7 +21,7 @@ use datafusion::logical_expr::planner::{
 };
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ExprSchemable, GetFieldAccess, ReturnFieldArgs, ScalarFunctionArgs,
-    ScalarUDF, ScalarUDFImpl, Signature, Volatility, cast as cast_to,
+    ScalarUDF, ScalarUDFImpl, Signature, Volatility, cast as cast_to, when,
 };
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
@@ -60,10 +60,10 @@ impl ExprPlanner for Operators {
                 array_has_any(expr.left, expr.right)
             }
             BinaryOperator::AtArrow if is_list(&left) && is_list(&right) => {
-                array_has_all(expr.left, expr.right)
+                has_all(expr.left, expr.right)?
             }
             BinaryOperator::ArrowAt if is_list(&left) && is_list(&right) => {
-                array_has_all(expr.right, expr.left)
+                has_all(expr.right, expr.left)?
             }
             BinaryOperator::Multiply if is_span(&left) && right.is_numeric() => {
                 times(false).call(vec![expr.left, expr.right])
@@ -93,6 +93,14 @@ impl ExprPlanner for Operators {
             _ => return Ok(PlannerResult::Original(expr)),
         };
         Ok(PlannerResult::Planned(planned))
+    }
+}
+
+/// Whether a list has all of another; the planner's function takes a null that is the same for all rows for an empty one.
+fn has_all(list: Expr, of: Expr) -> DfResult<Expr> {
+    match &of {
+        Expr::Column(_) => Ok(array_has_all(list, of)),
+        _ => when(of.clone().is_not_null(), array_has_all(list, of)).end(),
     }
 }
 

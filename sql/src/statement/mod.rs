@@ -442,6 +442,33 @@ fn text_of(part: &ast::ObjectNamePart) -> Option<&ast::Ident> {
     part.as_ident().filter(|word| word.quote_style == Some('\''))
 }
 
+/// Why a relation is refused.
+fn refused_relation(factor: &TableFactor) -> Option<SqlError> {
+    if let TableFactor::Table { name, args, sample, .. } = factor {
+        let is_clause = |word: &&ast::Ident| {
+            word.quote_style.is_none()
+                && args.is_none()
+                && CLAUSES.contains(&word.value.to_ascii_lowercase().as_str())
+        };
+        let alone = match name.0.as_slice() {
+            [part] => part.as_ident().filter(is_clause),
+            _ => None,
+        };
+        // The planner would take a text for a name.
+        if let Some(word) = alone.or_else(|| name.0.iter().find_map(text_of)) {
+            let message = format!("syntax error at or near \"{word}\"");
+            return Some(SqlError::new(sqlstate::SYNTAX, message));
+        }
+        if sample.is_some() {
+            return Some(SqlError::unsupported("TABLESAMPLE is not supported"));
+        }
+    }
+    series::lacks_ordinality(factor).then(|| {
+        let e = SqlError::unsupported("WITH ORDINALITY is not supported here");
+        e.with_hint("row_number() OVER () numbers rows")
+    })
+}
+
 /// Refuses what hides in a query and is none: writes, locks, `SELECT INTO`.
 fn check_query(query: &Query) -> SqlResult<()> {
     struct Check(Option<SqlError>);
@@ -455,33 +482,8 @@ fn check_query(query: &Query) -> SqlResult<()> {
             self.body(&query.body)
         }
         fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
-            if let TableFactor::Table { name, args: None, .. } = factor
-                && let [ast::ObjectNamePart::Identifier(word)] = name.0.as_slice()
-                && word.quote_style.is_none()
-                && CLAUSES.contains(&word.value.to_ascii_lowercase().as_str())
-            {
-                let message = format!("syntax error at or near \"{word}\"");
-                self.0 = Some(SqlError::new(sqlstate::SYNTAX, message));
-                return ControlFlow::Break(());
-            }
-            // The planner would take a text for a name.
-            if let TableFactor::Table { name, .. } = factor
-                && let Some(text) = name.0.iter().find_map(text_of)
-            {
-                let message = format!("syntax error at or near \"{text}\"");
-                self.0 = Some(SqlError::new(sqlstate::SYNTAX, message));
-                return ControlFlow::Break(());
-            }
-            if let TableFactor::Table { sample: Some(_), .. } = factor {
-                self.0 = Some(SqlError::unsupported("TABLESAMPLE is not supported"));
-                return ControlFlow::Break(());
-            }
-            if series::lacks_ordinality(factor) {
-                let e = SqlError::unsupported("WITH ORDINALITY is not supported here");
-                self.0 = Some(e.with_hint("row_number() OVER () numbers rows"));
-                return ControlFlow::Break(());
-            }
-            ControlFlow::Continue(())
+            self.0 = refused_relation(factor);
+            if self.0.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         }
     }
     impl Check {
