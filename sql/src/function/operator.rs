@@ -47,6 +47,7 @@ impl ExprPlanner for Operators {
         let expr = super::beside::read(expr, schema)?;
         let expr = super::number::typed(expr, schema);
         let expr = super::marked::beside_uuid(expr, schema)?;
+        let expr = super::length::without_blanks(expr, schema);
         let expr = beside_list(expr, schema)?;
         let expr = beside_time(expr, schema);
         let (Ok(left), Ok(right)) = (expr.left.get_type(schema), expr.right.get_type(schema))
