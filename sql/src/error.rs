@@ -7,7 +7,9 @@ use datafusion::error::DataFusionError;
 use otus_engine::{Error, ErrorKind};
 
 mod near;
+mod operands;
 mod planner;
+mod types;
 
 pub(crate) use near::near;
 pub(crate) use planner::{of_planner, pg_field_type, pg_type};

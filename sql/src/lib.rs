@@ -57,6 +57,7 @@ mod star;
 mod state;
 mod statement;
 mod strict;
+mod whole;
 mod zone;
 
 pub use cache::CacheFigures;

@@ -18,19 +18,29 @@ use crate::statement::{call, folded, subquery};
 
 /// Names the columns of merging joins, everywhere in a statement.
 pub(crate) async fn named(state: &SessionState, statement: &mut ast::Statement) -> SqlResult<()> {
-    let mut asked = Asked::default();
-    let _flow = ast::Visit::visit(&*statement, &mut asked);
-    if asked.relations.is_empty() {
+    let known = columns_of_relations(state, statement, merges).await;
+    if known.is_empty() {
         return Ok(());
-    }
-    let mut known = VecDeque::with_capacity(asked.relations.len());
-    for query in asked.relations {
-        known.push_back(columns_of(state, query).await);
     }
     match ast::VisitMut::visit(statement, &mut Name { known }) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(e) => Err(e),
     }
+}
+
+/// The columns of the relations of the selects that something is true of, in the order in which they are met.
+pub(crate) async fn columns_of_relations(
+    state: &SessionState,
+    statement: &ast::Statement,
+    of: fn(&Select) -> bool,
+) -> VecDeque<Option<Vec<String>>> {
+    let mut asked = Asked { of, withs: Vec::new(), relations: Vec::new() };
+    let _flow = ast::Visit::visit(statement, &mut asked);
+    let mut known = VecDeque::with_capacity(asked.relations.len());
+    for query in asked.relations {
+        known.push_back(columns_of(state, query).await);
+    }
+    known
 }
 
 /// The columns of a relation; none if it cannot be planned by itself.
@@ -40,9 +50,9 @@ async fn columns_of(state: &SessionState, query: Query) -> Option<Vec<String>> {
     Some(plan.schema().fields().iter().map(|field| field.name().clone()).collect())
 }
 
-/// The relations of selects that merge columns, each as a query of its own, in the order in which they are met.
-#[derive(Default)]
+/// The relations of some selects, each as a query of its own, in the order in which they are met.
 struct Asked {
+    of: fn(&Select) -> bool,
     withs: Vec<Option<With>>,
     relations: Vec<Query>,
 }
@@ -61,7 +71,7 @@ impl ast::Visitor for Asked {
     }
 
     fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
-        if !merges(select) {
+        if !(self.of)(select) {
             return ControlFlow::Continue(());
         }
         let mut with: Option<With> = None;
@@ -90,7 +100,8 @@ impl ast::Visitor for Asked {
     }
 }
 
-fn factors(select: &Select) -> impl Iterator<Item = &TableFactor> {
+/// The relations of a select.
+pub(crate) fn factors(select: &Select) -> impl Iterator<Item = &TableFactor> {
     select.from.iter().flat_map(|table| {
         let joined = table.joins.iter().map(|join| &join.relation);
         std::iter::once(&table.relation).chain(joined)
@@ -150,7 +161,7 @@ struct Column {
 }
 
 struct Name {
-    /// By relation, in the order of [`Asked::relations`].
+    /// By relation, in the order of [`columns_of_relations`].
     known: VecDeque<Option<Vec<String>>>,
 }
 

@@ -18,7 +18,7 @@ pub trait DiskFile: Debug + Send {
 pub trait Disk: Debug + Send + Sync {
     /// Creates a file that does not exist.
     fn create(&self, path: &Path) -> Result<Box<dyn DiskFile>>;
-    /// Creates a folder in an existing one.
+    /// Creates a folder in an existing one, for its owner alone.
     fn create_dir(&self, path: &Path) -> Result<()>;
     /// Gives a file a second name, which must be free.
     fn link(&self, from: &Path, to: &Path) -> Result<()>;
@@ -50,7 +50,11 @@ impl Disk for RealDisk {
         Ok(Box::new(file))
     }
     fn create_dir(&self, path: &Path) -> Result<()> {
-        std::fs::create_dir(path)
+        let mut folder = std::fs::DirBuilder::new();
+        // What lies in it is nobody else's business: rows are rows, whatever the umask.
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut folder, 0o700);
+        folder.create(path)
     }
     fn link(&self, from: &Path, to: &Path) -> Result<()> {
         std::fs::hard_link(from, to)

@@ -86,6 +86,17 @@ async fn a_second_process_is_told_who_holds_the_folder() {
     open(&folder, Access::ReadWrite, "pid 13").await.unwrap();
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn a_folder_that_is_made_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = Folder::new();
+    let storage = open(&folder, Access::ReadWrite, "a").await.unwrap();
+    drop(storage);
+    let mode = std::fs::metadata(folder.0.join("data")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+}
+
 #[tokio::test]
 async fn a_local_folder_is_an_object_store() {
     let folder = Folder::new();

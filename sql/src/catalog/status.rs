@@ -1,18 +1,23 @@
 //! What the catalogue tells of the server as it runs: settings, sessions, sizes, time zones.
 
+use arrow::datatypes::FieldRef;
 use chrono::{DateTime, Offset, Utc};
 use chrono_tz::{OffsetComponents, OffsetName, TZ_VARIANTS};
 use datafusion::error::Result as DfResult;
 
 use super::handle::Catalogue;
-use super::relations::{Relation, database_id, figures, id_of};
+use super::library::library;
+use super::relations::{Relation, database_id, figures, id_of, type_of};
 use super::value::{Rows, Value};
+use crate::function::Held;
 use crate::session::setting_description;
 
 /// Adds the rows of one of the relations here; false if it is none of them.
 pub(crate) fn push(catalogue: &Catalogue, name: &str, rows: &mut Rows) -> DfResult<bool> {
     match name {
         "pg_settings" => settings(catalogue, rows),
+        "pg_prepared_statements" => statements(catalogue, rows)?,
+        "pg_cursors" => cursors(catalogue, rows),
         "pg_stat_activity" => activity(catalogue, rows),
         "pg_stat_database" => database(catalogue, rows),
         "pg_timezone_names" => zones(catalogue, rows),
@@ -48,6 +53,46 @@ fn settings(catalogue: &Catalogue, rows: &mut Rows) {
             ("boot_val", value.into()),
             ("reset_val", value.into()),
             ("pending_restart", false.into()),
+        ]);
+    }
+}
+
+fn held(catalogue: &Catalogue) -> Held {
+    let holds = catalogue.session().and_then(|session| session.holds.as_ref());
+    holds.map(|holds| holds()).unwrap_or_default()
+}
+
+/// The statements that the session has made by PREPARE.
+fn statements(catalogue: &Catalogue, rows: &mut Rows) -> DfResult<()> {
+    let library = library()?;
+    let types = |fields: &[FieldRef]| {
+        Value::List(fields.iter().map(|field| type_of(library, field).oid.into()).collect())
+    };
+    for statement in held(catalogue).statements {
+        let gives = statement.gives.map_or(Value::Null, |schema| types(schema.fields()));
+        rows.push([
+            ("name", statement.name.into()),
+            ("statement", statement.text.as_ref().into()),
+            ("prepare_time", Value::Time(statement.made_us)),
+            ("parameter_types", types(&statement.takes)),
+            ("result_types", gives),
+            ("from_sql", true.into()),
+            ("generic_plans", 0.into()),
+            ("custom_plans", 0.into()),
+        ]);
+    }
+    Ok(())
+}
+
+fn cursors(catalogue: &Catalogue, rows: &mut Rows) {
+    for cursor in held(catalogue).cursors {
+        rows.push([
+            ("name", cursor.name.into()),
+            ("statement", cursor.text.as_ref().into()),
+            ("is_holdable", cursor.hold.into()),
+            ("is_binary", false.into()),
+            ("is_scrollable", cursor.scroll.into()),
+            ("creation_time", Value::Time(cursor.made_us)),
         ]);
     }
 }

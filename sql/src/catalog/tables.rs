@@ -30,6 +30,7 @@ pub(crate) fn lasts(layout: &Layout, snapshot: &Snapshot) -> Option<u64> {
         "pg_settings" | "pg_roles" | "pg_authid" | "pg_user" | "pg_shadow" | "pg_group" => None,
         "pg_auth_members" | "enabled_roles" | "applicable_roles" => None,
         name if name.contains("privileges") || name.ends_with("_grants") => None,
+        "pg_prepared_statements" | "pg_cursors" => None,
         "pg_timezone_names" | "pg_stat_activity" | "pg_stat_ssl" | "pg_stat_gssapi" => None,
         "pg_class" => Some(snapshot.sequence()),
         name if name.starts_with("pg_stat") => Some(snapshot.sequence()),

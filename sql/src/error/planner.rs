@@ -8,6 +8,8 @@ use datafusion::sql::sqlparser::parser::ParserError;
 use otus_engine::types::PG_TYPE_KEY;
 
 use super::near::near;
+use super::operands::unmatched;
+use super::types::in_postgres;
 use super::{SqlError, sqlstate};
 
 impl From<DataFusionError> for SqlError {
@@ -23,7 +25,13 @@ pub(crate) fn of_planner(e: &DataFusionError) -> SqlError {
     if found.sqlstate == sqlstate::CANCELED {
         return found;
     }
-    regular_expression(&e.to_string()).unwrap_or(found)
+    regular_expression(&e.to_string()).unwrap_or_else(|| with_types(found))
+}
+
+/// An error that names types of the libraries, with those of Postgres.
+fn with_types(e: SqlError) -> SqlError {
+    let (message, detail) = (in_postgres(&e.message), e.detail.as_deref().map(in_postgres));
+    SqlError { message, detail, ..e }
 }
 
 fn of_kind(e: &DataFusionError) -> SqlError {
@@ -59,7 +67,11 @@ fn of_kind(e: &DataFusionError) -> SqlError {
         DataFusionError::Plan(m) | DataFusionError::Configuration(m) => plan(m),
         DataFusionError::Execution(m) => execution(m),
         DataFusionError::ExecutionJoin(inner) if inner.is_cancelled() => SqlError::canceled(),
-        other => SqlError::internal(first_line(&other.to_string())),
+        // A library may have taken for a fault of its own what the statement is to blame for.
+        other => {
+            let message = first_line(&other.to_string());
+            unmatched(&message).unwrap_or_else(|| SqlError::internal(message))
+        }
     }
 }
 
@@ -194,10 +206,7 @@ fn named(arrow: &str) -> &str {
 fn schema(e: &SchemaError) -> SqlError {
     match e {
         SchemaError::FieldNotFound { field, valid_fields } => missing_column(field, valid_fields),
-        SchemaError::AmbiguousReference { field } => SqlError::new(
-            sqlstate::AMBIGUOUS_COLUMN,
-            format!("column reference \"{}\" is ambiguous", field.name),
-        ),
+        SchemaError::AmbiguousReference { field } => ambiguous(&field.name),
         SchemaError::DuplicateQualifiedField { qualifier, .. } => SqlError::new(
             sqlstate::DUPLICATE_ALIAS,
             format!("table name \"{}\" specified more than once", qualifier.table()),
@@ -207,6 +216,11 @@ fn schema(e: &SchemaError) -> SqlError {
                 .with_hint("give one of them another name with AS")
         }
     }
+}
+
+fn ambiguous(name: &str) -> SqlError {
+    let message = format!("column reference \"{name}\" is ambiguous");
+    SqlError::new(sqlstate::AMBIGUOUS_COLUMN, message)
 }
 
 fn missing_column(field: &Column, valid: &[Column]) -> SqlError {
@@ -221,6 +235,14 @@ fn missing_column(field: &Column, valid: &[Column]) -> SqlError {
             let message = format!("missing FROM-clause entry for table \"{}\"", relation.table());
             return SqlError::new(sqlstate::UNDEFINED_TABLE, message);
         }
+    }
+    let is_same = |c: &&Column| {
+        let has_name = crate::statement::is_repeated(&c.name, &field.name);
+        let relation = |c: &Column| c.relation.as_ref().map(|r| r.table().to_owned());
+        has_name && (field.relation.is_none() || relation(c) == relation(field))
+    };
+    if valid.iter().any(|c| is_same(&c)) {
+        return ambiguous(&field.name);
     }
     let error = SqlError::new(sqlstate::UNDEFINED_COLUMN, format!("column {shown} does not exist"));
     let same =
@@ -263,12 +285,14 @@ fn plan(m: &str) -> SqlError {
     if m.contains("must appear in the GROUP BY clause") || m.contains("must be in GROUP BY") {
         return SqlError::new(sqlstate::GROUPING, grouping_message(m));
     }
-    if m.contains("Cannot infer common argument type") || m.contains("Cannot coerce") {
-        return SqlError::new(
-            sqlstate::UNDEFINED_FUNCTION,
-            format!("operator does not exist: {}", first_line(m)),
-        )
-        .with_hint("no operator takes these types; add casts");
+    if let Some(e) = unmatched(m) {
+        return e;
+    }
+    if m.contains("LIMIT must be >=") {
+        return SqlError::new(sqlstate::INVALID_LIMIT, "LIMIT must not be negative");
+    }
+    if m.contains("OFFSET must be >=") {
+        return SqlError::new(sqlstate::INVALID_OFFSET, "OFFSET must not be negative");
     }
     let known = PLANNED.iter().find(|(part, _)| m.contains(part));
     if let Some((_, state)) = known {
@@ -285,7 +309,7 @@ fn plan(m: &str) -> SqlError {
 }
 
 /// What the planner refuses in words of its own, and the SQLSTATE with which Postgres does.
-const PLANNED: [(&str, &str); 19] = [
+const PLANNED: [(&str, &str); 17] = [
     ("Aggregate functions are not allowed in", sqlstate::GROUPING),
     ("Aggregate function calls cannot", sqlstate::GROUPING),
     ("Cannot find column with position", sqlstate::INVALID_COLUMN),
@@ -298,12 +322,10 @@ const PLANNED: [(&str, &str); 19] = [
     ("Invalid window frame", sqlstate::WINDOWING),
     ("The window ", sqlstate::UNDEFINED_OBJECT),
     ("specified more than once", sqlstate::DUPLICATE_ALIAS),
-    ("LIMIT must be >= 0", sqlstate::INVALID_LIMIT),
-    ("OFFSET must be >= 0", sqlstate::INVALID_OFFSET),
+    ("Unary operator '-' only supports", sqlstate::UNDEFINED_FUNCTION),
     ("Percentile value must be between", sqlstate::OUT_OF_RANGE),
     ("Expected LIMIT to be an integer", sqlstate::INVALID_TEXT),
     ("There is no built-in encoding", sqlstate::INVALID_PARAMETER),
-    ("Cannot get result type for temporal operation", sqlstate::UNDEFINED_FUNCTION),
     ("Duplicate range variable", sqlstate::DUPLICATE_ALIAS),
 ];
 
@@ -345,27 +367,9 @@ fn missing_function(name: &str) -> SqlError {
 fn unfit_message(m: &str) -> String {
     let call = m.split("given name and argument types '").nth(1).and_then(|r| r.split_once('\''));
     match call {
-        Some((call, _)) => format!("function {} does not exist", in_postgres(call)),
+        Some((call, _)) => format!("function {call} does not exist"),
         None => first_line(m),
     }
-}
-
-/// A call with the names of its argument types as Postgres spells them.
-fn in_postgres(call: &str) -> String {
-    const NAMES: &[(&str, &str)] = &[
-        ("Utf8View", "text"),
-        ("LargeUtf8", "text"),
-        ("Utf8", "text"),
-        ("Int64", "bigint"),
-        ("Int32", "integer"),
-        ("Int16", "smallint"),
-        ("Float64", "double precision"),
-        ("Float32", "real"),
-        ("Boolean", "boolean"),
-        ("Date32", "date"),
-        ("BinaryView", "bytea"),
-    ];
-    NAMES.iter().fold(call.to_string(), |call, (arrow, postgres)| call.replace(arrow, postgres))
 }
 
 fn grouping_message(m: &str) -> String {
@@ -407,7 +411,7 @@ fn cannot_cast(m: &str) -> String {
     let types = m.strip_prefix("Unsupported CAST from ").and_then(|types| types.split_once(" to "));
     match types {
         Some((from, to)) => {
-            format!("cannot cast type {} to {}", in_postgres(from), in_postgres(to))
+            format!("cannot cast type {from} to {to}")
         }
         None => first_line(m),
     }
@@ -461,7 +465,7 @@ fn exhausted(m: &str) -> SqlError {
         )
 }
 
-fn first_line(m: &str) -> String {
+pub(super) fn first_line(m: &str) -> String {
     m.lines().next().unwrap_or_default().trim_end_matches('.').to_string()
 }
 

@@ -5,11 +5,15 @@ use std::sync::Arc;
 use arrow::array::{AsArray, StringViewArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Int64Type};
+use datafusion::common::DFSchema;
 use datafusion::error::Result as DfResult;
+use datafusion::functions::string::expr_fn::rtrim;
+use datafusion::logical_expr::planner::RawBinaryExpr;
 use datafusion::logical_expr::{
-    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    Volatility,
+    ColumnarValue, Expr, ExprSchemable, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
+    ScalarUDFImpl, Signature, Volatility, lit,
 };
+use datafusion::sql::sqlparser::ast::BinaryOperator;
 use otus_engine::types::PG_TYPE_KEY;
 
 use super::{answer, argument};
@@ -26,6 +30,26 @@ pub(super) fn all() -> [ScalarUDF; 2] {
         let signature = Signature::any(2, Volatility::Immutable);
         ScalarUDF::from(OfLength { name, is_padded, signature })
     })
+}
+
+/// What is compared with a `char(n)`, or put to one, is so without the blanks at its end.
+pub(super) fn without_blanks(mut expr: RawBinaryExpr, schema: &DFSchema) -> RawBinaryExpr {
+    use BinaryOperator as B;
+    let takes =
+        matches!(expr.op, B::Eq | B::NotEq | B::Lt | B::LtEq | B::Gt | B::GtEq | B::StringConcat);
+    let is_padded = |e: &Expr| {
+        let field = e.to_field(schema).ok().map(|(_, field)| field);
+        let mark = field.as_ref().and_then(|field| field.metadata().get(PG_TYPE_KEY));
+        mark.is_some_and(|mark| mark.starts_with("bpchar("))
+    };
+    if takes {
+        for side in [&mut expr.left, &mut expr.right] {
+            if is_padded(side) {
+                *side = rtrim(vec![std::mem::take(side), lit(" ")]);
+            }
+        }
+    }
+    expr
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]

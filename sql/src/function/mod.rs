@@ -24,6 +24,7 @@ mod part;
 mod pattern;
 mod plain;
 mod postgres;
+mod record;
 mod series;
 mod session;
 mod sets;
@@ -56,13 +57,15 @@ pub(crate) use json::{JsonbValues, Subscripts};
 pub(crate) use length::{AS_BPCHAR, AS_VARCHAR};
 pub(crate) use marked::{AS_JSON, AS_JSONB, AS_UUID, KNOWN_JSON, KNOWN_JSONB, read_as};
 pub(crate) use operator::{
-    DistinctElements, Operators, divided, exact_quotient, is_quotient, multiplied as scaled_span,
+    DistinctElements, Operators, as_list, divided, exact_quotient, is_quotient,
+    multiplied as scaled_span,
 };
 pub(crate) use ordered::{MODE, PERCENTILE_CONT, PERCENTILE_DISC};
 pub(crate) use part::{exact_part, length};
 pub(crate) use pattern::{LOOKS_AROUND, Pattern};
 pub(crate) use plain::OR_EMPTY;
-pub(crate) use session::SessionFacts;
+pub(crate) use record::RECORD;
+pub(crate) use session::{Held, HeldCursor, HeldStatement, SessionFacts};
 pub(crate) use shown::is_shown;
 pub(crate) use time_bucket::{
     TIME_BUCKET, argument_types as bucket_types, buckets, is_text, literal, lowered, time_bucket,
@@ -130,7 +133,10 @@ pub(crate) fn register(state: &mut SessionState) -> DfResult<()> {
     datafusion_pg_functions::datetime::register(state);
     let own = [to_char::to_char(), to_char::to_number(), to_char::of_seconds(), timezone()];
     let all = own.into_iter().chain(to_char::from_text()).chain(postgres::all());
-    let all = all.chain(ordered::all()).chain(alike::all()).chain([pattern::looks_around()]);
+    let all = all
+        .chain(ordered::all())
+        .chain(alike::all())
+        .chain([pattern::looks_around(), record::record()]);
     let all = all.chain(moments::all()).chain(texts::all());
     let all = all
         .chain(catalogue::all())

@@ -15,12 +15,13 @@ use datafusion::common::utils::SingleRowListArrayBuilder;
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::Result as DfResult;
 use datafusion::functions_nested::expr_fn::{array_element, array_has_all, array_has_any};
+use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::planner::{
     ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr,
 };
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ExprSchemable, GetFieldAccess, ReturnFieldArgs, ScalarFunctionArgs,
-    ScalarUDF, ScalarUDFImpl, Signature, Volatility, cast as cast_to,
+    ScalarUDF, ScalarUDFImpl, Signature, Volatility, cast as cast_to, when,
 };
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
@@ -46,6 +47,7 @@ impl ExprPlanner for Operators {
         let expr = super::beside::read(expr, schema)?;
         let expr = super::number::typed(expr, schema);
         let expr = super::marked::beside_uuid(expr, schema)?;
+        let expr = super::length::without_blanks(expr, schema);
         let expr = beside_list(expr, schema)?;
         let expr = beside_time(expr, schema);
         let (Ok(left), Ok(right)) = (expr.left.get_type(schema), expr.right.get_type(schema))
@@ -59,10 +61,10 @@ impl ExprPlanner for Operators {
                 array_has_any(expr.left, expr.right)
             }
             BinaryOperator::AtArrow if is_list(&left) && is_list(&right) => {
-                array_has_all(expr.left, expr.right)
+                has_all(expr.left, expr.right)?
             }
             BinaryOperator::ArrowAt if is_list(&left) && is_list(&right) => {
-                array_has_all(expr.right, expr.left)
+                has_all(expr.right, expr.left)?
             }
             BinaryOperator::Multiply if is_span(&left) && right.is_numeric() => {
                 times(false).call(vec![expr.left, expr.right])
@@ -95,6 +97,19 @@ impl ExprPlanner for Operators {
     }
 }
 
+/// Whether a list has all of another; the planner's function takes a null that is the same for all rows for an empty one.
+fn has_all(list: Expr, of: Expr) -> DfResult<Expr> {
+    match &of {
+        Expr::Column(_) => Ok(array_has_all(list, of)),
+        _ => when(of.clone().is_not_null(), array_has_all(list, of)).end(),
+    }
+}
+
+/// Whether an operator asks what an array has of another.
+fn contains(op: &BinaryOperator) -> bool {
+    matches!(op, BinaryOperator::PGOverlap | BinaryOperator::AtArrow | BinaryOperator::ArrowAt)
+}
+
 /// A text beside an array is an array as it is written, `tags @> '{new}'`.
 fn beside_list(mut expr: RawBinaryExpr, schema: &DFSchema) -> DfResult<RawBinaryExpr> {
     use BinaryOperator as B;
@@ -115,9 +130,19 @@ fn beside_list(mut expr: RawBinaryExpr, schema: &DFSchema) -> DfResult<RawBinary
         return Ok(expr);
     }
     let list_type = |e: &Expr| e.get_type(schema).ok().filter(|t| matches!(t, DataType::List(_)));
+    let typed = |operand: Expr, of: &DataType| match operand {
+        // A parameter is what it stands beside.
+        Expr::Placeholder(Placeholder { id, field: None }) if contains(&expr.op) => {
+            let field = Some(Arc::new(Field::new("", of.clone(), true)));
+            Expr::Placeholder(Placeholder { id, field })
+        }
+        other => other,
+    };
     if let Some(of) = list_type(&expr.left) {
+        expr.right = typed(expr.right, &of);
         expr.right = as_list(expr.right, &of)?;
     } else if let Some(of) = list_type(&expr.right) {
+        expr.left = typed(expr.left, &of);
         expr.left = as_list(expr.left, &of)?;
     }
     Ok(expr)
@@ -146,7 +171,8 @@ fn beside_time(mut expr: RawBinaryExpr, schema: &DFSchema) -> RawBinaryExpr {
     expr
 }
 
-fn as_list(expr: Expr, of: &DataType) -> DfResult<Expr> {
+/// A text that is written out as the array that it spells; any other expression as it is.
+pub(crate) fn as_list(expr: Expr, of: &DataType) -> DfResult<Expr> {
     let Expr::Literal(value, metadata) = &expr else { return Ok(expr) };
     let Some(Some(text)) = value.try_as_str() else { return Ok(expr) };
     let items = parsed_array(text)?;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, ListArray, StringArray};
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
 use datafusion::common::ScalarValue;
 use datafusion::common::utils::SingleRowListArrayBuilder;
 use datafusion::error::{DataFusionError, Result as DfResult};
@@ -27,11 +27,43 @@ use crate::sessions::{Presence, Sessions};
 /// Gives a setting of the session a value; the last argument is whether for the transaction alone.
 pub(crate) type Assign = dyn Fn(&str, &str, bool) -> SqlResult<String> + Send + Sync;
 
+/// Tells what the session holds.
+pub(crate) type Holds = dyn Fn() -> Held + Send + Sync;
+
+/// What a session holds between two statements.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    pub(crate) statements: Vec<HeldStatement>,
+    pub(crate) cursors: Vec<HeldCursor>,
+}
+
+/// A statement made by PREPARE.
+#[derive(Debug)]
+pub(crate) struct HeldStatement {
+    pub(crate) name: String,
+    pub(crate) text: Arc<str>,
+    pub(crate) made_us: i64,
+    pub(crate) takes: Vec<FieldRef>,
+    pub(crate) gives: Option<SchemaRef>,
+}
+
+/// A declared cursor.
+#[derive(Debug)]
+pub(crate) struct HeldCursor {
+    pub(crate) name: String,
+    pub(crate) text: Arc<str>,
+    pub(crate) made_us: i64,
+    pub(crate) hold: bool,
+    pub(crate) scroll: bool,
+}
+
 /// What functions may tell of a session.
 #[derive(Default)]
 pub(crate) struct SessionFacts {
     /// Changes a setting; none = that cannot be done here.
     pub(crate) assign: Option<Box<Assign>>,
+    /// The statements and cursors of the session as they are when that is asked; none = it has none.
+    pub(crate) holds: Option<Box<Holds>>,
     pub(crate) user: String,
     pub(crate) database: String,
     pub(crate) backend_pid: i32,

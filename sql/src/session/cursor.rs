@@ -2,7 +2,7 @@
 //! holds its snapshot, and is refused once that is too old.
 
 use std::collections::hash_map::Entry;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use datafusion::common::DFSchema;
@@ -18,9 +18,10 @@ use super::guard::Guard;
 use super::run::{Started, too_old};
 use super::scroll::Rest;
 use super::stop::Stop;
-use super::{Frame, Prepared, Session, tagged};
+use super::{Frame, Inner, Prepared, Session, tagged};
 use crate::access::Allowance;
 use crate::error::{SqlError, SqlResult, sqlstate};
+use crate::function::{Held, HeldCursor, HeldStatement, as_list};
 use crate::outcome::{Outcome, Parameter, RowTag};
 use crate::statement::{Plannable, Statement, Travel};
 use crate::zone::in_zone;
@@ -42,6 +43,10 @@ pub(super) struct Cursor {
     schema: SchemaRef,
     snapshot: Arc<Snapshot>,
     rows: Arc<Mutex<Rest>>,
+    /// The whole of the text that declared it, whether it may go back, and when that was.
+    text: Arc<str>,
+    scroll: bool,
+    made_us: i64,
     /// Its query goes on until the cursor is gone.
     _stop: Option<Arc<Stop>>,
 }
@@ -49,7 +54,7 @@ pub(super) struct Cursor {
 impl Session {
     pub(super) async fn declare(
         &self,
-        name: &str,
+        (name, text): (&str, &str),
         (hold, scroll): (bool, bool),
         query: &Plannable,
         params: Vec<Parameter>,
@@ -91,6 +96,9 @@ impl Session {
             schema,
             snapshot: Arc::clone(&frame.snapshot),
             rows: Arc::new(Mutex::new(rest)),
+            text: text.into(),
+            scroll,
+            made_us: self.engine.dataset().clock().now_us(),
             _stop: frame.guard.stop(),
         };
         self.inner.lock().cursors.insert(name.to_string(), cursor);
@@ -176,19 +184,22 @@ impl Session {
         Ok(tagged(if name.is_some() { "CLOSE CURSOR" } else { "CLOSE CURSOR ALL" }))
     }
 
-    pub(super) fn prepare(
+    /// Keeps a statement under a name, once it is known to be one: what it names is looked up now, as for Parse.
+    pub(super) async fn prepare(
         &self,
-        name: &str,
+        (name, text): (&str, &str),
         types: &[ast::DataType],
         query: &Statement,
     ) -> SqlResult<Outcome> {
         let types = types.iter().map(sql_type).collect::<SqlResult<Vec<_>>>()?;
+        let described = self.describe(query, &types).await?;
+        let made_us = self.engine.dataset().clock().now_us();
         let mut inner = self.inner.lock();
         if inner.prepared.len() >= PREPARED_MAX {
             return Err(SqlError::new(sqlstate::LIMIT_EXCEEDED, "too many prepared statements"));
         }
-        let held: usize = inner.prepared.values().map(|p| p.statement.text().len()).sum();
-        if held + query.text().len() > PREPARED_BYTES_MAX {
+        let held: usize = inner.prepared.values().map(|p| p.text.len()).sum();
+        if held + text.len() > PREPARED_BYTES_MAX {
             let message = "the texts of prepared statements are too long together";
             return Err(SqlError::new(sqlstate::LIMIT_EXCEEDED, message)
                 .with_hint("DEALLOCATE those that are not needed any more"));
@@ -199,7 +210,8 @@ impl Session {
                 format!("prepared statement \"{name}\" already exists"),
             )),
             Entry::Vacant(slot) => {
-                slot.insert(Prepared { statement: query.clone(), types });
+                let (statement, text) = (query.clone(), text.into());
+                slot.insert(Prepared { statement, types, text, described, made_us });
                 Ok(tagged("PREPARE"))
             }
         }
@@ -257,12 +269,40 @@ impl Session {
     }
 }
 
+/// What a session holds at this moment, in the order of names.
+pub(super) fn held(inner: &Weak<parking_lot::Mutex<Inner>>) -> Held {
+    let Some(inner) = inner.upgrade() else { return Held::default() };
+    let inner = inner.lock();
+    let statements = inner.prepared.iter().map(|(name, prepared)| HeldStatement {
+        name: name.clone(),
+        text: Arc::clone(&prepared.text),
+        made_us: prepared.made_us,
+        takes: prepared.described.params.clone(),
+        gives: prepared.described.schema.clone(),
+    });
+    let cursors = inner.cursors.iter().map(|(name, cursor)| HeldCursor {
+        name: name.clone(),
+        text: Arc::clone(&cursor.text),
+        made_us: cursor.made_us,
+        hold: cursor.hold,
+        scroll: cursor.scroll,
+    });
+    let mut held = Held { statements: statements.collect(), cursors: cursors.collect() };
+    held.statements.sort_by(|a, b| a.name.cmp(&b.name));
+    held.cursors.sort_by(|a, b| a.name.cmp(&b.name));
+    held
+}
+
 /// The value of a constant expression, cast to a type.
 fn constant(frame: &Frame, expr: &ast::Expr, data_type: &DataType) -> SqlResult<ScalarValue> {
     let aliased = ast::ExprWithAlias { expr: expr.clone(), alias: None };
     let schema = DFSchema::empty();
     let planned =
         frame.state.create_logical_expr_from_sql_expr(aliased, &schema).map_err(SqlError::from)?;
+    let planned = match data_type {
+        DataType::List(_) => as_list(planned, data_type).map_err(SqlError::from)?,
+        _ => planned,
+    };
     let planned = frame.bounds.around(planned, &schema).map_err(SqlError::from)?.data;
     let cast = datafusion::logical_expr::cast(planned, data_type.clone());
     let cast = in_zone(cast, &schema, frame.state.config_options()).map_err(SqlError::from)?;

@@ -25,6 +25,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arrow::datatypes::FieldRef;
 use datafusion::execution::SessionState;
 use datafusion::scalar::ScalarValue;
 use otus_engine::snapshot::Snapshot;
@@ -36,7 +37,7 @@ use crate::catalog::Catalogue;
 use crate::engine::SqlEngine;
 use crate::error::{SqlError, SqlResult, sqlstate};
 use crate::observer::{Observed, StatementObserver};
-use crate::outcome::{Outcome, Parameter, Report, TransactionStatus};
+use crate::outcome::{Description, Outcome, Parameter, Report, TransactionStatus};
 use crate::planning::{self, Taken};
 use crate::queries::Asked;
 use crate::rewrite::Mode;
@@ -123,7 +124,11 @@ struct Inner {
 #[derive(Clone)]
 struct Prepared {
     statement: Statement,
-    types: Vec<Option<arrow::datatypes::FieldRef>>,
+    types: Vec<Option<FieldRef>>,
+    /// The whole of the text that made it, what it takes and gives, and when that was.
+    text: Arc<str>,
+    described: Description,
+    made_us: i64,
 }
 
 /// What a running statement needs of its session, taken when it begins.
@@ -379,10 +384,13 @@ impl Session {
                 other => Ok(other),
             },
             Action::Declare { name, hold, scroll, query } => {
-                self.declare(name, (*hold, *scroll), query, params).await
+                self.declare((name, stmt.text()), (*hold, *scroll), query, params).await
             }
             Action::Fetch { name, travel } => self.fetch(name, *travel).await,
             Action::Move { name, travel } => self.move_on(name, *travel).await,
+            Action::Prepare { name, types, query } => {
+                Box::pin(self.prepare((name, stmt.text()), types, query)).await
+            }
             Action::Execute { name, args } => self.execute_prepared(name, args).await,
             Action::Define(ddl) => Box::pin(self.define(ddl, stmt.text())).await,
             Action::Insert(insert) => Box::pin(self.insert(insert, params)).await,
@@ -406,7 +414,6 @@ impl Session {
             Action::RollbackTo(name) => self.rollback_to(name),
             Action::DiscardAll => self.discard_all(),
             Action::Close(name) => self.close(name.as_deref()),
-            Action::Prepare { name, types, query } => self.prepare(name, types, query),
             Action::Deallocate(name) => self.deallocate(name.as_deref()),
             Action::Nothing(tag) => Ok(tagged(*tag)),
             _ => Err(SqlError::internal("statement took the wrong way")),
@@ -457,8 +464,9 @@ impl Session {
         let props = state.execution_props_mut();
         props.query_execution_start_time = chrono::DateTime::from_timestamp_micros(started_us);
         props.config_options = Some(options);
-        let own = Arc::downgrade(&self.inner);
+        let (own, holds) = (Arc::downgrade(&self.inner), Arc::downgrade(&self.inner));
         let facts = crate::function::SessionFacts {
+            holds: Some(Box::new(move || cursor::held(&holds))),
             assign: Some(Box::new(move |name, value, local| {
                 show::assign(&own, name, value, local)
             })),

@@ -55,6 +55,26 @@ fn spelled(expr: &Expr) -> SqlResult<Option<Expr>> {
     })
 }
 
+/// Arrays of columns and subqueries as calls of the function behind them: within brackets the planner sees nothing of the
+/// query around, neither columns nor common tables.
+pub(super) fn as_calls(query: &mut Query) {
+    let _flow = ast::visit_expressions_mut(query, |expr| {
+        let Expr::Array(array) = &mut *expr else { return ControlFlow::Continue(()) };
+        let looks_around = ast::visit_expressions(&array.elem, |element| match element {
+            Expr::Identifier(_)
+            | Expr::CompoundIdentifier(_)
+            | Expr::Subquery(_)
+            | Expr::Exists { .. }
+            | Expr::InSubquery { .. } => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        });
+        if looks_around.is_break() {
+            *expr = call("make_array", std::mem::take(&mut array.elem));
+        }
+        ControlFlow::<()>::Continue(())
+    });
+}
+
 /// The type of an array's elements.
 fn element_type(data_type: &DataType) -> Option<&DataType> {
     match data_type {

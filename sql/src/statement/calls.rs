@@ -49,6 +49,7 @@ pub(crate) fn spelled_for_planner(query: &mut Query) {
         if let Some(call) = normalized(expr) {
             *expr = call;
         }
+        without_blanks(expr);
         if let Some(read) = read_as(expr) {
             *expr = read;
         }
@@ -110,6 +111,72 @@ fn named_otherwise(function: &mut ast::Function) {
     }
     if let Some((_, own)) = FROM_TEXT.iter().find(|(known, _)| is_pair && *known == name) {
         function.name = ast::ObjectName::from(vec![Ident::new(*own)]);
+    }
+}
+
+/// Functions of texts to which a `char(n)` is given without the blanks at its end.
+const OF_TEXTS: [&str; 24] = [
+    "ascii",
+    "bit_length",
+    "btrim",
+    "char_length",
+    "character_length",
+    "initcap",
+    "left",
+    "length",
+    "lower",
+    "lpad",
+    "ltrim",
+    "md5",
+    "regexp_replace",
+    "repeat",
+    "replace",
+    "reverse",
+    "right",
+    "rpad",
+    "rtrim",
+    "split_part",
+    "strpos",
+    "substr",
+    "translate",
+    "upper",
+];
+
+/// A `char(n)` that becomes a text loses the blanks at its end.
+fn without_blanks(expr: &mut Expr) {
+    fn is_padded(expr: &Expr) -> bool {
+        match expr {
+            Expr::Nested(inner) => is_padded(inner),
+            Expr::Function(function) => function.name.to_string() == AS_BPCHAR,
+            _ => false,
+        }
+    }
+    let trim = |value: &mut Expr| {
+        if is_padded(value) {
+            let blank = Expr::Value(ast::Value::SingleQuotedString(" ".into()).into());
+            *value = call("rtrim", [value.clone(), blank]);
+        }
+    };
+    match expr {
+        Expr::Function(function)
+            if OF_TEXTS.contains(&function.name.to_string().to_ascii_lowercase().as_str()) =>
+        {
+            if let FunctionArguments::List(list) = &mut function.args {
+                for arg in &mut list.args {
+                    if let FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) = arg {
+                        trim(value);
+                    }
+                }
+            }
+        }
+        Expr::Cast {
+            expr,
+            data_type:
+                ast::DataType::Text | ast::DataType::Varchar(_) | ast::DataType::CharacterVarying(_),
+            ..
+        } => trim(expr),
+        Expr::Substring { expr, .. } | Expr::Trim { expr, .. } => trim(expr),
+        _ => {}
     }
 }
 

@@ -77,9 +77,11 @@ struct Found {
 
 impl Found {
     fn add(&mut self, expr: &Expr) {
-        let mut bare = expr.clone();
-        let _flow = ast::VisitMut::visit(&mut bare, &mut Strip);
-        let whole = expr.to_string();
+        // Parentheses make no difference, and two expressions that they alone keep apart do no harm as one.
+        let (mut bare, mut whole) = (expr.clone(), expr.clone());
+        let _flow = ast::VisitMut::visit(&mut bare, &mut Strip { casts: true });
+        let _flow = ast::VisitMut::visit(&mut whole, &mut Strip { casts: false });
+        let whole = whole.to_string();
         let known = self.known.entry(bare.to_string()).or_insert_with(|| whole.clone());
         self.ambiguous |= *known != whole;
     }
@@ -96,14 +98,22 @@ impl ast::Visitor for Found {
     }
 }
 
-struct Strip;
+/// Leaves out parentheses, and casts.
+struct Strip {
+    casts: bool,
+}
 
 impl ast::VisitorMut for Strip {
     type Break = ();
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        if let Some(inner) = of_cast(expr) {
-            *expr = inner.clone();
+        let inner = match &*expr {
+            Expr::Nested(inner) => Some(inner.as_ref()),
+            other if self.casts => of_cast(other),
+            _ => None,
+        };
+        if let Some(inner) = inner.cloned() {
+            *expr = inner;
         }
         ControlFlow::Continue(())
     }

@@ -239,8 +239,8 @@ fn prepare(sql: &str, tokens: &mut Tokens) -> SqlResult<Action> {
     let rest = tokens.rest_as_tokens();
     let statement = parse_one(sql, rest)?;
     tokens.finish();
-    if !matches!(statement.action(), Action::Query(_)) {
-        return Err(SqlError::unsupported("PREPARE takes a query"));
+    if !matches!(statement.action(), Action::Query(_) | Action::Insert(_)) {
+        return Err(SqlError::unsupported("PREPARE takes a query or INSERT"));
     }
     Ok(Action::Prepare { name, types, query: Box::new(statement) })
 }

@@ -9,7 +9,7 @@ use datafusion::sql::sqlparser::ast::{
     Select, SelectItem, Subscript, UnaryOperator, Value, Values,
 };
 
-use super::rows::{binary, cast};
+use super::rows::{binary, cast, template};
 use super::words::take_symmetric;
 use crate::error::{SqlError, SqlResult, sqlstate};
 
@@ -102,6 +102,7 @@ impl ast::VisitorMut for Forms {
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        one_group(select);
         let Select { projection, group_by, distinct, .. } = select;
         if let Some(Distinct::On(keys)) = distinct {
             for key in keys {
@@ -181,6 +182,36 @@ fn texts_as_one_type(rows: &mut [ast::Parens<Vec<Expr>>], at: usize) {
         if is_text {
             *expr = cast(expr.clone(), data_type.clone());
         }
+    }
+}
+
+/// `SELECT 1 HAVING false` is of one group though nothing in it says so.
+fn one_group(select: &mut Select) {
+    let Select { having: Some(having), group_by, .. } = select else { return };
+    let has_keys = match &*group_by {
+        GroupByExpr::All(_) => true,
+        GroupByExpr::Expressions(keys, modifiers) => !keys.is_empty() || !modifiers.is_empty(),
+    };
+    let calls = ast::visit_expressions(&*having, |expr| match expr {
+        Expr::Function(_) => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    });
+    if has_keys || calls.is_break() {
+        return;
+    }
+    let Some(SelectItem::UnnamedExpr(some)) = template("SELECT count(*) >= 0").and_then(first_item)
+    else {
+        return;
+    };
+    let given = std::mem::replace(having, some);
+    let some = std::mem::replace(having, Expr::Value(Value::Null.into()));
+    *having = binary(Expr::Nested(Box::new(given)), &BinaryOperator::And, some);
+}
+
+fn first_item(query: Box<Query>) -> Option<SelectItem> {
+    match *query.body {
+        ast::SetExpr::Select(select) => select.projection.into_iter().next(),
+        _ => None,
     }
 }
 

@@ -51,9 +51,12 @@ use crate::planning::in_time;
 pub(crate) use arrays::{Item, parsed as parsed_array};
 pub(crate) use catalogue::OR_EMPTY;
 pub(crate) use insert::{check_count, with_types};
+pub(crate) use json::record;
 pub(crate) use operands::type_operands;
 use precedence::bind_distinct;
-pub(crate) use rewrite::{OutputNames, call, folded, output_names, place_of, unknown_relation};
+pub(crate) use rewrite::{
+    OutputNames, call, folded, is_repeated, output_names, place_of, unknown_relation,
+};
 use rewrite::{name_outputs, operators_as_functions};
 use spelling::spell_out;
 pub(crate) use tokens::Tokens;
@@ -333,6 +336,7 @@ pub(crate) fn query(sql: &str, tokens: &mut Tokens) -> SqlResult<Plannable> {
     casts::name_casts(&mut query);
     numbers::typed(&mut query);
     in_time()?;
+    arrays::as_calls(&mut query);
     let casts = Arc::new(operands::casts_of_parameters(&query));
     let message = tokens.message();
     Ok(Plannable { query: Arc::from(query), names, names_catalog, casts, message, nodes })
@@ -394,6 +398,7 @@ pub(crate) fn subquery(sql: &str) -> SqlResult<Box<Query>> {
         series::rows_of_functions(&mut query);
         casts::name_casts(&mut query);
         numbers::typed(&mut query);
+        arrays::as_calls(&mut query);
         Ok(query)
     })
 }
@@ -447,6 +452,38 @@ const CLAUSES: [&str; 12] = [
     "where",
 ];
 
+/// A part of a name that is written as a text.
+fn text_of(part: &ast::ObjectNamePart) -> Option<&ast::Ident> {
+    part.as_ident().filter(|word| word.quote_style == Some('\''))
+}
+
+/// Why a relation is refused.
+fn refused_relation(factor: &TableFactor) -> Option<SqlError> {
+    if let TableFactor::Table { name, args, sample, .. } = factor {
+        let is_clause = |word: &&ast::Ident| {
+            word.quote_style.is_none()
+                && args.is_none()
+                && CLAUSES.contains(&word.value.to_ascii_lowercase().as_str())
+        };
+        let alone = match name.0.as_slice() {
+            [part] => part.as_ident().filter(is_clause),
+            _ => None,
+        };
+        // The planner would take a text for a name.
+        if let Some(word) = alone.or_else(|| name.0.iter().find_map(text_of)) {
+            let message = format!("syntax error at or near \"{word}\"");
+            return Some(SqlError::new(sqlstate::SYNTAX, message));
+        }
+        if sample.is_some() {
+            return Some(SqlError::unsupported("TABLESAMPLE is not supported"));
+        }
+    }
+    series::lacks_ordinality(factor).then(|| {
+        let e = SqlError::unsupported("WITH ORDINALITY is not supported here");
+        e.with_hint("row_number() OVER () numbers rows")
+    })
+}
+
 /// Refuses what hides in a query and is none: writes, locks, `SELECT INTO`.
 fn check_query(query: &Query) -> SqlResult<()> {
     struct Check(Option<SqlError>);
@@ -460,25 +497,8 @@ fn check_query(query: &Query) -> SqlResult<()> {
             self.body(&query.body)
         }
         fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
-            if let TableFactor::Table { name, args: None, .. } = factor
-                && let [ast::ObjectNamePart::Identifier(word)] = name.0.as_slice()
-                && word.quote_style.is_none()
-                && CLAUSES.contains(&word.value.to_ascii_lowercase().as_str())
-            {
-                let message = format!("syntax error at or near \"{word}\"");
-                self.0 = Some(SqlError::new(sqlstate::SYNTAX, message));
-                return ControlFlow::Break(());
-            }
-            if let TableFactor::Table { sample: Some(_), .. } = factor {
-                self.0 = Some(SqlError::unsupported("TABLESAMPLE is not supported"));
-                return ControlFlow::Break(());
-            }
-            if series::lacks_ordinality(factor) {
-                let e = SqlError::unsupported("WITH ORDINALITY is not supported here");
-                self.0 = Some(e.with_hint("row_number() OVER () numbers rows"));
-                return ControlFlow::Break(());
-            }
-            ControlFlow::Continue(())
+            self.0 = refused_relation(factor);
+            if self.0.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         }
     }
     impl Check {

@@ -150,6 +150,13 @@ impl ast::VisitorMut for Typed {
         {
             *expr = cast(std::mem::replace(expr, Expr::Value(Value::Null.into())), data_type);
         }
+        // `1.005::numeric(4,2)` is that of a numeric too. Not earlier: within it there is such a cast then.
+        if let Expr::Cast { expr, data_type: DataType::Numeric(_) | DataType::Decimal(_), .. } =
+            expr
+            && fraction(expr)
+        {
+            number(expr);
+        }
         ControlFlow::Continue(())
     }
 }

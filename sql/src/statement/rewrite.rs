@@ -149,6 +149,7 @@ fn name_select(select: &mut Select, mut outer: Option<&mut OutputNames>, shows_a
         .projection
         .iter()
         .any(|i| matches!(i, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..)));
+    let repeated = repeated(select);
     let mut taken: HashSet<String> = HashSet::new();
     for (place, item) in select.projection.iter_mut().enumerate() {
         let (name, plain) = match &*item {
@@ -159,6 +160,11 @@ fn name_select(select: &mut Select, mut outer: Option<&mut OutputNames>, shows_a
             }
             _ => continue,
         };
+        if outer.is_none() && repeated.contains(&name) {
+            // Neither can be named, but `*` above shows them.
+            alias(item, &private_alias(&format!("={name}#{place}")));
+            continue;
+        }
         let first = name != "?column?" && taken.insert(name.clone());
         let aliased = matches!(item, SelectItem::ExprWithAlias { .. });
         let free = first && (aliased || plain || !used.contains(&name));
@@ -174,6 +180,31 @@ fn name_select(select: &mut Select, mut outer: Option<&mut OutputNames>, shows_a
             alias(item, &private_alias(&format!("={name}#{place}")));
         }
     }
+}
+
+/// Names that several outputs of a select have.
+fn repeated(select: &Select) -> HashSet<String> {
+    let (mut once, mut repeated) = (HashSet::new(), HashSet::new());
+    for item in &select.projection {
+        let name = match item {
+            SelectItem::ExprWithAlias { alias, .. } => folded(alias),
+            SelectItem::UnnamedExpr(expr) => match figure(expr) {
+                Some((name, _)) => name,
+                None => continue,
+            },
+            _ => continue,
+        };
+        if !name.starts_with(PRIVATE) && !once.insert(name.clone()) {
+            repeated.insert(name);
+        }
+    }
+    repeated
+}
+
+/// Whether a planned column is one of several outputs of this name.
+pub(crate) fn is_repeated(planned: &str, name: &str) -> bool {
+    let inner = planned.strip_prefix(PRIVATE).and_then(|inner| inner.strip_prefix('='));
+    inner.and_then(|inner| inner.rsplit_once('#')).is_some_and(|(shown, _)| shown == name)
 }
 
 fn alias(item: &mut SelectItem, name: &str) {

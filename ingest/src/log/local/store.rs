@@ -186,7 +186,10 @@ impl Shared {
 impl Store {
     fn open(dir: &Path) -> Result<Self> {
         let cannot = |e| store_error("cannot be opened", e);
-        std::fs::create_dir_all(dir).map_err(|e| cannot(e.into()))?;
+        let mut folder = std::fs::DirBuilder::new();
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut folder, 0o700);
+        folder.recursive(true).create(dir).map_err(|e| cannot(e.into()))?;
         let database = Database::builder(dir)
             .cache_size(CACHE_BYTES)
             .journal_compression(fjall::CompressionType::None)

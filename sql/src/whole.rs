@@ -1,0 +1,347 @@
+//! A relation that is named in place of a value, `row_to_json(t)`, `count(t)`, `t IS NOT NULL`, is the record of its columns,
+//! unless there is a column of that name.
+
+use std::collections::{HashSet, VecDeque};
+use std::ops::ControlFlow;
+
+use datafusion::execution::SessionState;
+use datafusion::sql::sqlparser::ast::{
+    self, AccessExpr, BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr,
+    FunctionArguments, GroupByExpr, Ident, JoinOperator, ObjectName, Select, SelectItem,
+    TableFactor, Value,
+};
+
+use crate::catalog::{Catalogue, PG_SCHEMA, hidden_columns};
+use crate::error::{SqlError, SqlResult, sqlstate};
+use crate::merged::{columns_of_relations, factors};
+use crate::plan::SearchPath;
+use crate::statement::{folded, output_names, record};
+
+/// Puts records in the place of relations, everywhere in a statement.
+pub(crate) async fn rows(state: &SessionState, statement: &mut ast::Statement) -> SqlResult<()> {
+    let known = columns_of_relations(state, statement, names_relation).await;
+    if known.is_empty() {
+        return Ok(());
+    }
+    let hidden = hidden(state, statement);
+    match ast::VisitMut::visit(statement, &mut Whole { known, hidden, scopes: Vec::new() }) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(e) => Err(e),
+    }
+}
+
+/// Whether anything in a select may name one of its relations in place of a value.
+fn names_relation(select: &Select) -> bool {
+    let names: HashSet<String> =
+        factors(select).filter_map(name_of).map(|name| folded(&name)).collect();
+    let is_one = |name: &Ident| names.contains(&folded(name));
+    let found = ast::visit_expressions(select, |expr| {
+        let names = match expr {
+            Expr::Identifier(name) => is_one(name),
+            Expr::Function(call) => arguments(call).any(|arg| {
+                matches!(arg,
+                FunctionArgExpr::QualifiedWildcard(name) if last(name).is_some_and(is_one))
+            }),
+            _ => false,
+        };
+        if names { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    found.is_break()
+}
+
+fn arguments(call: &Function) -> impl Iterator<Item = &FunctionArgExpr> {
+    let list = match &call.args {
+        FunctionArguments::List(list) => list.args.as_slice(),
+        _ => &[],
+    };
+    list.iter().filter_map(|arg| match arg {
+        FunctionArg::Unnamed(arg) => Some(arg),
+        _ => None,
+    })
+}
+
+fn last(name: &ObjectName) -> Option<&Ident> {
+    name.0.last()?.as_ident()
+}
+
+/// By what a relation is named.
+fn name_of(factor: &TableFactor) -> Option<Ident> {
+    match factor {
+        TableFactor::Table { name, alias, .. } => match alias {
+            Some(alias) => Some(alias.name.clone()),
+            None => last(name).cloned(),
+        },
+        TableFactor::Derived { alias, .. } | TableFactor::UNNEST { alias, .. } => {
+            alias.as_ref().map(|alias| alias.name.clone())
+        }
+        _ => None,
+    }
+}
+
+/// The tables of a statement of which some columns are hidden, by their names as written.
+fn hidden(state: &SessionState, statement: &ast::Statement) -> HashSet<Vec<String>> {
+    let mut found = HashSet::new();
+    let Some(catalogue) = state.config_options().extensions.get::<Catalogue>() else {
+        return found;
+    };
+    let path = state.config().get_extension::<SearchPath>();
+    let path = path.map(|path| path.0.clone()).unwrap_or_default();
+    let mut own = HashSet::new();
+    let mut names = HashSet::new();
+    let _flow = ast::visit_relations(statement, |name| {
+        let parts: Option<Vec<String>> =
+            name.0.iter().map(|part| part.as_ident().map(folded)).collect();
+        names.extend(parts);
+        ControlFlow::<()>::Continue(())
+    });
+    if let ast::Statement::Query(query) = statement {
+        let ctes = query.with.iter().flat_map(|with| &with.cte_tables);
+        own.extend(ctes.map(|cte| vec![folded(&cte.alias.name)]));
+    }
+    for parts in names.difference(&own) {
+        let lacks = |schema: &str, name: &str| {
+            hidden_columns(catalogue.snapshot(), schema, name).map(|hidden| !hidden.is_empty())
+        };
+        let is_cut = match parts.as_slice() {
+            [name] => path.iter().filter(|s| *s != PG_SCHEMA).find_map(|s| lacks(s, name)),
+            [.., schema, name] => lacks(schema, name),
+            [] => None,
+        };
+        if is_cut == Some(true) {
+            found.insert(parts.clone());
+        }
+    }
+    found
+}
+
+/// A relation as an expression may name it.
+struct Relation {
+    name: Ident,
+    /// None = they are not known.
+    columns: Option<Vec<String>>,
+    /// The table, if some of its columns are hidden.
+    cut: Option<String>,
+    /// Whether it may lack a row, as the other side of an outer join.
+    optional: bool,
+}
+
+struct Scope {
+    relations: Vec<Relation>,
+    /// Keys that name what the select gives, put aside.
+    keys: Option<GroupByExpr>,
+}
+
+struct Whole {
+    /// By relation of the selects that [`names_relation`] is true of, in the order of their visit.
+    known: VecDeque<Option<Vec<String>>>,
+    hidden: HashSet<Vec<String>>,
+    scopes: Vec<Scope>,
+}
+
+impl Whole {
+    fn scope(&mut self, select: &Select) -> Scope {
+        let asked = names_relation(select);
+        let mut relations = Vec::new();
+        for table in &select.from {
+            relations.extend(self.relation(&table.relation, asked));
+            for join in &table.joins {
+                let right = self.relation(&join.relation, asked);
+                use JoinOperator as J;
+                let (of_left, of_right) = match &join.join_operator {
+                    J::Left(_) | J::LeftOuter(_) => (false, true),
+                    J::Right(_) | J::RightOuter(_) => (true, false),
+                    J::FullOuter(_) => (true, true),
+                    _ => (false, false),
+                };
+                relations.iter_mut().for_each(|relation| relation.optional |= of_left);
+                relations.extend(right.map(|right| Relation { optional: of_right, ..right }));
+            }
+        }
+        Scope { relations, keys: None }
+    }
+
+    fn relation(&mut self, factor: &TableFactor, asked: bool) -> Option<Relation> {
+        let planned = if asked { self.known.pop_front().flatten() } else { None };
+        let written = || match factor {
+            TableFactor::Derived { subquery, alias: Some(alias), .. } => {
+                let mut names = output_names(&subquery.body)?;
+                for (name, given) in names.iter_mut().zip(&alias.columns) {
+                    *name = folded(&given.name);
+                }
+                Some(names)
+            }
+            _ => None,
+        };
+        let cut = match factor {
+            TableFactor::Table { name, args: None, .. } => {
+                let parts: Option<Vec<String>> =
+                    name.0.iter().map(|part| part.as_ident().map(folded)).collect();
+                parts.filter(|parts| self.hidden.contains(parts)).map(|parts| parts.join("."))
+            }
+            _ => None,
+        };
+        let columns = planned.or_else(written);
+        Some(Relation { name: name_of(factor)?, columns, cut, optional: false })
+    }
+
+    /// The relation that a bare name stands for; none if it may be a column.
+    fn find(&self, name: &Ident) -> Option<&Relation> {
+        let name = folded(name);
+        for scope in self.scopes.iter().rev() {
+            let has = |r: &Relation| r.columns.as_ref().is_some_and(|c| c.contains(&name));
+            if scope.relations.iter().any(has) {
+                return None;
+            }
+            if let Some(found) = scope.relations.iter().find(|r| folded(&r.name) == name) {
+                return found.columns.is_some().then_some(found);
+            }
+        }
+        None
+    }
+
+    fn change(&self, expr: &mut Expr) -> SqlResult<()> {
+        match expr {
+            Expr::IsNull(of) | Expr::IsNotNull(of) => {
+                let Expr::Identifier(name) = of.as_ref() else { return Ok(()) };
+                let Some(relation) = self.find(name) else { return Ok(()) };
+                let is_null = matches!(expr, Expr::IsNull(_));
+                *expr = relation.nulls(is_null)?;
+            }
+            Expr::CompoundFieldAccess { root, access_chain } => {
+                let Expr::Nested(of) = root.as_ref() else { return Ok(()) };
+                let Expr::Identifier(name) = of.as_ref() else { return Ok(()) };
+                let [AccessExpr::Dot(Expr::Identifier(column))] = access_chain.as_slice() else {
+                    return Ok(());
+                };
+                if let Some(relation) = self.find(name) {
+                    let parts = vec![relation.name.clone(), column.clone()];
+                    *expr = Expr::CompoundIdentifier(parts);
+                }
+            }
+            Expr::Function(Function { args: FunctionArguments::List(list), .. }) => {
+                for arg in &mut list.args {
+                    if let FunctionArg::Unnamed(arg) = arg
+                        && let FunctionArgExpr::QualifiedWildcard(name) = &*arg
+                        && let [_] = name.0.as_slice()
+                        && let Some(name) = last(name).filter(|name| self.find(name).is_some())
+                    {
+                        *arg = FunctionArgExpr::Expr(Expr::Identifier(name.clone()));
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl Relation {
+    fn values(&self) -> SqlResult<impl Iterator<Item = (String, Expr)>> {
+        if let Some(table) = &self.cut {
+            let message = format!("permission denied for table {table}");
+            return Err(SqlError::new(sqlstate::NOT_ALLOWED, message)
+                .with_hint("a whole row has columns that are not granted: name those that are"));
+        }
+        let columns = self.columns.iter().flatten();
+        Ok(columns.map(|column| {
+            let parts = vec![self.name.clone(), Ident::with_quote('"', column)];
+            (column.clone(), Expr::CompoundIdentifier(parts))
+        }))
+    }
+
+    /// Whether all columns are null, or none is.
+    fn nulls(&self, are_null: bool) -> SqlResult<Expr> {
+        let tests = self.values()?.map(|(_, value)| match are_null {
+            true => Expr::IsNull(Box::new(value)),
+            false => Expr::IsNotNull(Box::new(value)),
+        });
+        let all = tests.reduce(|left, right| Expr::BinaryOp {
+            left: Box::new(left),
+            op: BinaryOperator::And,
+            right: Box::new(right),
+        });
+        let yes = || Expr::Value(Value::Boolean(true).into());
+        Ok(Expr::Nested(Box::new(all.unwrap_or_else(yes))))
+    }
+
+    /// The record; null where an outer join has no row.
+    fn record(&self) -> SqlResult<Expr> {
+        let whole = record(self.values()?);
+        if !self.optional {
+            return Ok(whole);
+        }
+        let is_there =
+            Expr::UnaryOp { op: ast::UnaryOperator::Not, expr: Box::new(self.nulls(true)?) };
+        let when = ast::CaseWhen { condition: is_there, result: whole };
+        let (case_token, end_token) = (
+            ast::helpers::attached_token::AttachedToken::empty(),
+            ast::helpers::attached_token::AttachedToken::empty(),
+        );
+        Ok(Expr::Case {
+            case_token,
+            end_token,
+            operand: None,
+            conditions: vec![when],
+            else_result: None,
+        })
+    }
+}
+
+impl ast::VisitorMut for Whole {
+    type Break = SqlError;
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<SqlError> {
+        let mut scope = self.scope(select);
+        let mut outputs = HashSet::new();
+        for item in &select.projection {
+            if let SelectItem::ExprWithAlias { alias, .. } = item {
+                outputs.insert(folded(alias));
+            }
+        }
+        let is_output =
+            |key: &Expr| matches!(key, Expr::Identifier(name) if outputs.contains(&folded(name)));
+        if let GroupByExpr::Expressions(keys, _) = &select.group_by
+            && keys.iter().any(is_output)
+        {
+            let none = GroupByExpr::Expressions(Vec::new(), Vec::new());
+            scope.keys = Some(std::mem::replace(&mut select.group_by, none));
+        }
+        self.scopes.push(scope);
+        for item in &mut select.projection {
+            if let SelectItem::UnnamedExpr(expr) = item
+                && let Expr::Identifier(name) = &*expr
+                && self.find(name).is_some()
+            {
+                let alias = Ident::with_quote('"', folded(name));
+                *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<SqlError> {
+        if let Some(keys) = self.scopes.pop().and_then(|scope| scope.keys) {
+            select.group_by = keys;
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
+        match self.change(expr) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(e) => ControlFlow::Break(e),
+        }
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
+        if let Expr::Identifier(name) = &*expr
+            && let Some(relation) = self.find(name)
+        {
+            match relation.record() {
+                Ok(record) => *expr = record,
+                Err(e) => return ControlFlow::Break(e),
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
