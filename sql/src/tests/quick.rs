@@ -62,9 +62,8 @@ async fn same(world: &World, stage: &str) {
     for (sql, more) in statements() {
         for (from, to) in RANGES {
             let params: Vec<_> = [at(from), at(to)].into_iter().chain(more.clone()).collect();
-            let (kept, new) =
-                (run(&world.session, sql, &params), anew(&world.session, sql, &params));
-            let (mut kept, mut new) = (kept.await.unwrap(), new.await.unwrap());
+            let mut kept = Box::pin(run(&world.session, sql, &params)).await.unwrap();
+            let mut new = Box::pin(anew(&world.session, sql, &params)).await.unwrap();
             if !sql.contains("ORDER BY") {
                 kept.sort();
                 new.sort();
