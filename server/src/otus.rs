@@ -449,6 +449,9 @@ fn sql_config(config: &Config) -> SqlConfig {
     if let Some(bytes) = config.query.result_cache_bytes {
         sql.result_cache_bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
     }
+    if let Some(bytes) = config.query.rows_cache_bytes {
+        sql.rows_cache_bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+    }
     if let Some(bytes) = config.query.states_cache_bytes {
         sql.states_cache_bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
     }

@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 
 use crate::access::{Allowance, Identity, RoleDef, Roles, Running, Views};
 use crate::append::Appender;
-use crate::cache::{Answers, CacheFigures, StatesCache};
+use crate::cache::{Answers, CacheFigures, RowsCache, StatesCache};
 use crate::catalog::{Catalogue, PgTables};
 use crate::ddl::Definer;
 use crate::error::{SqlError, SqlResult};
@@ -63,6 +63,8 @@ pub struct SqlConfig {
     pub result_cache_bytes: usize,
     /// Memory for states of rollups that are kept decoded, bytes; 0 = none.
     pub states_cache_bytes: usize,
+    /// Memory for raw rows that are kept decoded, for short statements, bytes; 0 = none.
+    pub rows_cache_bytes: usize,
     /// Name of the database that clients see.
     pub database: String,
     /// Port that clients are told; 0 = that of Postgres.
@@ -90,6 +92,7 @@ impl Default for SqlConfig {
             metadata_cache_bytes: 256 << 20,
             result_cache_bytes: 64 << 20,
             states_cache_bytes: 64 << 20,
+            rows_cache_bytes: 64 << 20,
             database: "otus".into(),
             port: 0,
             connections_max: 100,
@@ -117,6 +120,7 @@ pub struct SqlEngine {
     queries: Arc<Queries>,
     answers: Arc<Answers>,
     states: Arc<StatesCache>,
+    rows: Arc<RowsCache>,
     kept: KeptPlans,
     zones: Mutex<Vec<States>>,
     next_pid: AtomicI32,
@@ -163,6 +167,7 @@ impl SqlEngine {
             queries: Arc::default(),
             answers: Arc::new(Answers::new(config.result_cache_bytes)),
             states,
+            rows: Arc::new(RowsCache::new(config.rows_cache_bytes)),
             kept: KeptPlans::default(),
             zones: Mutex::default(),
             config,
@@ -318,6 +323,16 @@ impl SqlEngine {
         &self.kept
     }
 
+    /// Raw rows that are kept decoded.
+    pub(crate) fn rows(&self) -> &Arc<RowsCache> {
+        &self.rows
+    }
+
+    /// Where plans run.
+    pub(crate) fn runtime(&self) -> &Arc<RuntimeEnv> {
+        &self.runtime
+    }
+
     /// States to run kept plans with, in a time zone.
     pub(crate) fn states_in(&self, zone: &str) -> States {
         let mut known = self.zones.lock();
@@ -332,7 +347,8 @@ impl SqlEngine {
 
     /// What the caches have done.
     pub fn cache_figures(&self) -> CacheFigures {
-        CacheFigures { states_bytes: self.states.bytes(), ..self.answers.figures() }
+        let (states_bytes, rows_bytes) = (self.states.bytes(), self.rows.bytes());
+        CacheFigures { states_bytes, rows_bytes, ..self.answers.figures() }
     }
 
     /// The latest queries.

@@ -36,6 +36,7 @@ use crate::cache;
 use crate::error::{SqlError, SqlResult};
 use crate::outcome::Parameter;
 use crate::provider::RawTable;
+use crate::quick::Quick;
 use crate::rewrite::Report;
 use crate::session::parameter_number;
 use crate::state::States;
@@ -170,6 +171,12 @@ impl KeptPlans {
         inner.plans.insert(hash, plan);
     }
 
+    /// Plans that are kept physical.
+    #[cfg(test)]
+    pub(crate) fn quick(&self) -> usize {
+        self.inner.lock().plans.values().filter(|plan| plan.quick.is_some()).count()
+    }
+
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.inner.lock().plans.len()
@@ -199,6 +206,8 @@ pub(crate) struct KeptPlan {
     pub(crate) states: States,
     /// Whether it gives a row of constants, and reads nothing.
     pub(crate) is_constant: bool,
+    /// It made physical, if that can be kept, too.
+    pub(crate) quick: Option<Quick>,
     /// Tables that it reads.
     tables: Vec<TableId>,
     used: AtomicU64,
@@ -237,9 +246,17 @@ impl KeptPlan {
         let (plan, tables) = detached(open)?;
         let is_constant = is_constant(&plan);
         let used = AtomicU64::new(0);
-        let kept = Self { key, plan, schema, report, states, is_constant, tables, used };
+        let kept =
+            Self { key, plan, schema, report, states, is_constant, quick: None, tables, used };
         let same = kept.fits(snapshot) && kept.bound(snapshot, params)? == *optimized;
         Ok(same.then_some(kept))
+    }
+
+    /// The same with what can be kept physical of it.
+    pub(crate) async fn made_quick(self) -> Self {
+        let quick = Quick::of(&self.plan, &self.key.types, &self.states).await;
+        // Whatever cannot be made so is made physical each time.
+        Self { quick: quick.ok().flatten(), ..self }
     }
 
     /// Whether the plan may run over a snapshot: nothing is to be told of rows that are gone.
@@ -318,9 +335,9 @@ fn folded(expr: Expr) -> Transformed<Expr> {
 
 /// A raw table at no snapshot.
 #[derive(Debug)]
-struct Detached {
+pub(crate) struct Detached {
     schema: SchemaRef,
-    table: Arc<CompiledTable>,
+    pub(crate) table: Arc<CompiledTable>,
     is_declared: bool,
 }
 

@@ -47,6 +47,7 @@ mod planning;
 mod provider;
 pub mod pull;
 mod queries;
+mod quick;
 mod rewrite;
 mod session;
 mod sessions;

@@ -25,6 +25,7 @@ pub(super) fn limits(section: &Section<'_>, limits: &mut FlushLimits, query: &mu
     limits.keyed_folder = section.take("keyed_folder").and_then(|n| n.text()).map(PathBuf::from);
     duration(section, "keyed_deletions", &mut limits.keyed_delete_us);
     query.result_cache_bytes = section.take("result_cache").as_ref().and_then(Node::size_bytes);
+    query.rows_cache_bytes = section.take("rows_cache").as_ref().and_then(Node::size_bytes);
     query.states_cache_bytes = section.take("states_cache").as_ref().and_then(Node::size_bytes);
     if limits.compact_files < 2 {
         section.error_hint("compact_files is less than 2", "a file is merged with another one");

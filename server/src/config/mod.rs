@@ -171,6 +171,8 @@ pub struct QueryConfig {
     pub result_cache_bytes: Option<u64>,
     /// Memory for states of rollups that are kept decoded, bytes.
     pub states_cache_bytes: Option<u64>,
+    /// Memory for raw rows that are kept decoded, bytes.
+    pub rows_cache_bytes: Option<u64>,
 }
 
 /// The `[ddl]` section: what statements may declare.

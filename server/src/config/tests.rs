@@ -57,6 +57,7 @@ timeout = "5m"
 [limits]
 result_cache = "8MiB"
 states_cache = "4MiB"
+rows_cache = "8MiB"
 
 [tables.edits]
 description = "Wikipedia edits"
@@ -109,6 +110,7 @@ fn a_full_sample_is_read() {
     assert_eq!(config.query.memory_bytes, Some(512 << 20));
     assert_eq!(config.query.result_cache_bytes, Some(8 << 20));
     assert_eq!(config.query.states_cache_bytes, Some(4 << 20));
+    assert_eq!(config.query.rows_cache_bytes, Some(8 << 20));
     let shown = format!("{config:?}");
     assert!(!shown.contains("hunter2") && !shown.contains("s3cret"), "{shown}");
 

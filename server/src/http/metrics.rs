@@ -61,6 +61,7 @@ fn observe(otus: &Otus) {
     counter!("otus_result_cache_misses_total").absolute(cache.misses);
     gauge!("otus_result_cache_bytes").set(float(cache.bytes as u64));
     gauge!("otus_states_cache_bytes").set(float(cache.states_bytes as u64));
+    gauge!("otus_rows_cache_bytes").set(float(cache.rows_bytes as u64));
     gauge!("otus_result_cache_answers").set(float(cache.answers as u64));
     if let Some(free) = snapshot.storage().free_bytes() {
         gauge!("otus_disk_free_bytes").set(float(free));

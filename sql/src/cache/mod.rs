@@ -10,6 +10,7 @@
 //! All answers are of one catalogue: another one lets them all go. Bounded in bytes, those under way included.
 
 mod keep;
+mod rows;
 mod seen;
 mod states;
 
@@ -32,6 +33,7 @@ use crate::access::Identity;
 use crate::outcome::Parameter;
 use crate::rewrite::Report;
 pub(crate) use keep::Keeping;
+pub(crate) use rows::{BLOCK_ROWS, Block, Column, RowsCache, Shape};
 pub(crate) use seen::{Seen, Tag, is_of_sources};
 pub(crate) use states::StatesCache;
 
@@ -119,6 +121,8 @@ pub struct CacheFigures {
     pub answers: usize,
     /// Bytes of states of small files that are kept decoded.
     pub states_bytes: usize,
+    /// Bytes of raw rows that are kept decoded.
+    pub rows_bytes: usize,
 }
 
 /// The answers that a process keeps.
@@ -180,6 +184,7 @@ impl Answers {
             bytes: inner.bytes,
             answers: inner.kept.len(),
             states_bytes: 0,
+            rows_bytes: 0,
         }
     }
 

@@ -21,6 +21,19 @@ use futures::future::BoxFuture;
 #[derive(Debug)]
 pub(super) struct IndexedReaders(pub(super) CachedParquetFileReaderFactory);
 
+impl IndexedReaders {
+    /// A reader of a file.
+    pub(super) fn open(
+        &self,
+        partition: usize,
+        file: PartitionedFile,
+        footer_bytes: Option<usize>,
+        metrics: &ExecutionPlanMetricsSet,
+    ) -> DfResult<Indexed> {
+        self.0.create_reader(partition, file, footer_bytes, metrics).map(Indexed)
+    }
+}
+
 impl ParquetFileReaderFactory for IndexedReaders {
     fn create_reader(
         &self,
@@ -29,12 +42,12 @@ impl ParquetFileReaderFactory for IndexedReaders {
         footer_bytes: Option<usize>,
         metrics: &ExecutionPlanMetricsSet,
     ) -> DfResult<Box<dyn AsyncFileReader + Send>> {
-        let reader = self.0.create_reader(partition, file, footer_bytes, metrics)?;
-        Ok(Box::new(Indexed(reader)))
+        Ok(Box::new(self.open(partition, file, footer_bytes, metrics)?))
     }
 }
 
-struct Indexed(Box<dyn AsyncFileReader + Send>);
+/// Such a reader.
+pub(super) struct Indexed(Box<dyn AsyncFileReader + Send>);
 
 impl AsyncFileReader for Indexed {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, Result<Bytes>> {

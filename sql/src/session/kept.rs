@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use arrow::record_batch::RecordBatch;
+use datafusion::physical_plan::ExecutionPlan;
 use otus_engine::snapshot::Snapshot;
 use tokio::time::Instant;
 
 use super::again::Given;
 use super::guard::Guard;
-use super::run::{Started, shown_schema};
+use super::run::{Started, Task, shown_schema};
 use super::stop::Stop;
 use super::{Frame, Session};
 use crate::aggregate;
@@ -15,8 +17,12 @@ use crate::error::{SqlError, SqlResult};
 use crate::kept::{self, KeptPlan, Key, Known, Planned};
 use crate::outcome::{Outcome, Parameter, RowTag};
 use crate::plan;
+use crate::provider::{Found, Span};
 use crate::rewrite::{self, Mode};
 use crate::statement::Plannable;
+
+/// Rows that are dealt with where their connection is served.
+const HERE_ROWS: usize = 4_096;
 
 impl Session {
     /// Runs a query, by its kept plan if there is one.
@@ -118,6 +124,15 @@ impl Frame {
         params: &[Parameter],
         begun: Instant,
     ) -> SqlResult<Started> {
+        if let Some((physical, here)) = self.quick(kept, params).await? {
+            let context = match &self.allowance {
+                Some(_) => self.context(&kept.states.usual)?,
+                None => Arc::clone(&kept.states.context),
+            };
+            let (schema, report) = (Arc::clone(&kept.schema), kept.report.clone());
+            let stream = self.flowing(physical, context, (begun, here), &report, &schema)?;
+            return Ok(Started { schema, stream, report, tag: None, given: Given::Run });
+        }
         let logical = kept.bound(&self.snapshot, params)?;
         let state = kept.state_for(&logical);
         let planner = Arc::clone(state.query_planner());
@@ -130,6 +145,45 @@ impl Frame {
         let begun = (begun, kept.is_constant);
         let stream = self.flowing(physical, context, begun, &report, &schema)?;
         Ok(Started { schema, stream, report, tag: None, given: Given::Run })
+    }
+
+    /// A plan that is kept physical over the rows that it asks for, and whether they are so few that they are dealt
+    /// with where they are asked for; none if it is to be made physical.
+    async fn quick(
+        &self,
+        kept: &KeptPlan,
+        params: &[Parameter],
+    ) -> SqlResult<Option<(Arc<dyn ExecutionPlan>, bool)>> {
+        let cache = self.engine.rows();
+        let Some(quick) = &kept.quick else { return Ok(None) };
+        let Some(leaf) = quick.leaf() else { return Ok(Some((quick.over(None)?, true))) };
+        if !cache.is_on() {
+            return Ok(None);
+        }
+        let Some(asks) = leaf.asks(params)? else { return Ok(None) };
+        let span = quick.span(leaf, &self.snapshot, &asks);
+        let (found, bytes) = match span.at_hand(cache)? {
+            Found::Missing => self.gathered(span).await?,
+            found => (found, 0),
+        };
+        let Found::Rows(batches) = found else { return Ok(None) };
+        let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        Ok(Some((quick.over(Some((asks, batches, bytes)))?, rows <= HERE_ROWS)))
+    }
+
+    /// Reads rows on the query threads.
+    async fn gathered(&self, span: Span) -> SqlResult<(Found, usize)> {
+        let (cache, runtime) = (Arc::clone(self.engine.rows()), Arc::clone(self.engine.runtime()));
+        let mut task = Task(self.engine.spawn(async move { span.read(&cache, &runtime).await }));
+        let reading = async {
+            match (&mut task.0).await {
+                Ok(Ok(read)) => Ok(read),
+                // The plan that reads the files itself tells what is wrong with them.
+                Ok(Err(_)) => Ok((Found::Many, 0)),
+                Err(_) => Err(SqlError::internal("rows could not be gathered")),
+            }
+        };
+        self.guard.run(reading).await
     }
 
     /// Plans a query both with the values of its parameters and without them; none if that is not the same.
@@ -174,6 +228,10 @@ impl Frame {
         let zone = state.config_options().execution.time_zone.clone().unwrap_or_default();
         let states = self.engine.states_in(&zone);
         let planned = Planned { analyzed: &analyzed, optimized: &optimized, schema, report };
-        KeptPlan::of(key, open, planned, (&self.snapshot, &params), states)
+        let kept = KeptPlan::of(key, open, planned, (&self.snapshot, &params), states)?;
+        Ok(match kept {
+            Some(kept) => Some(kept.made_quick().await),
+            None => None,
+        })
     }
 }

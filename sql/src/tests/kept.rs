@@ -11,10 +11,10 @@ use super::access;
 use super::world::{BASE_US, STEP_US, World, rows_of, text};
 use crate::{Outcome, Session, SqlError};
 
-type Answer = Result<Vec<Vec<String>>, String>;
+pub(super) type Answer = Result<Vec<Vec<String>>, String>;
 
 /// Runs one statement with parameters.
-async fn run(session: &Session, sql: &str, params: &[ScalarValue]) -> Answer {
+pub(super) async fn run(session: &Session, sql: &str, params: &[ScalarValue]) -> Answer {
     let of = |e: SqlError| e.sqlstate.to_owned();
     let statement = session.parse(sql).map_err(of)?.remove(0);
     let outcome = session.execute(&statement, params.to_vec()).await.map_err(of)?;
@@ -27,31 +27,31 @@ async fn run(session: &Session, sql: &str, params: &[ScalarValue]) -> Answer {
 }
 
 /// The same planned anew.
-async fn anew(session: &Session, sql: &str, params: &[ScalarValue]) -> Answer {
+pub(super) async fn anew(session: &Session, sql: &str, params: &[ScalarValue]) -> Answer {
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     run(session, &format!("WITH anew_{number} AS (SELECT 1) {sql}"), params).await
 }
 
 /// A world whose table has no rollup.
-async fn world() -> World {
+pub(super) async fn world() -> World {
     World::declared(|def| def.rollups.clear()).await.fill().await
 }
 
-fn at(row: i64) -> ScalarValue {
+pub(super) fn at(row: i64) -> ScalarValue {
     ScalarValue::TimestampMicrosecond(Some(BASE_US + row * STEP_US), Some("UTC".into()))
 }
 
-fn whole(value: i64) -> ScalarValue {
+pub(super) fn whole(value: i64) -> ScalarValue {
     ScalarValue::Int64(Some(value))
 }
 
-fn words(value: &str) -> ScalarValue {
+pub(super) fn words(value: &str) -> ScalarValue {
     ScalarValue::Utf8(Some(value.into()))
 }
 
 /// Runs a statement until its plan is kept, if it may be.
-async fn warm(world: &World, sql: &str, params: &[ScalarValue]) -> bool {
+pub(super) async fn warm(world: &World, sql: &str, params: &[ScalarValue]) -> bool {
     let before = world.engine.kept().len();
     for _ in 0..4 {
         assert_eq!(

@@ -17,6 +17,7 @@ mod named;
 mod postgres;
 mod promised;
 mod queries;
+mod quick;
 mod rollups;
 mod sessions;
 mod wishes;
