@@ -133,15 +133,13 @@ export function answer(body: unknown): Answer {
   const failed = problems(tree['errors']);
   const branches = new Map<string, BranchAnswer>();
   for (const source of ['metrics', 'records', 'values']) {
-    for (const [table, named] of Object.entries(object(about[source]))) {
-      const found = object(object(data[source])[table]);
-      for (const [name, told] of Object.entries(object(named))) {
-        branches.set(name, { rows: rows(found[name]), meta: meta(told), problem: null });
-      }
+    const found = object(data[source]);
+    for (const [name, told] of Object.entries(object(about[source]))) {
+      branches.set(name, { rows: rows(found[name]), meta: meta(told), problem: null });
     }
   }
   for (const problem of failed) {
-    const name = problem.path[2];
+    const name = problem.path[1];
     if (name !== undefined) branches.set(name, { rows: [], meta: meta(null), problem });
   }
   const bounds = new Map<string, Bounds>();
