@@ -32,6 +32,7 @@ export function Plane({ plot, height, summary, hover, tooltip, brushed, onBrush,
   const [drag, setDrag] = useState<readonly [number, number] | null>(null);
   const start = useRef<{ x: number; at: number } | null>(null);
   const [width, setWidth] = useState(0);
+  const [isMine, setMine] = useState(false);
   const count = plot.labels.length;
   const colours = palette(theme.value);
   const option = useMemo(() => plotOption(plot, colours), [plot, colours]);
@@ -57,6 +58,7 @@ export function Plane({ plot, height, summary, hover, tooltip, brushed, onBrush,
   const onPointerMove = (event: PointerEvent): void => {
     const at = bucketAt(event.clientX);
     hover.value = count > 0 ? at : null;
+    setMine(true);
     const begun = start.current;
     if (begun && onBrush && Math.abs(event.clientX - begun.x) > DRAG_MIN) setDrag([Math.min(begun.at, at), Math.max(begun.at, at)]);
   };
@@ -67,6 +69,7 @@ export function Plane({ plot, height, summary, hover, tooltip, brushed, onBrush,
     setDrag(null);
   };
   const onPointerLeave = (): void => {
+    setMine(false);
     if (!start.current) hover.value = null;
   };
 
@@ -90,7 +93,7 @@ export function Plane({ plot, height, summary, hover, tooltip, brushed, onBrush,
 
   const shownBrush = drag ?? brushed ?? null;
   const at = hover.value;
-  const half = isBar ? slot / 2 : slot / 2;
+  const half = slot / 2;
   const left = shownBrush ? Math.max(PLANE.left, xOf(shownBrush[0]) - half) : 0;
   const right = shownBrush ? Math.min(width - PLANE.right, xOf(shownBrush[1]) + half) : 0;
   const opensLeft = at !== null && xOf(at) > width / 2;
@@ -112,19 +115,23 @@ export function Plane({ plot, height, summary, hover, tooltip, brushed, onBrush,
       onPointerCancel={() => { start.current = null; setDrag(null); }}
       onPointerLeave={onPointerLeave}
       onDblClick={() => onZoom?.()}
+      onFocus={() => setMine(true)}
+      onBlur={() => setMine(false)}
       onKeyDown={onKeyDown}
     >
       <Canvas option={option} height={height} summary={summary} onReady={() => setWidth(root.current?.clientWidth ?? 0)} />
       {count > 0 && plot.partial.map((isPartial, i) => (isPartial && count < 2000 && (i === 0 || i === count - 1)
-        ? <div key={i} class="band" style={{ left: `${Math.max(PLANE.left, xOf(i) - (isBar ? slot / 2 : slot))}px`, width: `${isBar ? slot : slot}px`, top: `${PLANE.top}px`, bottom: `${PLANE.bottom}px` }} />
+        ? <div key={i} class="band" style={{ left: `${Math.max(PLANE.left, xOf(i) - (isBar ? slot / 2 : slot))}px`, width: `${slot}px`, top: `${PLANE.top}px`, bottom: `${PLANE.bottom}px` }} />
         : null))}
       {shownBrush && <div class="brush" style={{ left: `${left}px`, width: `${Math.max(2, right - left)}px`, top: `${PLANE.top}px`, bottom: `${PLANE.bottom}px` }} />}
       {at !== null && at < count && (
         <>
           <div class="crosshair" style={{ left: `${xOf(at)}px`, top: `${PLANE.top}px`, bottom: `${PLANE.bottom}px` }} />
-          <div class="tooltip" style={opensLeft ? { right: `${width - xOf(at) + 10}px` } : { left: `${xOf(at) + 10}px` }}>
-            {tooltip(at)}
-          </div>
+          {isMine && (
+            <div class="tooltip" style={opensLeft ? { right: `${width - xOf(at) + 10}px` } : { left: `${xOf(at) + 10}px` }}>
+              {tooltip(at)}
+            </div>
+          )}
         </>
       )}
     </div>

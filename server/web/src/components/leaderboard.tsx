@@ -96,7 +96,7 @@ export function Leaderboard({ title, dim, measure, answer, filter, isCompared, r
   };
 
   return (
-    <section class="tile board" aria-label={title}>
+    <section class={`tile board${rows < 4 ? ' few' : ''}`} aria-label={title}>
       <table onKeyDown={toNext}>
         <thead>
           <tr>

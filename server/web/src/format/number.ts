@@ -8,7 +8,8 @@ export interface NumberStyle {
   format?: string | null;
 }
 
-const COMPACT = new Intl.NumberFormat('en', { notation: 'compact', maximumSignificantDigits: 3 });
+const COMPACT = new Intl.NumberFormat('en', { notation: 'compact', minimumSignificantDigits: 3, maximumSignificantDigits: 3 });
+const ROUND = new Intl.NumberFormat('en', { notation: 'compact', maximumSignificantDigits: 3 });
 const SMALL = new Intl.NumberFormat('en', { maximumSignificantDigits: 3 });
 const WHOLE = new Intl.NumberFormat('en', { maximumFractionDigits: 0 });
 const FULL = new Intl.NumberFormat('en', { maximumFractionDigits: 4 });
@@ -49,15 +50,15 @@ function bytes(value: number): string {
 /** Bytes in IEC units. */
 export const bytesText = bytes;
 
-/** Three significant digits, for axes and tiles. */
-export function compact(cell: Cell | undefined, style: NumberStyle = {}): string {
+/** Three significant digits, for tiles; on axes, whose numbers are round, without their zeros. */
+export function compact(cell: Cell | undefined, style: NumberStyle = {}, isRound = false): string {
   const value = asNumber(cell);
   if (value === null) return NOTHING;
   if (style.format === '0%') return SHARE.format(value);
   if (style.format === '0b' || style.unit === 'bytes') return bytes(value);
   if (style.unit === 's') return value === 0 ? '0 s' : durationText(value);
   const size = Math.abs(value);
-  const text = size >= 10_000 ? lower(COMPACT.format(value)) : size >= 1000 ? WHOLE.format(value) : SMALL.format(value);
+  const text = size >= 10_000 ? lower((isRound ? ROUND : COMPACT).format(value)) : size >= 1000 ? WHOLE.format(value) : SMALL.format(value);
   return units(minus(text), style);
 }
 

@@ -11,7 +11,7 @@ export interface ValueText {
 export function valueText(cell: Cell | undefined): ValueText {
   if (cell === null || cell === undefined) return { text: '(null)', isWord: true };
   if (cell === '') return { text: '(empty)', isWord: true };
-  if (isOthers(cell)) return { text: `${cell.others.toLocaleString('en')} others`, isWord: true };
+  if (isOthers(cell)) return { text: cell.others === 1 ? '1 other' : `${cell.others.toLocaleString('en')} others`, isWord: true };
   return { text: String(cell), isWord: false };
 }
 

@@ -67,7 +67,7 @@ function OverTime({ explore, view, answer, dim, measure }: Part) {
       previous: null,
       partial: buckets.map((bucket) => bucket.partial),
       stacked: isStacked,
-      format: (value) => compact(value, measure),
+      format: (value) => compact(value, measure, true),
     };
   }, [answer, of, dim, measure, granularity, view.kind, isStacked]);
   const tooltip = (at: number) => {
@@ -82,7 +82,7 @@ function OverTime({ explore, view, answer, dim, measure }: Part) {
             <><dt><span class="swatch" style={{ background: one.color }} />{one.name}</dt><dd>{full(one.value, measure)}</dd></>
           ))}
         </dl>
-        {bucket.partial && <p>Not a whole bucket: cut, or still filling</p>}
+        {bucket.partial && <p class="unfinished">Not a whole bucket: cut, or still filling</p>}
       </>
     );
   };

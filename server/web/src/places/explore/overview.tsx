@@ -5,7 +5,7 @@ import { Empty } from '../../components/notes';
 import { asNumber } from '../../api/decode';
 import { palette } from '../../charts/theme';
 import { boardName, BOARD_ROWS, leadMeasure } from '../../state/plan';
-import { fieldTitle, measureOf } from '../../state/schema';
+import { dimensionOf, fieldTitle, measureOf } from '../../state/schema';
 import { theme } from '../../state/settings';
 import { filterOf } from '../../state/view';
 import { Fields } from './fields';
@@ -75,7 +75,7 @@ export function Overview({ explore }: { explore: Explore }) {
             answer={shown?.branches.get(boardName(dim))}
             filter={filterOf(live, dim)}
             isCompared={view.compare !== null}
-            rows={BOARD_ROWS + 1}
+            rows={dimensionOf(table, dim)?.type === 'boolean' ? 2 : BOARD_ROWS + 1}
             onPick={(way, value) => explore.dispatch({ do: way, dim, value })}
             onAll={() => openAll(dim)}
           />

@@ -92,7 +92,7 @@ export function Records({ explore }: { explore: Explore }) {
   }, [key]);
 
   useEffect(() => {
-    drawer.current?.focus();
+    drawer.current?.focus({ preventScroll: true });
   }, []);
 
   const close = (): void => explore.dispatch({ do: 'records', open: false });

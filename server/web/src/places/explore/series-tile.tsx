@@ -84,7 +84,7 @@ export function SeriesTile({ explore, measure, hover, height, color, kind = 'are
       previous: isCompared ? rows.map((row) => asNumber(row[`${name}/prev`])) : null,
       partial: starts.map((start) => isPartial.get(start) === true),
       stacked: false,
-      format: (value) => compact(value, measure),
+      format: (value) => compact(value, measure, true),
     };
   }, [answer, granularity, measure, isCompared, line, kind]);
 
@@ -102,12 +102,12 @@ export function SeriesTile({ explore, measure, hover, height, color, kind = 'are
           <dd>{full(row[name], measure)}</dd>
           {isCompared && <><dt><span class="swatch" style={{ background: colours.others }} />Compared</dt><dd>{full(row[`${name}/prev`], measure)}</dd></>}
         </dl>
-        {bucket.partial && <p>{isLast && answer?.meta.lastEvent ? `To ${clockText(answer.meta.lastEvent)}, still filling` : 'Cut by the range'}</p>}
+        {bucket.partial && <p class="unfinished">{isLast && answer?.meta.lastEvent ? `To ${clockText(answer.meta.lastEvent)}, still filling` : 'Cut by the range'}</p>}
       </>
     );
   };
 
-  const note = totals?.meta.compare?.cut ? 'Compared with the same part of the period before' : null;
+  const note = totals?.meta.compare?.cut ? `the same part of it, to ${clockText(totals.meta.lastEvent ?? totals.meta.to ?? '').slice(0, 5)}` : null;
   const total = totals?.rows[0];
   const summary = `${measure.title} by ${granularity}${total ? `, ${compact(total[name], measure)} in all` : ''}.`;
   const brush = brushed(view, answer);

@@ -47,9 +47,10 @@ const SLOW_MS = 400;
 
 const cache = new Cache<Answer>();
 
-function merged(old: Shown | null, view: View, answer: Answer): Shown {
-  const kept = old && canonicalPlace(old.view) === canonicalPlace(view) ? old.branches : new Map<string, BranchAnswer>();
-  const now = new Map(kept);
+/** What is shown and an answer together, as far as the view wants it. */
+function merged(old: Shown | null, view: View, wanted: ReadonlySet<string>, answer: Answer): Shown {
+  const kept = old && canonicalPlace(old.view) === canonicalPlace(view) ? [...old.branches] : [];
+  const now = new Map<string, BranchAnswer>(kept.filter(([name]) => wanted.has(name)));
   for (const [name, branch] of answer.branches) {
     const before = now.get(name);
     now.set(name, branch.problem && before ? { ...before, problem: branch.problem } : branch);
@@ -97,17 +98,26 @@ export function explore(table: Table, zone: string): Explore {
 
   const canonicalView = (of: View): string => print(of, defaults);
 
+  const placeOf = (of: View): string => canonical(pattern(branches(asked(of))));
+
+  /** Shows an answer. The view may have changed since in a way that needs no other. */
+  const show = (of: View, answer: Answer): void => {
+    const now = view.peek();
+    const names = new Set(branches(asked(of)).map((branch) => branch.name));
+    shown.value = merged(shown.peek(), placeOf(now) === placeOf(of) ? now : of, names, answer);
+  };
+
   /** Asks for a part, and shows it. */
   const ask = async (slot: string, wanted: readonly Branch[], of: View): Promise<void> => {
     const text = pattern(wanted);
     const key = canonical(text);
     const known = cache.get(key);
-    if (known) shown.value = merged(shown.peek(), of, known);
+    if (known) show(of, known);
     const found = await slots.latest(slot, (signal) => pull(text, signal));
     if (!found) return;
     if (found.answer.problems.length === 0) cache.set(key, found.answer, found.bytes);
     batch(() => {
-      shown.value = merged(shown.peek(), of, found.answer);
+      show(of, found.answer);
       error.value = null;
     });
   };
@@ -128,7 +138,6 @@ export function explore(table: Table, zone: string): Explore {
     if (mine === round) since.value = null;
   };
 
-  const placeOf = (of: View): string => canonical(pattern(branches(asked(of))));
   let last = '';
   const stopLoading = effect(() => {
     const now = view.value;
