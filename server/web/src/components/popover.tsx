@@ -10,6 +10,8 @@ interface Properties {
   class?: string;
   /** Whether the panel begins at the button's right end. */
   alignRight?: boolean;
+  /** The label is an icon alone: the title names it. */
+  isIcon?: boolean;
   /** Opened by a key, too. */
   shortcut?: string;
   children: (close: () => void) => ComponentChildren;
@@ -24,7 +26,7 @@ function step(panel: HTMLElement, by: number): void {
 }
 
 /** See the module. */
-export function Popover({ label, title, class: classes = 'button', alignRight = false, shortcut, children }: Properties) {
+export function Popover({ label, title, class: classes = 'button', alignRight = false, isIcon = false, shortcut, children }: Properties) {
   const [isOpen, setOpen] = useState(false);
   const root = useRef<HTMLDivElement>(null);
   const button = useRef<HTMLButtonElement>(null);
@@ -72,7 +74,7 @@ export function Popover({ label, title, class: classes = 'button', alignRight = 
         type="button"
         class={classes}
         title={title}
-        aria-label={typeof label === 'string' ? undefined : title}
+        aria-label={isIcon ? title : undefined}
         aria-haspopup="dialog"
         aria-expanded={isOpen}
         aria-controls={isOpen ? id : undefined}

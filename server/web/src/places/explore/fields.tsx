@@ -42,7 +42,7 @@ function DimensionLine({ explore, dimension }: { explore: Explore; dimension: Di
         <input type="checkbox" checked={isOn} onChange={pick} />
         <span>{dimension.title}</span>
       </label>
-      <Popover class="button plain small more" alignRight title={`More for ${dimension.title}`} label={<Icon name="more" />}>
+      <Popover class="button plain small more" alignRight isIcon title={`More for ${dimension.title}`} label={<Icon name="more" />}>
         {(close) => (
           <>
             <Item onPick={() => { explore.dispatch({ do: 'split', split, at: 0 }); explore.dispatch({ do: 'mode', mode: 'chart' }); close(); }}>Split a chart by it</Item>
