@@ -1,0 +1,211 @@
+// The ways a user goes, in a browser, against a server with the wikiticker day.
+//
+//   OTUS_URL=http://127.0.0.1:8080 OTUS_TEST_DATA=/folder node tests/run.mjs [folder for screenshots]
+//
+// The server has the table `wikipedia` of the tests; the page is the one of `npm run build`.
+import assert from 'node:assert/strict';
+import { mkdir, readFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { chromium } from 'playwright-core';
+import { serve } from './serve.mjs';
+
+const axePath = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
+const target = process.env.OTUS_URL ?? 'http://127.0.0.1:8080';
+const answers = JSON.parse(await readFile(join(process.env.OTUS_TEST_DATA ?? '.', 'wikiticker-answers.json'), 'utf8'));
+const shots = process.argv[2];
+if (shots) await mkdir(shots, { recursive: true });
+
+const page = await serve(target);
+const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: ['--no-sandbox'] });
+const complaints = [];
+
+/** A tab of its own; what its console complains of is kept. */
+async function open(path, { width = 1440, height = 900, theme = 'light' } = {}) {
+  const context = await browser.newContext({ viewport: { width, height }, colorScheme: theme, timezoneId: 'UTC' });
+  const tab = await context.newPage();
+  tab.on('pageerror', (error) => complaints.push(`${path}: ${error.message}`));
+  tab.on('console', (message) => { if (message.type() === 'error') complaints.push(`${path}: ${message.text()}`); });
+  await tab.goto(page.url + path);
+  await settled(tab);
+  return tab;
+}
+
+/** Waits until nothing is asked any more. */
+async function settled(tab) {
+  await tab.waitForSelector('main');
+  await tab.waitForTimeout(150);
+  await tab.waitForSelector('main[aria-busy="true"]', { state: 'detached', timeout: 20_000 });
+  await tab.waitForTimeout(200);
+}
+
+/** The exact number of a tile. */
+async function number(tab, title) {
+  const text = await tab.locator(`section[aria-label="${title}"] .number-value`).getAttribute('title');
+  return Number(text.replace(/,/g, '').replace('−', '-'));
+}
+
+/** The rows of a list as [value, text of number]. */
+async function board(tab, title) {
+  return tab.locator(`section.board[aria-label="${title}"] tbody tr`).evaluateAll((rows) =>
+    rows.map((row) => [row.querySelector('th')?.textContent ?? '', row.querySelector('td')?.textContent ?? '']));
+}
+
+async function accessible(tab, name) {
+  await tab.addScriptTag({ path: axePath }).catch(async () => tab.evaluate(await readFile(axePath, 'utf8')));
+  const found = await tab.evaluate(() => globalThis.axe.run(document, { resultTypes: ['violations'] }));
+  const serious = found.violations.filter((one) => one.impact === 'serious' || one.impact === 'critical');
+  const said = serious.map((one) => `${one.id}: ${one.nodes.slice(0, 3).map((node) => `${node.target.join(' ')} ${node.any[0]?.message ?? ''}`).join(' | ')}`);
+  assert.deepEqual(said, [], `${name} is not accessible`);
+}
+
+const DAY = '/explore/wikipedia#r=2015-09-12..2015-09-13&g=hour&tz=UTC';
+
+const ways = {
+  async 'the numbers of a day are those that are known'() {
+    const tab = await open(`${DAY}&m=edits,added,deleted,delta`);
+    assert.equal(await number(tab, 'Edits'), answers.rows.value ?? answers.rows);
+    for (const name of ['added', 'deleted', 'delta']) {
+      assert.equal(await number(tab, name[0].toUpperCase() + name.slice(1)), answers.sum[name], name);
+    }
+    const found = await board(tab, 'Channel');
+    assert.deepEqual(found.slice(0, 6).map(([value]) => value), answers.top_channels.map(([value]) => value));
+    assert.match(found.at(-1)[0], /^44 others$/);
+  },
+
+  async 'a click on a value narrows to it, and Back widens'() {
+    const tab = await open(DAY);
+    await tab.click('section[aria-label="Is robot"] button.value:has-text("true")');
+    await settled(tab);
+    assert.match(tab.url(), /f=is_robot\.in\(true\)/);
+    assert.equal(await number(tab, 'Edits'), answers.count_true.isRobot);
+    // The list of the filtered dimension still has its other value.
+    assert.equal((await board(tab, 'Is robot')).length, 2);
+    await tab.reload();
+    await settled(tab);
+    assert.equal(await number(tab, 'Edits'), answers.count_true.isRobot);
+    await tab.click('section[aria-label="Is robot"] button.value:has-text("true")');
+    await settled(tab);
+    assert.equal(await number(tab, 'Edits'), answers.rows.value ?? answers.rows);
+    await tab.goBack();
+    await settled(tab);
+    assert.equal(await number(tab, 'Edits'), answers.count_true.isRobot);
+  },
+
+  async 'a null is a value to filter by'() {
+    const tab = await open(`${DAY}&m=delta&f=country_iso_code.in(~null)`);
+    assert.equal(await number(tab, 'Delta'), answers.delta_where_countryIsoCode_is_null.value);
+  },
+
+  async 'the table has the first pages of the day'() {
+    const tab = await open(`${DAY}&v=table&m=edits&s=page:8:edits:desc`);
+    const rows = await tab.locator('.pivot tbody tr').evaluateAll((all) => all.slice(0, 6).map((row) => [row.querySelector('th')?.textContent, Number(row.querySelector('td')?.textContent)]));
+    const wanted = answers.top_pages.filter(([, edits]) => edits > 20);
+    assert.deepEqual(rows.slice(1, 1 + wanted.length), wanted);
+  },
+
+  async 'each hour is as it is known'() {
+    const tab = await open(`${DAY}&v=table&m=edits&s=time:8:edits:desc`);
+    const found = await tab.locator('.pivot tbody tr:not(.totals)').evaluateAll((all) => all.map((row) => Number((row.querySelector('td')?.textContent ?? '').replace(/,/g, ''))));
+    assert.deepEqual(found, answers.edits_per_hour_00_23);
+  },
+
+  async 'comparing with a day without events says new'() {
+    const tab = await open(`${DAY}&c=prev`);
+    assert.equal((await tab.locator('section[aria-label="Edits"] .number-change .change').textContent()).includes('new'), true);
+  },
+
+  async 'the records behind a number are counted and come in pages'() {
+    const tab = await open(`${DAY}&f=is_robot.in(true)&x=records`);
+    await tab.waitForSelector('.drawer tbody tr');
+    const count = async () => tab.textContent('.drawer-count');
+    assert.equal(await count(), `Newest 200 of ${answers.count_true.isRobot.toLocaleString('en')}`);
+    await tab.click('text=Older');
+    await tab.waitForFunction(() => document.querySelector('.drawer-count')?.textContent?.includes('400'));
+  },
+
+  async 'hostile values stay text'() {
+    const tab = await open(`${DAY}&f=page.in(%3Cimg%20src=x%20onerror=alert%281%29%3E)`);
+    assert.equal(await tab.locator('img').count(), 0);
+    await tab.waitForSelector('text=Nothing in this range');
+  },
+
+  async 'a link with parts that are gone shows the rest'() {
+    const tab = await open(`${DAY}&m=arpu,edits&d=os,channel`);
+    await tab.waitForSelector('text=2 parts of this link no longer exist: measure arpu, dimension os');
+    assert.equal(await number(tab, 'Edits'), answers.rows.value ?? answers.rows);
+  },
+
+  async 'a failing request keeps the page and says what to do'() {
+    const tab = await open(DAY);
+    await tab.route('**/api/pull', (route) => route.abort());
+    await tab.click('[aria-label="Ask again"]');
+    await tab.waitForSelector('text=The server does not answer');
+    assert.equal(await number(tab, 'Edits'), answers.rows.value ?? answers.rows);
+    await tab.unroute('**/api/pull');
+    complaints.length = 0;
+    await tab.click('text=Retry');
+    await tab.waitForSelector('text=The server does not answer', { state: 'detached' });
+  },
+
+  async 'keys go where a pointer goes'() {
+    const tab = await open(DAY);
+    await tab.keyboard.press('2');
+    await settled(tab);
+    assert.match(tab.url(), /v=chart/);
+    await tab.keyboard.press('r');
+    await tab.waitForSelector('.drawer');
+    await tab.keyboard.press('Escape');
+    await tab.waitForSelector('.drawer', { state: 'detached' });
+  },
+};
+
+const PLACES = {
+  overview: `${DAY}&c=prev`,
+  chart: `${DAY}&v=chart`,
+  bars: `${DAY}&v=chart&k=bar`,
+  heat: `${DAY}&v=chart&k=heat`,
+  donut: `${DAY}&v=chart&k=donut`,
+  table: `${DAY}&v=table&s=channel:8:edits:desc;is_robot:8:edits:desc`,
+  records: `${DAY}&x=records`,
+  sql: '/sql',
+  data: '/data',
+  dashboards: '/dashboards',
+};
+
+let failed = 0;
+for (const [name, way] of process.env.ONLY ? [] : Object.entries(ways)) {
+  try {
+    await way();
+    console.log(`ok    ${name}`);
+  } catch (error) {
+    failed += 1;
+    console.log(`FAILS ${name}\n      ${error.message}`);
+  }
+}
+const only = process.env.ONLY?.split(',');
+for (const [name, path] of Object.entries(PLACES)) {
+  if (only && !only.includes(name)) continue;
+  for (const theme of ['light', 'dark']) {
+    for (const [width, height] of [[1440, 900], [1024, 768], [390, 844]]) {
+      const tab = await open(path, { width, height, theme });
+      try {
+        await tab.waitForTimeout(400);
+        if (shots) await tab.screenshot({ path: join(shots, `${name}-${theme}-${width}.png`) });
+        const wide = await tab.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+        assert.ok(wide <= 0, `${name} is ${wide} px too wide at ${width}`);
+        await accessible(tab, `${name}, ${theme}, ${width}`);
+      } catch (error) {
+        failed += 1;
+        console.log(`FAILS ${name} ${theme} ${width}\n      ${error.message.slice(0, 900)}`);
+      }
+      await tab.context().close();
+    }
+  }
+}
+const real = complaints.filter((text) => !text.includes('ERR_FAILED'));
+for (const text of real) console.log(`FAILS console: ${text}`);
+await browser.close();
+page.close();
+console.log(failed + real.length === 0 ? 'all ways work' : `${failed + real.length} fail`);
+process.exitCode = failed + real.length === 0 ? 0 : 1;
