@@ -31,6 +31,25 @@ async fn a_column_that_is_not_granted_does_not_exist() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_whole_row_takes_all_of_its_columns() {
+    let world = world().await;
+    let session = user(&world, &["narrow"], &[]);
+    for sql in [
+        "SELECT row_to_json(e) FROM events e",
+        "SELECT events FROM public.events",
+        "SELECT count(e) FROM events e",
+        "SELECT count(*) FROM events e WHERE e IS NOT NULL",
+        "SELECT to_jsonb(e.*) FROM events e",
+        "SELECT (SELECT row_to_json(e)) FROM events e",
+    ] {
+        let e = refusal(&session, sql).await;
+        assert_eq!(e.sqlstate, "42501", "{sql}: {e:?}");
+    }
+    let part = "SELECT count(e) FROM (SELECT kind, ok FROM events) e";
+    assert_eq!(answer(&session, part).await, answer(&session, "SELECT count(*) FROM events").await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_others_are_answered_as_ever() {
     let world = world().await;
     let questions = [
