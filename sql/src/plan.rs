@@ -47,7 +47,7 @@ pub(crate) async fn logical(
         Some(named) => named::expand(state, &named, &mut statement)?,
         None => named::Values::new(),
     };
-    crate::whole::rows(state, &mut statement).await?;
+    crate::whole::rows(state, &mut statement).await;
     crate::merged::named(state, &mut statement).await?;
     crate::star::resolved(state, &mut statement).await?;
     let plan = plan(state, statement).await.map_err(|e| explained(state, query, &e))?;

@@ -11,22 +11,14 @@ use datafusion::sql::sqlparser::ast::{
     TableFactor, Value,
 };
 
-use crate::catalog::{Catalogue, PG_SCHEMA, hidden_columns};
-use crate::error::{SqlError, SqlResult, sqlstate};
 use crate::merged::{columns_of_relations, factors};
-use crate::plan::SearchPath;
 use crate::statement::{folded, output_names, record};
 
 /// Puts records in the place of relations, everywhere in a statement.
-pub(crate) async fn rows(state: &SessionState, statement: &mut ast::Statement) -> SqlResult<()> {
+pub(crate) async fn rows(state: &SessionState, statement: &mut ast::Statement) {
     let known = columns_of_relations(state, statement, names_relation).await;
-    if known.is_empty() {
-        return Ok(());
-    }
-    let hidden = hidden(state, statement);
-    match ast::VisitMut::visit(statement, &mut Whole { known, hidden, scopes: Vec::new() }) {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(e) => Err(e),
+    if !known.is_empty() {
+        let _flow = ast::VisitMut::visit(statement, &mut Whole { known, scopes: Vec::new() });
     }
 }
 
@@ -78,49 +70,11 @@ fn name_of(factor: &TableFactor) -> Option<Ident> {
     }
 }
 
-/// The tables of a statement of which some columns are hidden, by their names as written.
-fn hidden(state: &SessionState, statement: &ast::Statement) -> HashSet<Vec<String>> {
-    let mut found = HashSet::new();
-    let Some(catalogue) = state.config_options().extensions.get::<Catalogue>() else {
-        return found;
-    };
-    let path = state.config().get_extension::<SearchPath>();
-    let path = path.map(|path| path.0.clone()).unwrap_or_default();
-    let mut own = HashSet::new();
-    let mut names = HashSet::new();
-    let _flow = ast::visit_relations(statement, |name| {
-        let parts: Option<Vec<String>> =
-            name.0.iter().map(|part| part.as_ident().map(folded)).collect();
-        names.extend(parts);
-        ControlFlow::<()>::Continue(())
-    });
-    if let ast::Statement::Query(query) = statement {
-        let ctes = query.with.iter().flat_map(|with| &with.cte_tables);
-        own.extend(ctes.map(|cte| vec![folded(&cte.alias.name)]));
-    }
-    for parts in names.difference(&own) {
-        let lacks = |schema: &str, name: &str| {
-            hidden_columns(catalogue.snapshot(), schema, name).map(|hidden| !hidden.is_empty())
-        };
-        let is_cut = match parts.as_slice() {
-            [name] => path.iter().filter(|s| *s != PG_SCHEMA).find_map(|s| lacks(s, name)),
-            [.., schema, name] => lacks(schema, name),
-            [] => None,
-        };
-        if is_cut == Some(true) {
-            found.insert(parts.clone());
-        }
-    }
-    found
-}
-
 /// A relation as an expression may name it.
 struct Relation {
     name: Ident,
     /// None = they are not known.
     columns: Option<Vec<String>>,
-    /// The table, if some of its columns are hidden.
-    cut: Option<String>,
     /// Whether it may lack a row, as the other side of an outer join.
     optional: bool,
 }
@@ -134,7 +88,6 @@ struct Scope {
 struct Whole {
     /// By relation of the selects that [`names_relation`] is true of, in the order of their visit.
     known: VecDeque<Option<Vec<String>>>,
-    hidden: HashSet<Vec<String>>,
     scopes: Vec<Scope>,
 }
 
@@ -172,16 +125,8 @@ impl Whole {
             }
             _ => None,
         };
-        let cut = match factor {
-            TableFactor::Table { name, args: None, .. } => {
-                let parts: Option<Vec<String>> =
-                    name.0.iter().map(|part| part.as_ident().map(folded)).collect();
-                parts.filter(|parts| self.hidden.contains(parts)).map(|parts| parts.join("."))
-            }
-            _ => None,
-        };
         let columns = planned.or_else(written);
-        Some(Relation { name: name_of(factor)?, columns, cut, optional: false })
+        Some(Relation { name: name_of(factor)?, columns, optional: false })
     }
 
     /// The relation that a bare name stands for; none if it may be a column.
@@ -199,19 +144,19 @@ impl Whole {
         None
     }
 
-    fn change(&self, expr: &mut Expr) -> SqlResult<()> {
+    fn change(&self, expr: &mut Expr) {
         match expr {
             Expr::IsNull(of) | Expr::IsNotNull(of) => {
-                let Expr::Identifier(name) = of.as_ref() else { return Ok(()) };
-                let Some(relation) = self.find(name) else { return Ok(()) };
+                let Expr::Identifier(name) = of.as_ref() else { return };
+                let Some(relation) = self.find(name) else { return };
                 let is_null = matches!(expr, Expr::IsNull(_));
-                *expr = relation.nulls(is_null)?;
+                *expr = relation.nulls(is_null);
             }
             Expr::CompoundFieldAccess { root, access_chain } => {
-                let Expr::Nested(of) = root.as_ref() else { return Ok(()) };
-                let Expr::Identifier(name) = of.as_ref() else { return Ok(()) };
+                let Expr::Nested(of) = root.as_ref() else { return };
+                let Expr::Identifier(name) = of.as_ref() else { return };
                 let [AccessExpr::Dot(Expr::Identifier(column))] = access_chain.as_slice() else {
-                    return Ok(());
+                    return;
                 };
                 if let Some(relation) = self.find(name) {
                     let parts = vec![relation.name.clone(), column.clone()];
@@ -231,27 +176,22 @@ impl Whole {
             }
             _ => {}
         }
-        Ok(())
     }
 }
 
 impl Relation {
-    fn values(&self) -> SqlResult<impl Iterator<Item = (String, Expr)>> {
-        if let Some(table) = &self.cut {
-            let message = format!("permission denied for table {table}");
-            return Err(SqlError::new(sqlstate::NOT_ALLOWED, message)
-                .with_hint("a whole row has columns that are not granted: name those that are"));
-        }
+    /// The columns that whoever asks can see: others are not there.
+    fn values(&self) -> impl Iterator<Item = (String, Expr)> {
         let columns = self.columns.iter().flatten();
-        Ok(columns.map(|column| {
+        columns.map(|column| {
             let parts = vec![self.name.clone(), Ident::with_quote('"', column)];
             (column.clone(), Expr::CompoundIdentifier(parts))
-        }))
+        })
     }
 
     /// Whether all columns are null, or none is.
-    fn nulls(&self, are_null: bool) -> SqlResult<Expr> {
-        let tests = self.values()?.map(|(_, value)| match are_null {
+    fn nulls(&self, are_null: bool) -> Expr {
+        let tests = self.values().map(|(_, value)| match are_null {
             true => Expr::IsNull(Box::new(value)),
             false => Expr::IsNotNull(Box::new(value)),
         });
@@ -261,36 +201,36 @@ impl Relation {
             right: Box::new(right),
         });
         let yes = || Expr::Value(Value::Boolean(true).into());
-        Ok(Expr::Nested(Box::new(all.unwrap_or_else(yes))))
+        Expr::Nested(Box::new(all.unwrap_or_else(yes)))
     }
 
     /// The record; null where an outer join has no row.
-    fn record(&self) -> SqlResult<Expr> {
-        let whole = record(self.values()?);
+    fn record(&self) -> Expr {
+        let whole = record(self.values());
         if !self.optional {
-            return Ok(whole);
+            return whole;
         }
         let is_there =
-            Expr::UnaryOp { op: ast::UnaryOperator::Not, expr: Box::new(self.nulls(true)?) };
+            Expr::UnaryOp { op: ast::UnaryOperator::Not, expr: Box::new(self.nulls(true)) };
         let when = ast::CaseWhen { condition: is_there, result: whole };
         let (case_token, end_token) = (
             ast::helpers::attached_token::AttachedToken::empty(),
             ast::helpers::attached_token::AttachedToken::empty(),
         );
-        Ok(Expr::Case {
+        Expr::Case {
             case_token,
             end_token,
             operand: None,
             conditions: vec![when],
             else_result: None,
-        })
+        }
     }
 }
 
 impl ast::VisitorMut for Whole {
-    type Break = SqlError;
+    type Break = ();
 
-    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<SqlError> {
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         let mut scope = self.scope(select);
         let mut outputs = HashSet::new();
         for item in &select.projection {
@@ -319,28 +259,23 @@ impl ast::VisitorMut for Whole {
         ControlFlow::Continue(())
     }
 
-    fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<SqlError> {
+    fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         if let Some(keys) = self.scopes.pop().and_then(|scope| scope.keys) {
             select.group_by = keys;
         }
         ControlFlow::Continue(())
     }
 
-    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
-        match self.change(expr) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(e) => ControlFlow::Break(e),
-        }
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        self.change(expr);
+        ControlFlow::Continue(())
     }
 
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         if let Expr::Identifier(name) = &*expr
             && let Some(relation) = self.find(name)
         {
-            match relation.record() {
-                Ok(record) => *expr = record,
-                Err(e) => return ControlFlow::Break(e),
-            }
+            *expr = relation.record();
         }
         ControlFlow::Continue(())
     }

@@ -31,22 +31,22 @@ async fn a_column_that_is_not_granted_does_not_exist() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_whole_row_takes_all_of_its_columns() {
+async fn a_whole_row_is_what_can_be_seen() {
     let world = world().await;
+    let part = "(SELECT ts, kind, ok FROM events) e";
+    let questions = [
+        "SELECT row_to_json(e) FROM {} ORDER BY ts LIMIT 5",
+        "SELECT to_jsonb(e.*) FROM {} ORDER BY ts LIMIT 5",
+        "SELECT e::text FROM {} ORDER BY ts LIMIT 5",
+        "SELECT count(e) FROM {}",
+        "SELECT count(*) FROM {} WHERE e IS NOT NULL",
+    ];
     let session = user(&world, &["narrow"], &[]);
-    for sql in [
-        "SELECT row_to_json(e) FROM events e",
-        "SELECT events FROM public.events",
-        "SELECT count(e) FROM events e",
-        "SELECT count(*) FROM events e WHERE e IS NOT NULL",
-        "SELECT to_jsonb(e.*) FROM events e",
-        "SELECT (SELECT row_to_json(e)) FROM events e",
-    ] {
-        let e = refusal(&session, sql).await;
-        assert_eq!(e.sqlstate, "42501", "{sql}: {e:?}");
+    for question in questions {
+        let seen = answer(&session, &question.replace("{}", "events e")).await;
+        assert_eq!(seen, answer(&session, &question.replace("{}", part)).await, "{question}");
+        assert!(!seen.iter().flatten().any(|cell| cell.contains("score")), "{seen:?}");
     }
-    let part = "SELECT count(e) FROM (SELECT kind, ok FROM events) e";
-    assert_eq!(answer(&session, part).await, answer(&session, "SELECT count(*) FROM events").await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
