@@ -5,6 +5,7 @@ import type { ComponentType } from 'preact';
 import { render } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
 import { Empty, ErrorNote } from './components/notes';
+import { KeysHelp, listenToKeys } from './components/keys-help';
 import { Shell } from './components/shell';
 import { Toast } from './components/toast';
 import { ExplorePlace } from './places/explore/explore';
@@ -81,6 +82,7 @@ function Page() {
 }
 
 listen();
+listenToKeys();
 void begin();
 const root = document.getElementById('app');
-if (root) render(<><Shell /><Page /><Toast /></>, root);
+if (root) render(<><Shell /><Page /><Toast /><KeysHelp /></>, root);

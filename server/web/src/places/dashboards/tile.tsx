@@ -1,12 +1,13 @@
 /** One tile of a dashboard. */
-import { useSignal } from '@preact/signals';
 import type { ComponentChildren } from 'preact';
+import { asNumber } from '../../api/decode';
 import { edn } from '../../api/edn';
 import { pattern } from '../../api/pattern';
+import { Sparkline } from '../../charts/sparkline';
 import { Icon } from '../../components/icon';
 import { Leaderboard } from '../../components/leaderboard';
 import { NumberTile } from '../../components/number-tile';
-import { Note } from '../../components/notes';
+import { Note, ProblemNote } from '../../components/notes';
 import { Item, Popover } from '../../components/popover';
 import { copy } from '../../components/save';
 import { say } from '../../components/toast';
@@ -16,7 +17,7 @@ import { navigate } from '../../state/route';
 import { fieldTitle, measureOf } from '../../state/schema';
 import { filterOf } from '../../state/view';
 import { ChartView } from '../explore/chart-view';
-import { SeriesTile } from '../explore/series-tile';
+import { measureColor } from '../explore/series-tile';
 import { TableView } from '../explore/table-view';
 import { Markdown } from './markdown';
 import { tileBranches, type LiveTile, type OpenBoard } from './store';
@@ -26,7 +27,7 @@ const ROW = 40;
 const GAP = 12;
 const HEAD = 40;
 /** A number above its course needs so much of a tile's height. */
-const NUMBER = 104;
+const NUMBER = 100;
 
 /** The height of a tile within its border, in pixels. */
 export function inner(tile: Tile): number {
@@ -34,16 +35,19 @@ export function inner(tile: Tile): number {
 }
 
 function Number({ live, height }: { live: LiveTile; height: number }) {
-  const hover = useSignal<number | null>(null);
   const { explore } = live;
   const view = explore.shown.value?.view ?? explore.view.value;
   const measure = measureOf(explore.table, leadMeasure(view));
   if (!measure) return <p class="panel-note">This table has no measure.</p>;
   const totals = explore.shown.value?.branches.get('totals');
+  const series = explore.shown.value?.branches.get('series');
+  const values = (series?.rows ?? []).map((row) => asNumber(row[measure.name]));
+  const isOpen = series?.meta.buckets.at(-1)?.partial === true;
   return (
     <div class="tile-number">
       <NumberTile measure={measure} row={totals?.rows[0]} isCompared={view.compare !== null} note={totals?.meta.compare?.cut ? 'the same part of it' : null} />
-      {height > NUMBER + 50 && <SeriesTile explore={explore} measure={measure} hover={hover} height={height - NUMBER} withNumber={false} />}
+      {totals?.problem && <ProblemNote problem={totals.problem} onRetry={explore.refresh} />}
+      {height > NUMBER + 24 && values.length > 1 && <Sparkline values={values} color={measureColor(explore, measure)} isOpen={isOpen} height={height - NUMBER} summary={`${measure.title} over time`} />}
     </div>
   );
 }

@@ -6,6 +6,7 @@ import { fieldTitle, type Table } from '../../state/schema';
 import { browserZone } from '../../state/defaults';
 import { valueText } from '../../format/value';
 import type { Mode } from '../../state/view';
+import { AddToBoard } from './add-to-board';
 import { ChartView } from './chart-view';
 import { Controls } from './controls';
 import { explore as create, type Explore } from './store';
@@ -100,6 +101,7 @@ export function ExplorePlace({ table }: { table: Table }) {
         <span class="spacer" />
         <button type="button" class="button" aria-pressed={view.records} title="Records (r)" onClick={() => explore.dispatch({ do: 'records', open: !view.records })}>Records</button>
         <button type="button" class="button icon-only" title="Ask again" aria-label="Ask again" onClick={explore.refresh}><Icon name="refresh" /></button>
+        <AddToBoard explore={explore} />
         <Share explore={explore} />
       </div>
       <Waiting explore={explore} />

@@ -3,10 +3,8 @@ import { useSignal } from '@preact/signals';
 import { Leaderboard } from '../../components/leaderboard';
 import { Empty } from '../../components/notes';
 import { asNumber } from '../../api/decode';
-import { palette } from '../../charts/theme';
 import { boardName, BOARD_ROWS, leadMeasure } from '../../state/plan';
 import { dimensionOf, fieldTitle, measureOf } from '../../state/schema';
-import { theme } from '../../state/settings';
 import { filterOf } from '../../state/view';
 import { Fields } from './fields';
 import { BrushBar, SeriesTile } from './series-tile';
@@ -48,7 +46,6 @@ export function Overview({ explore }: { explore: Explore }) {
   const view = shown?.view ?? live;
   const { table } = explore;
   const by = leadMeasure(view);
-  const colours = palette(theme.value).series;
   const openAll = (dim: string): void => {
     explore.dispatch({ do: 'split', split: { dim, limit: 8, by: leadMeasure(live), way: 'desc' }, at: 0 });
     explore.dispatch({ do: 'mode', mode: 'table' });
@@ -61,8 +58,7 @@ export function Overview({ explore }: { explore: Explore }) {
         {isNothing(explore) && <div class="tile"><Nothing explore={explore} /></div>}
         {live.measures.map((name) => {
           const measure = measureOf(table, name);
-          const color = colours[table.measures.findIndex((one) => one.name === name) % colours.length];
-          return measure && <SeriesTile key={name} explore={explore} measure={measure} hover={hover} height={CHART_HEIGHT} {...(color ? { color } : {})} />;
+          return measure && <SeriesTile key={name} explore={explore} measure={measure} hover={hover} height={CHART_HEIGHT} />;
         })}
       </div>
       <div class="boards">
