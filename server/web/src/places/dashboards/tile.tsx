@@ -27,7 +27,7 @@ const ROW = 40;
 const GAP = 12;
 const HEAD = 40;
 /** A number above its course needs so much of a tile's height. */
-const NUMBER = 100;
+const NUMBER = 80;
 
 /** The height of a tile within its border, in pixels. */
 export function inner(tile: Tile): number {
@@ -83,7 +83,7 @@ function Body({ live, height }: { live: LiveTile; height: number }) {
     case 'table':
       return <TableView explore={live.explore} />;
     default:
-      return <ChartView explore={live.explore} height={height - 24} isTile />;
+      return <ChartView explore={live.explore} height={height - 8} isTile />;
   }
 }
 
@@ -124,12 +124,13 @@ export function TileView({ open, tile, editing, handle }: { open: OpenBoard; til
   // The board's view decides what the tile shows.
   void open.head.view.value;
   const live = tile.kind === 'text' ? null : open.live(tile);
+  const measure = live ? measureOf(live.explore.table, leadMeasure(live.explore.view.value)) : undefined;
   const range = live && tile.ownRange ? rangeTitle(live.explore.view.value.range) || 'its own range' : null;
   return (
     <>
       <header class="tile-head">
         {handle}
-        <h2>{tile.title}</h2>
+        <h2>{tile.title}{measure?.approximate && tile.kind !== 'table' && <abbr class="approx" title="Approximate"> ≈</abbr>}</h2>
         {range && <span class="tile-range" title="This tile keeps its own range"><Icon name="clock" />{range}</span>}
         <span class="spacer" />
         <Menu live={live} editing={editing} />

@@ -3,7 +3,7 @@ import { useSignal } from '@preact/signals';
 import { useMemo } from 'preact/hooks';
 import { asNumber, isOthers, type BranchAnswer } from '../../api/decode';
 import { Canvas } from '../../charts/canvas';
-import { donutOption, heatOption, type Plot } from '../../charts/options';
+import { donutOption, type Plot } from '../../charts/options';
 import { Plane } from '../../charts/plane';
 import { groups, keyOf, series, slices, type Group } from '../../charts/shape';
 import { palette } from '../../charts/theme';
@@ -18,13 +18,15 @@ import { fieldTitle, measureOf, type Measure } from '../../state/schema';
 import { theme } from '../../state/settings';
 import type { View } from '../../state/view';
 import { brushed, brushing, BrushBar, SeriesTile } from './series-tile';
+import { Heat } from './heat';
 import type { Explore } from './store';
 import { asFilterValue } from './value-picker';
 
 const HEIGHT = 460;
 const LABELS_MAX = 12;
 
-interface Part {
+/** What a chart of a split is drawn from. */
+export interface Part {
   height: number;
   explore: Explore;
   view: View;
@@ -143,28 +145,6 @@ function Donut({ explore, height, answer, dim, measure }: Part) {
   );
 }
 
-function Heat({ explore, height, view, answer, dim, measure }: Part) {
-  const colours = palette(theme.value);
-  const second = dimensionSplits(explore.asked(view))[1]?.dim ?? null;
-  const option = useMemo(() => {
-    const rows = groups(answer.rows, dim, measure.name, colours);
-    const columns = second
-      ? groups(answer.rows, second, measure.name, colours).slice(0, 60).map((group) => ({ key: group.key, text: group.text }))
-      : answer.meta.buckets.map((bucket) => ({ key: `=${bucket.start}`, text: bucket.start }));
-    const rowAt = new Map(rows.map((group, at) => [group.key, at]));
-    const columnAt = new Map(columns.map((column, at) => [column.key, at]));
-    const cells = answer.rows.flatMap((row) => {
-      const [x, y, value] = [columnAt.get(keyOf(row[second ?? 'bucket'])), rowAt.get(keyOf(row[dim])), asNumber(row[measure.name])];
-      return x === undefined || y === undefined || value === null ? [] : [[x, y, value] as const];
-    });
-    const marks = second
-      ? new Map(columns.map((column, at) => [at, column.text] as const))
-      : ticks(columns.map((column) => column.text), granularityOf(view, explore.asked().bounds), LABELS_MAX);
-    return heatOption({ columns: columns.map((column) => column.text), rows: rows.map((group) => group.text), ticks: marks, cells }, colours);
-  }, [answer, dim, second, measure, colours, view]);
-  return <Canvas option={option} height={height} needsMore summary={`${measure.title} by ${fieldTitle(explore.table, dim)} and ${second ? fieldTitle(explore.table, second) : 'time'}, darker is more.`} />;
-}
-
 /** See the module. */
 export function ChartView({ explore, height = HEIGHT, isTile = false }: { explore: Explore; height?: number; isTile?: boolean }) {
   const hover = useSignal<number | null>(null);
@@ -201,6 +181,7 @@ export function ChartView({ explore, height = HEIGHT, isTile = false }: { explor
         {view.kind === 'heat' ? <Heat {...part} /> : view.kind === 'donut' ? <Donut {...part} /> : view.kind === 'bar' && !hasTime ? <Bars {...part} /> : <OverTime {...part} />}
         {answer.meta.truncated && <Note kind="warn">The first {answer.rows.length.toLocaleString('en')} rows of more. A shorter range or fewer values shows all.</Note>}
         {others !== null && others > 0 && view.kind === 'heat' && <p class="panel-note">{others.toLocaleString('en')} other values are together in the last row.</p>}
+        {!isTile && measures.length > 1 && view.kind !== 'total' && <p class="panel-note">A split chart shows one measure, {measure.title}; the table shows all {measures.length}.</p>}
         {!isTile && view.compare !== null && view.kind !== 'bar' && <p class="panel-note">Charts with several series show no comparison; the table does.</p>}
       </section>
     </>

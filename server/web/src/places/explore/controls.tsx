@@ -171,15 +171,22 @@ export function AddFilter({ explore }: Properties) {
 
 /** See the module. */
 export function Controls({ explore }: Properties) {
+  const [isOpen, setOpen] = useState(false);
+  const { filters } = explore.view.value;
   return (
     <div class="controls" role="toolbar" aria-label="What is shown">
       <TablePicker explore={explore} />
+      <button type="button" class="button narrow-only" aria-expanded={isOpen} onClick={() => setOpen(!isOpen)}>
+        <Icon name="filter" />{filters.length > 0 ? `Filters: ${filters.length}` : 'Options'}
+      </button>
       <RangePicker explore={explore} />
-      <GranularityPicker explore={explore} />
-      <ComparisonPicker explore={explore} />
-      <ZonePicker explore={explore} />
-      {explore.view.value.filters.map((filter) => <Pill key={filter.dim} explore={explore} filter={filter} />)}
-      <AddFilter explore={explore} />
+      <div class={`other-controls${isOpen ? ' open' : ''}`}>
+        <GranularityPicker explore={explore} />
+        <ComparisonPicker explore={explore} />
+        <ZonePicker explore={explore} />
+        {filters.map((filter) => <Pill key={filter.dim} explore={explore} filter={filter} />)}
+        <AddFilter explore={explore} />
+      </div>
     </div>
   );
 }

@@ -101,7 +101,7 @@ export function ExplorePlace({ table }: { table: Table }) {
         <span class="spacer" />
         <button type="button" class="button" aria-pressed={view.records} title="Records (r)" onClick={() => explore.dispatch({ do: 'records', open: !view.records })}>Records</button>
         <button type="button" class="button icon-only" title="Ask again" aria-label="Ask again" onClick={explore.refresh}><Icon name="refresh" /></button>
-        <AddToBoard explore={explore} />
+        <span class="wide-only"><AddToBoard explore={explore} /></span>
         <Share explore={explore} />
       </div>
       <Waiting explore={explore} />
