@@ -6,7 +6,7 @@ import { gzipSync } from 'node:zlib';
 const ASSETS = fileURLToPath(new URL('../dist/assets/', import.meta.url));
 const packed = (name) => (name.endsWith('.woff2') ? readFileSync(ASSETS + name).length : gzipSync(readFileSync(ASSETS + name), { level: 9 }).length) / 1000;
 const html = readFileSync(fileURLToPath(new URL('../dist/index.html', import.meta.url)), 'utf8');
-const names = readdirSync(ASSETS);
+const names = readdirSync(ASSETS).filter((name) => !/\.(gz|br)$/.test(name));
 const sum = (wanted) => names.filter(wanted).reduce((total, name) => total + packed(name), 0);
 
 const isFirst = (name) => html.includes(name) || name.startsWith('core-') || name.endsWith('.woff2');

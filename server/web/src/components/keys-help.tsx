@@ -22,7 +22,7 @@ const isOpen = signal(false);
 export function listenToKeys(): void {
   let isGoing = false;
   addEventListener('keydown', (event) => {
-    if (!hasKeys.value || event.ctrlKey || event.metaKey || event.altKey || isTyping(event.target)) return;
+    if (!hasKeys.value || event.ctrlKey || event.metaKey || event.altKey || isTyping(event)) return;
     const place = PLACES[event.key];
     if (isGoing && place) navigate(place);
     else if (event.key === '?') isOpen.value = true;

@@ -147,7 +147,7 @@ export function BoardPage({ stored, storage, table }: { stored: Stored; storage:
   }, [isChanged, isEditing]);
   useEffect(() => {
     const onKey = (event: KeyboardEvent): void => {
-      if (isTyping(event.target)) return;
+      if (isTyping(event)) return;
       const isCommand = event.ctrlKey || event.metaKey;
       if (isEditing && isCommand && event.key.toLowerCase() === 'z') {
         event.preventDefault();
@@ -199,7 +199,7 @@ export function BoardPage({ stored, storage, table }: { stored: Stored; storage:
           )}
         </Popover>
         <button type="button" class="button icon-only" aria-label="Full screen" title="Full screen" onClick={() => void main.current?.requestFullscreen().catch(() => say('This browser shows nothing in full screen'))}><Icon name="full" /></button>
-        {!isEditing && <button type="button" class="button" title="Edit (e)" onClick={() => setEditing(true)}><Icon name="edit" />Edit</button>}
+        {!isEditing && <button type="button" class="button wide-only" title="Edit (e)" onClick={() => setEditing(true)}><Icon name="edit" />Edit</button>}
       </div>
       {isEditing && (
         <div class="edit-bar" role="toolbar" aria-label="Editing">

@@ -2,8 +2,10 @@
 import { useEffect, useRef } from 'preact/hooks';
 
 async function fragment(text: string): Promise<DocumentFragment> {
-  const [{ marked }, { default: purify }] = await Promise.all([import('marked'), import('dompurify')]);
-  const html = await marked.parse(text);
+  const [{ Marked }, { default: purify }] = await Promise.all([import('marked'), import('dompurify')]);
+  // HTML within Markdown is shown as the text that it is.
+  const words = new Marked({ renderer: { html: ({ text: raw }) => raw.replace(/&/g, '&amp;').replace(/</g, '&lt;') } });
+  const html = await words.parse(text);
   return purify.sanitize(html, {
     ALLOWED_TAGS: ['p', 'br', 'b', 'strong', 'i', 'em', 'code', 'pre', 'ul', 'ol', 'li', 'h1', 'h2', 'h3', 'h4', 'blockquote', 'a', 'hr', 'table', 'thead', 'tbody', 'tr', 'th', 'td'],
     ALLOWED_ATTR: ['href', 'title'],

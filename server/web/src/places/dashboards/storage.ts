@@ -1,5 +1,6 @@
 /** Where dashboards are kept: rows of the keyed table `dashboards`, or this browser where the server has none. */
-import { ApiError, refusal } from '../../api/errors';
+import { ask } from '../../api/client';
+import { ApiError } from '../../api/errors';
 import { isObject } from '../../api/json';
 import { readBoard, writeBoard, type Board } from '../../state/board';
 import { catalogue } from '../../state/catalogue';
@@ -30,10 +31,12 @@ const BASE = '/api/tables/dashboards';
 const LOCAL = 'otus.dashboards';
 
 async function asked(path: string, init: RequestInit = {}): Promise<Response> {
-  const response = await fetch(path, { ...init, credentials: 'same-origin' });
-  if (response.status === 409 || response.status === 412) throw new Conflict();
-  if (!response.ok) throw await refusal(response);
-  return response;
+  try {
+    return await ask(path, init);
+  } catch (error) {
+    if (error instanceof ApiError && (error.status === 409 || error.status === 412)) throw new Conflict();
+    throw error;
+  }
 }
 
 function stored(row: unknown, tag: string | null): Stored | null {
