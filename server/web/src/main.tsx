@@ -5,6 +5,7 @@ import type { ComponentType } from 'preact';
 import { render } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
 import { Empty, ErrorNote } from './components/notes';
+import { KeysHelp, listenToKeys } from './components/keys-help';
 import { Shell } from './components/shell';
 import { Toast } from './components/toast';
 import { ExplorePlace } from './places/explore/explore';
@@ -67,6 +68,24 @@ function Explore({ name }: { name: string | undefined }) {
   return <ExplorePlace key={table.name} table={table} />;
 }
 
+/** The board that a server may have for its first page. */
+const HOME = 'game-overview';
+
+/** `/`: the home board if there is one, else Explore. */
+function Home() {
+  const isReady = tables.value !== null;
+  useEffect(() => {
+    if (!isReady) return;
+    const find = async (): Promise<string> => {
+      const { storage } = await import('./places/dashboards/storage');
+      const place = await storage();
+      return place.isShared && (await place.read(HOME)) ? `/dashboards/${HOME}` : '/explore';
+    };
+    find().catch(() => '/explore').then((path) => navigate(path, 'replace')).catch(() => undefined);
+  }, [isReady]);
+  return <main id="main" aria-busy="true" />;
+}
+
 function Page() {
   const [place = 'explore', name] = parts(route.value.path);
   const error = failure.value;
@@ -75,12 +94,14 @@ function Page() {
   }, [place, name]);
   if (needsSignIn.value || place === 'sign-in') return <Later name="sign-in" />;
   if (error) return <main id="main"><ErrorNote error={error} onRetry={() => void begin()} /></main>;
+  if (route.value.path === '/') return <Home />;
   if (place === 'explore') return <Explore name={name} />;
   if (LATER[place]) return <Later name={place} />;
   return <main id="main"><Empty title="There is no such page"><p><a href="/explore">Go to Explore</a></p></Empty></main>;
 }
 
 listen();
+listenToKeys();
 void begin();
 const root = document.getElementById('app');
-if (root) render(<><Shell /><Page /><Toast /></>, root);
+if (root) render(<><Shell /><Page /><Toast /><KeysHelp /></>, root);

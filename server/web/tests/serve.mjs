@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 
 const DIST = fileURLToPath(new URL('../dist', import.meta.url));
 const TYPES = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml', '.woff2': 'font/woff2' };
-export const POLICY = "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'nonce-otus'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'";
+export const POLICY = "default-src 'self'; img-src 'self' data: blob:; style-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'";
 
 /** Passes a request on, with the host that the page has: the server compares it with the origin. */
 function pass(asked, answer, target) {

@@ -1,14 +1,23 @@
 /** The endpoints of a server, typed. Nothing here knows of the page. */
 import { answer, type Answer } from './decode';
-import { refusal } from './errors';
+import { refusal, type ApiError } from './errors';
 import { isObject, type Json, type JsonObject } from './json';
 import { request } from './pattern';
 
+let unauthorized: (error: ApiError) => void = () => undefined;
+
+/** Says whom to tell when a session has ended. */
+export function onUnauthorized(tell: (error: ApiError) => void): void {
+  unauthorized = tell;
+}
+
 /** Any path of the server's own. */
-async function ask(path: string, init: RequestInit): Promise<Response> {
+export async function ask(path: string, init: RequestInit = {}): Promise<Response> {
   const response = await fetch(path, { ...init, credentials: 'same-origin' });
-  if (!response.ok) throw await refusal(response);
-  return response;
+  if (response.ok) return response;
+  const error = await refusal(response);
+  if (error.status === 401 && path !== '/api/session') unauthorized(error);
+  throw error;
 }
 
 function post(path: string, body: Json, signal?: AbortSignal): Promise<Response> {

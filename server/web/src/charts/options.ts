@@ -26,6 +26,9 @@ const GRID = { left: 48, right: 12, top: 10, bottom: 22 };
 /** Where a chart's plane lies within it. */
 export const PLANE = GRID;
 
+/** The type of labels: that of the page. */
+const TEXT = { fontFamily: "Inter, system-ui, sans-serif" };
+
 const AREA_OPACITY = 0.1;
 
 function axes(plot: Plot, palette: Palette): EChartsCoreOption {
@@ -117,6 +120,7 @@ export function plotOption(plot: Plot, palette: Palette): EChartsCoreOption {
   const series = plot.series.flatMap((one) => (plot.kind === 'bar' ? [bars(plot, one)] : line(plot, one, palette)));
   return {
     animation: false,
+    textStyle: TEXT,
     grid: { ...GRID, containLabel: false },
     ...axes(plot, palette),
     series: [...previous(plot, palette), ...series],
@@ -162,6 +166,7 @@ export function heatOption(heat: Heat, palette: Palette): EChartsCoreOption {
   const most = heat.cells.reduce((max, [, , value]) => Math.max(max, value), 0);
   return {
     animation: false,
+    textStyle: TEXT,
     grid: { left: 140, right: 12, top: 8, bottom: 24 },
     xAxis: {
       type: 'category',

@@ -23,6 +23,8 @@ interface Properties {
   rows: number;
   onPick: (way: Pick, value: FilterValue) => void;
   onAll: () => void;
+  /** Asks for the menu of a value. */
+  onMenu?: (value: FilterValue, event: MouseEvent) => void;
 }
 
 function wayOf(event: { shiftKey: boolean; ctrlKey: boolean; metaKey: boolean }): Pick {
@@ -43,7 +45,7 @@ function toNext(event: KeyboardEvent): void {
 }
 
 /** See the module. */
-export function Leaderboard({ title, dim, measure, answer, filter, isCompared, rows, onPick, onAll }: Properties) {
+export function Leaderboard({ title, dim, measure, answer, filter, isCompared, rows, onPick, onAll, onMenu }: Properties) {
   const name = measure?.name ?? '';
   const found = answer?.rows ?? [];
   const numbers = found.map((row) => asNumber(row[name]));
@@ -86,6 +88,7 @@ export function Leaderboard({ title, dim, measure, answer, filter, isCompared, r
             title={`${valueText(cell).text}: click for only this, Ctrl-click to add, Shift-click to leave out`}
             aria-label={`${valueText(cell).text}, ${compact(row[name], measure)}${isCompared ? `, ${spoken}` : ''}`}
             onClick={(event) => onPick(wayOf(event), value)}
+            onContextMenu={onMenu && ((event) => { event.preventDefault(); onMenu(value, event); })}
           >
             <Value cell={cell} />
           </button>

@@ -1,6 +1,6 @@
 /** What the server offers, and to whom. */
 import { computed, signal } from '@preact/signals';
-import { pull, pullTree, whoAmI, type Who } from '../api/client';
+import { onUnauthorized, pull, pullTree, whoAmI, type Who } from '../api/client';
 import type { Bounds } from '../api/decode';
 import { asApiError, type ApiError } from '../api/errors';
 import { pattern } from '../api/pattern';
@@ -43,3 +43,8 @@ export async function begin(): Promise<void> {
     failure.value = asApiError(error);
   }
 }
+
+// The address keeps what was shown, so that it is there again after signing in.
+onUnauthorized((error) => {
+  failure.value = error;
+});

@@ -4,7 +4,7 @@ import { Empty, ErrorNote } from '../../components/notes';
 import { bytesText } from '../../format/number';
 import { instantText } from '../../format/time';
 import { parts, route } from '../../state/route';
-import { ask, number, PARTITIONS, QUERIES, REASONS, REJECTED, REJECTED_PLAIN, text, type Named } from './store';
+import { ask, bytes, number, PARTITIONS, QUERIES, REASONS, REJECTED, text, type Named } from './store';
 import { OneTable, Tables } from './tables';
 import { useAsked } from './use-asked';
 import './data.css';
@@ -40,11 +40,9 @@ function Topics() {
   );
 }
 
-/** Bytes that are no text are told by their number alone. */
 async function rejected(signal: AbortSignal): Promise<{ reasons: Named[]; records: Named[] }> {
-  const records = ask(REJECTED, signal).catch(() => ask(REJECTED_PLAIN, signal));
-  const [reasons, newest] = await Promise.all([ask(REASONS, signal), records]);
-  return { reasons, records: newest };
+  const [reasons, records] = await Promise.all([ask(REASONS, signal), ask(REJECTED, signal)]);
+  return { reasons, records };
 }
 
 function Rejected() {
@@ -71,7 +69,7 @@ function Rejected() {
           <tbody>
             {found?.records.map((row) => {
               const place = `${text(row['topic'])}/${text(row['partition'])}:${text(row['offset'])}`;
-              const payload = text(row['payload'] ?? `${text(row['payload_bytes'])} bytes`);
+              const payload = row['payload'] === null ? `${text(row['payload_bytes'])} bytes, not kept` : bytes(row['payload']);
               return (
                 <tr key={place}>
                   <th scope="row">{place}</th><td>{instantText(text(row['timestamp']))}</td><td>{text(row['reason'])}</td>

@@ -23,10 +23,7 @@ FROM otus.rollups ORDER BY 2, 3, rows DESC`;
 export const REASONS = `SELECT "table", topic, reason, count(*) AS records, min(ingested_at) AS first, max(ingested_at) AS last
 FROM otus.rejected GROUP BY 1, 2, 3 ORDER BY 4 DESC LIMIT 200`;
 
-export const REJECTED = `SELECT "table", topic, partition, "offset", timestamp, reason, detail, convert_from(payload, 'UTF8') AS payload
-FROM otus.rejected ORDER BY ingested_at DESC LIMIT 100`;
-
-export const REJECTED_PLAIN = `SELECT "table", topic, partition, "offset", timestamp, reason, detail, payload_bytes
+export const REJECTED = `SELECT "table", topic, partition, "offset", timestamp, reason, detail, payload, payload_bytes
 FROM otus.rejected ORDER BY ingested_at DESC LIMIT 100`;
 
 export const QUERIES = `SELECT started_at, "user", query, duration_us, rows, bytes_read, rollup, raw_reason, lane, cached, sqlstate
@@ -49,4 +46,11 @@ export function number(cell: SqlCell | undefined): number {
 /** A text of a cell. */
 export function text(cell: SqlCell | undefined): string {
   return cell === null || cell === undefined ? '' : typeof cell === 'object' ? JSON.stringify(cell) : String(cell);
+}
+
+/** Bytes that came as hexadecimal digits, as text; what is none shows as a replacement mark. */
+export function bytes(cell: SqlCell | undefined): string {
+  const digits = text(cell).replace(/^\\x/, '');
+  const pairs = digits.match(/[0-9a-f]{2}/gi) ?? [];
+  return new TextDecoder().decode(Uint8Array.from(pairs, (pair) => Number.parseInt(pair, 16)));
 }

@@ -3,7 +3,7 @@ import { useSignal } from '@preact/signals';
 import { useMemo } from 'preact/hooks';
 import { asNumber, isOthers, type BranchAnswer } from '../../api/decode';
 import { Canvas } from '../../charts/canvas';
-import { donutOption, heatOption, type Plot } from '../../charts/options';
+import { donutOption, type Plot } from '../../charts/options';
 import { Plane } from '../../charts/plane';
 import { groups, keyOf, series, slices, type Group } from '../../charts/shape';
 import { palette } from '../../charts/theme';
@@ -18,13 +18,16 @@ import { fieldTitle, measureOf, type Measure } from '../../state/schema';
 import { theme } from '../../state/settings';
 import type { View } from '../../state/view';
 import { brushed, brushing, BrushBar, SeriesTile } from './series-tile';
+import { Heat } from './heat';
 import type { Explore } from './store';
 import { asFilterValue } from './value-picker';
 
 const HEIGHT = 460;
 const LABELS_MAX = 12;
 
-interface Part {
+/** What a chart of a split is drawn from. */
+export interface Part {
+  height: number;
   explore: Explore;
   view: View;
   answer: BranchAnswer;
@@ -50,7 +53,7 @@ function Legend({ explore, of, dim, measure }: { explore: Explore; of: readonly 
   );
 }
 
-function OverTime({ explore, view, answer, dim, measure }: Part) {
+function OverTime({ explore, height, view, answer, dim, measure }: Part) {
   const hover = useSignal<number | null>(null);
   const colours = palette(theme.value);
   const granularity = granularityOf(view, explore.asked().bounds);
@@ -90,7 +93,7 @@ function OverTime({ explore, view, answer, dim, measure }: Part) {
     <div class="chart-and-legend">
       <Plane
         plot={plot}
-        height={HEIGHT}
+        height={height}
         hover={hover}
         tooltip={tooltip}
         brushed={brushed(view, answer)}
@@ -130,42 +133,20 @@ function Bars({ explore, view, answer, dim, measure }: Part) {
   );
 }
 
-function Donut({ explore, answer, dim, measure }: Part) {
+function Donut({ explore, height, answer, dim, measure }: Part) {
   const colours = palette(theme.value);
   const of = useMemo(() => groups(answer.rows, dim, measure.name, colours), [answer, dim, measure, colours]);
   const option = useMemo(() => donutOption(slices(of), colours), [of, colours]);
   return (
     <div class="chart-and-legend">
-      <Canvas option={option} height={HEIGHT} needsMore summary={`${measure.title} by ${fieldTitle(explore.table, dim)}: ${of.map((group) => `${group.text} ${compact(group.total, measure)}`).join(', ')}`} />
+      <Canvas option={option} height={height} needsMore summary={`${measure.title} by ${fieldTitle(explore.table, dim)}: ${of.map((group) => `${group.text} ${compact(group.total, measure)}`).join(', ')}`} />
       <Legend explore={explore} of={of} dim={dim} measure={measure} />
     </div>
   );
 }
 
-function Heat({ explore, view, answer, dim, measure }: Part) {
-  const colours = palette(theme.value);
-  const second = dimensionSplits(explore.asked(view))[1]?.dim ?? null;
-  const option = useMemo(() => {
-    const rows = groups(answer.rows, dim, measure.name, colours);
-    const columns = second
-      ? groups(answer.rows, second, measure.name, colours).slice(0, 60).map((group) => ({ key: group.key, text: group.text }))
-      : answer.meta.buckets.map((bucket) => ({ key: `=${bucket.start}`, text: bucket.start }));
-    const rowAt = new Map(rows.map((group, at) => [group.key, at]));
-    const columnAt = new Map(columns.map((column, at) => [column.key, at]));
-    const cells = answer.rows.flatMap((row) => {
-      const [x, y, value] = [columnAt.get(keyOf(row[second ?? 'bucket'])), rowAt.get(keyOf(row[dim])), asNumber(row[measure.name])];
-      return x === undefined || y === undefined || value === null ? [] : [[x, y, value] as const];
-    });
-    const marks = second
-      ? new Map(columns.map((column, at) => [at, column.text] as const))
-      : ticks(columns.map((column) => column.text), granularityOf(view, explore.asked().bounds), LABELS_MAX);
-    return heatOption({ columns: columns.map((column) => column.text), rows: rows.map((group) => group.text), ticks: marks, cells }, colours);
-  }, [answer, dim, second, measure, colours, view]);
-  return <Canvas option={option} height={HEIGHT} needsMore summary={`${measure.title} by ${fieldTitle(explore.table, dim)} and ${second ? fieldTitle(explore.table, second) : 'time'}, darker is more.`} />;
-}
-
 /** See the module. */
-export function ChartView({ explore }: { explore: Explore }) {
+export function ChartView({ explore, height = HEIGHT, isTile = false }: { explore: Explore; height?: number; isTile?: boolean }) {
   const hover = useSignal<number | null>(null);
   const shown = explore.shown.value;
   const view = shown?.view ?? explore.view.value;
@@ -184,23 +165,24 @@ export function ChartView({ explore }: { explore: Explore }) {
         <BrushBar explore={explore} />
         {measures.map((one) => (view.kind === 'total'
           ? <section key={one.name} class="tile total"><NumberTile measure={one} row={shown?.branches.get('totals')?.rows[0]} isCompared={view.compare !== null} /></section>
-          : <SeriesTile key={one.name} explore={explore} measure={one} hover={hover} height={measures.length > 1 ? 220 : HEIGHT} kind={view.kind === 'bar' ? 'bar' : view.kind === 'line' ? 'line' : 'area'} />))}
+          : <SeriesTile key={one.name} explore={explore} measure={one} hover={hover} height={isTile ? height : measures.length > 1 ? 220 : height} withNumber={!isTile} kind={view.kind === 'bar' ? 'bar' : view.kind === 'line' ? 'line' : 'area'} />))}
       </div>
     );
   }
-  if (!answer || !split) return <div class="tile chart-tile"><div class="skeleton" style={{ height: `${HEIGHT}px` }} /></div>;
-  const part: Part = { explore, view, answer, dim: split.dim, measure };
+  if (!answer || !split) return <div class="tile chart-tile"><div class="skeleton" style={{ height: `${height}px` }} /></div>;
+  const part: Part = { explore, height, view, answer, dim: split.dim, measure };
   const others = answer.meta.others;
   return (
     <>
       <BrushBar explore={explore} />
       <section class="tile chart-tile" aria-label={`${measure.title} by ${fieldTitle(table, split.dim)}`}>
-        <h2>{measure.title}{measure.approximate ? ' ≈' : ''} by {fieldTitle(table, split.dim)}</h2>
+        {!isTile && <h2>{measure.title}{measure.approximate ? ' ≈' : ''} by {fieldTitle(table, split.dim)}</h2>}
         {answer.problem && <ProblemNote problem={answer.problem} onRetry={explore.refresh} />}
         {view.kind === 'heat' ? <Heat {...part} /> : view.kind === 'donut' ? <Donut {...part} /> : view.kind === 'bar' && !hasTime ? <Bars {...part} /> : <OverTime {...part} />}
         {answer.meta.truncated && <Note kind="warn">The first {answer.rows.length.toLocaleString('en')} rows of more. A shorter range or fewer values shows all.</Note>}
         {others !== null && others > 0 && view.kind === 'heat' && <p class="panel-note">{others.toLocaleString('en')} other values are together in the last row.</p>}
-        {view.compare !== null && view.kind !== 'bar' && <p class="panel-note">Charts with several series show no comparison; the table does.</p>}
+        {!isTile && measures.length > 1 && view.kind !== 'total' && <p class="panel-note">A split chart shows one measure, {measure.title}; the table shows all {measures.length}.</p>}
+        {!isTile && view.compare !== null && view.kind !== 'bar' && <p class="panel-note">Charts with several series show no comparison; the table does.</p>}
       </section>
     </>
   );

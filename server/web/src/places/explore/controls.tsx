@@ -79,7 +79,8 @@ export function comparisonWords(compare: Comparison | null): string {
   return same?.short ?? (compare?.kind === 'range' ? `vs ${compare.from} – ${compare.to}` : `vs ${compare?.kind === 'shift' ? compare.period : ''} before`);
 }
 
-function ComparisonPicker({ explore }: Properties) {
+/** What the range is compared with. */
+export function ComparisonPicker({ explore }: Properties) {
   const { compare } = explore.view.value;
   return (
     <Popover title="Comparison" shortcut="c" label={<>{comparisonWords(compare)}<Icon name="down" /></>}>
@@ -99,7 +100,8 @@ function ComparisonPicker({ explore }: Properties) {
 const ZONES = ['UTC', ...Intl.supportedValuesOf('timeZone').filter((zone) => zone !== 'UTC')];
 const ZONES_SHOWN = 60;
 
-function ZonePicker({ explore }: Properties) {
+/** The zone in which days begin and times are read. */
+export function ZonePicker({ explore }: Properties) {
   const [search, setSearch] = useState('');
   const own = Intl.DateTimeFormat().resolvedOptions().timeZone;
   const words = search.toLowerCase().replace(/ /g, '_');
@@ -130,7 +132,8 @@ function filterWords(filter: Filter): string {
   return `${filter.op === 'not' ? 'is not ' : ''}${named}${more > 0 ? ` and ${more} more` : ''}`;
 }
 
-function Pill({ explore, filter }: Properties & { filter: Filter }) {
+/** A filter, to change and to remove. */
+export function Pill({ explore, filter }: Properties & { filter: Filter }) {
   const title = fieldTitle(explore.table, filter.dim);
   return (
     <span class="pill">
@@ -144,7 +147,8 @@ function Pill({ explore, filter }: Properties & { filter: Filter }) {
   );
 }
 
-function AddFilter({ explore }: Properties) {
+/** Chooses a dimension, then its values. */
+export function AddFilter({ explore }: Properties) {
   const [dim, setDim] = useState<string | null>(null);
   const [search, setSearch] = useState('');
   const found = explore.table.dimensions.filter((one) => one.title.toLowerCase().includes(search.toLowerCase()) || one.name.includes(search.toLowerCase()));
@@ -167,15 +171,22 @@ function AddFilter({ explore }: Properties) {
 
 /** See the module. */
 export function Controls({ explore }: Properties) {
+  const [isOpen, setOpen] = useState(false);
+  const { filters } = explore.view.value;
   return (
     <div class="controls" role="toolbar" aria-label="What is shown">
       <TablePicker explore={explore} />
+      <button type="button" class="button narrow-only" aria-expanded={isOpen} onClick={() => setOpen(!isOpen)}>
+        <Icon name="filter" />{filters.length > 0 ? `Filters: ${filters.length}` : 'Options'}
+      </button>
       <RangePicker explore={explore} />
-      <GranularityPicker explore={explore} />
-      <ComparisonPicker explore={explore} />
-      <ZonePicker explore={explore} />
-      {explore.view.value.filters.map((filter) => <Pill key={filter.dim} explore={explore} filter={filter} />)}
-      <AddFilter explore={explore} />
+      <div class={`other-controls${isOpen ? ' open' : ''}`}>
+        <GranularityPicker explore={explore} />
+        <ComparisonPicker explore={explore} />
+        <ZonePicker explore={explore} />
+        {filters.map((filter) => <Pill key={filter.dim} explore={explore} filter={filter} />)}
+        <AddFilter explore={explore} />
+      </div>
     </div>
   );
 }

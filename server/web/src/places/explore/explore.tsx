@@ -1,11 +1,14 @@
 /** Explore: overview, chart and table of one table, with its records. */
-import { useEffect, useMemo, useState } from 'preact/hooks';
+import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import { Icon } from '../../components/icon';
 import { ErrorNote, Note } from '../../components/notes';
-import { fieldTitle, type Table } from '../../state/schema';
+import { leadMeasure } from '../../state/plan';
+import { fieldTitle, measureOf, type Table } from '../../state/schema';
 import { browserZone } from '../../state/defaults';
+import { compact } from '../../format/number';
 import { valueText } from '../../format/value';
 import type { Mode } from '../../state/view';
+import { AddToBoard } from './add-to-board';
 import { ChartView } from './chart-view';
 import { Controls } from './controls';
 import { explore as create, type Explore } from './store';
@@ -68,6 +71,23 @@ function Crumbs({ explore }: { explore: Explore }) {
   );
 }
 
+const SAID_EVERY_MS = 10_000;
+
+/** Says to those who listen that there is a new answer, and its number; not more than every ten seconds. */
+function Announcer({ explore }: { explore: Explore }) {
+  const [words, setWords] = useState('');
+  const last = useRef(0);
+  const shown = explore.shown.value;
+  useEffect(() => {
+    const measure = shown && measureOf(explore.table, leadMeasure(shown.view));
+    const row = shown?.branches.get('totals')?.rows[0];
+    if (!measure || !row || Date.now() - last.current < SAID_EVERY_MS) return;
+    last.current = Date.now();
+    setWords(`Updated, ${compact(row[measure.name], measure)} ${measure.title}`);
+  }, [shown]);
+  return <p class="sr" aria-live="polite">{words}</p>;
+}
+
 function Footer({ explore }: { explore: Explore }) {
   const shown = explore.shown.value;
   if (!shown) return <footer class="explore-foot" />;
@@ -100,8 +120,10 @@ export function ExplorePlace({ table }: { table: Table }) {
         <span class="spacer" />
         <button type="button" class="button" aria-pressed={view.records} title="Records (r)" onClick={() => explore.dispatch({ do: 'records', open: !view.records })}>Records</button>
         <button type="button" class="button icon-only" title="Ask again" aria-label="Ask again" onClick={explore.refresh}><Icon name="refresh" /></button>
+        <span class="wide-only"><AddToBoard explore={explore} /></span>
         <Share explore={explore} />
       </div>
+      <Announcer explore={explore} />
       <Waiting explore={explore} />
       {missing.length > 0 && (
         <Note kind="warn" act={<button type="button" class="button small" onClick={() => explore.dispatch({ do: 'show', view })}>Remove</button>}>

@@ -8,7 +8,9 @@ import type { Explore } from './store';
 const MODES: { readonly [key: string]: Mode } = { 1: 'overview', 2: 'chart', 3: 'table' };
 
 /** Whether somebody types. */
-export function isTyping(target: EventTarget | null): boolean {
+export function isTyping(event: KeyboardEvent): boolean {
+  // What is within a shadow root is not the event's target outside of it.
+  const [target] = event.composedPath();
   return target instanceof HTMLElement && (target.isContentEditable || /^(input|textarea|select)$/i.test(target.tagName));
 }
 
@@ -37,7 +39,7 @@ function act(explore: Explore, key: string): boolean {
 export function onKeys(explore: Explore): () => void {
   let isGoing = false;
   const listener = (event: KeyboardEvent): void => {
-    if (!hasKeys.value || event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || isTyping(event.target)) return;
+    if (!hasKeys.value || event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || isTyping(event)) return;
     // `g e` and the like go to places: those letters are not ours.
     if (isGoing) {
       isGoing = false;

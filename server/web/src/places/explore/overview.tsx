@@ -1,13 +1,16 @@
 /** What moved: numbers, series, and the first values of each dimension. */
 import { useSignal } from '@preact/signals';
+import { useState } from 'preact/hooks';
 import { Leaderboard } from '../../components/leaderboard';
 import { Empty } from '../../components/notes';
+import { copy } from '../../components/save';
+import { say } from '../../components/toast';
+import { ValueMenu, type Choice } from '../../components/value-menu';
 import { asNumber } from '../../api/decode';
-import { palette } from '../../charts/theme';
 import { boardName, BOARD_ROWS, leadMeasure } from '../../state/plan';
 import { dimensionOf, fieldTitle, measureOf } from '../../state/schema';
-import { theme } from '../../state/settings';
-import { filterOf } from '../../state/view';
+import { valueText } from '../../format/value';
+import { filterOf, type FilterValue } from '../../state/view';
 import { Fields } from './fields';
 import { BrushBar, SeriesTile } from './series-tile';
 import type { Explore } from './store';
@@ -40,15 +43,37 @@ function Nothing({ explore }: { explore: Explore }) {
   );
 }
 
+/** What can be done with a value. */
+function choices(explore: Explore, dim: string, value: FilterValue): Choice[] {
+  const { dispatch, table } = explore;
+  const view = explore.view.peek();
+  const used = new Set([dim, ...view.filters.map((filter) => filter.dim)]);
+  const next = view.boards.find((name) => !used.has(name)) ?? null;
+  const by = leadMeasure(view);
+  const splitBy = (name: string): void => {
+    dispatch({ do: 'split', split: { dim: name, limit: 8, by, way: 'desc' }, at: 0 });
+    dispatch({ do: 'mode', mode: 'chart' });
+  };
+  return [
+    { title: 'Only this', act: () => dispatch({ do: 'only', dim, value }) },
+    { title: 'Add or remove', act: () => dispatch({ do: 'toggle', dim, value }) },
+    { title: 'Leave out', act: () => dispatch({ do: 'exclude', dim, value }) },
+    { title: `Split by ${fieldTitle(table, dim)}`, act: () => splitBy(dim) },
+    ...(next === null ? [] : [{ title: `Drill into ${fieldTitle(table, next)}`, act: () => { dispatch({ do: 'drill', dim, value, next: null }); splitBy(next); } }]),
+    { title: 'Records', act: () => { dispatch({ do: 'drill', dim, value, next: null }); dispatch({ do: 'records', open: true }); } },
+    { title: 'Copy', act: () => void copy(value ?? '').then((done) => say(done ? 'Copied' : 'It could not be copied')) },
+  ];
+}
+
 /** See the module. */
 export function Overview({ explore }: { explore: Explore }) {
   const hover = useSignal<number | null>(null);
+  const [menu, setMenu] = useState<{ dim: string; value: FilterValue; x: number; y: number } | null>(null);
   const live = explore.view.value;
   const shown = explore.shown.value;
   const view = shown?.view ?? live;
   const { table } = explore;
   const by = leadMeasure(view);
-  const colours = palette(theme.value).series;
   const openAll = (dim: string): void => {
     explore.dispatch({ do: 'split', split: { dim, limit: 8, by: leadMeasure(live), way: 'desc' }, at: 0 });
     explore.dispatch({ do: 'mode', mode: 'table' });
@@ -61,8 +86,7 @@ export function Overview({ explore }: { explore: Explore }) {
         {isNothing(explore) && <div class="tile"><Nothing explore={explore} /></div>}
         {live.measures.map((name) => {
           const measure = measureOf(table, name);
-          const color = colours[table.measures.findIndex((one) => one.name === name) % colours.length];
-          return measure && <SeriesTile key={name} explore={explore} measure={measure} hover={hover} height={CHART_HEIGHT} {...(color ? { color } : {})} />;
+          return measure && <SeriesTile key={name} explore={explore} measure={measure} hover={hover} height={CHART_HEIGHT} />;
         })}
       </div>
       <div class="boards">
@@ -78,8 +102,10 @@ export function Overview({ explore }: { explore: Explore }) {
             rows={dimensionOf(table, dim)?.type === 'boolean' ? 2 : BOARD_ROWS + 1}
             onPick={(way, value) => explore.dispatch({ do: way, dim, value })}
             onAll={() => openAll(dim)}
+            onMenu={(value, event) => setMenu({ dim, value, x: event.clientX, y: event.clientY })}
           />
         ))}
+        {menu && <ValueMenu key={`${menu.dim} ${menu.value}`} title={valueText(menu.value).text} x={menu.x} y={menu.y} choices={choices(explore, menu.dim, menu.value)} onClose={() => setMenu(null)} />}
         {live.boards.length === 0 && <div class="tile"><Empty title="No list is shown"><p>Tick a dimension to see its first values.</p></Empty></div>}
       </div>
     </div>

@@ -39,7 +39,6 @@ interface Properties {
   measure: Measure;
   hover: Signal<number | null>;
   height: number;
-  color?: string;
   kind?: Plot['kind'];
   withNumber?: boolean;
 }
@@ -60,8 +59,15 @@ export function brushing(explore: Explore, answer: BranchAnswer | undefined) {
   };
 }
 
+/** The colour of a measure: the same in all charts. */
+export function measureColor(explore: Explore, measure: Measure): string {
+  const colours = palette(theme.value).series;
+  const at = explore.table.measures.findIndex((one) => one.name === measure.name);
+  return colours[Math.max(0, at) % colours.length] ?? '';
+}
+
 /** See the module. */
-export function SeriesTile({ explore, measure, hover, height, color, kind = 'area', withNumber = true }: Properties) {
+export function SeriesTile({ explore, measure, hover, height, kind = 'area', withNumber = true }: Properties) {
   const shown = explore.shown.value;
   const view = shown?.view ?? explore.view.value;
   const answer = shown?.branches.get('series');
@@ -70,7 +76,7 @@ export function SeriesTile({ explore, measure, hover, height, color, kind = 'are
   const { name } = measure;
   const isCompared = view.compare !== null;
   const colours = palette(theme.value);
-  const line = color ?? colours.series[0] ?? '';
+  const line = measureColor(explore, measure);
 
   const plot = useMemo<Plot>(() => {
     const rows = answer?.rows ?? [];

@@ -38,11 +38,6 @@ const LOOK = EditorView.theme({
   '.cm-tooltip-autocomplete ul li[aria-selected]': { backgroundColor: 'var(--accent)', color: 'var(--on-accent)' },
 });
 
-/** The nonce under which the page may add style sheets. */
-function nonce(): string {
-  return document.querySelector<HTMLMetaElement>('meta[name="csp-nonce"]')?.content ?? 'otus';
-}
-
 function language(schema: { readonly [table: string]: readonly string[] }) {
   const known = Object.fromEntries(Object.entries(schema).map(([table, columns]) => [table, [...columns]]));
   return sql({ dialect: PostgreSQL, schema: known, upperCaseKeywords: true });
@@ -52,15 +47,20 @@ function language(schema: { readonly [table: string]: readonly string[] }) {
 export function editor(parent: HTMLElement, text: string, onRun: () => void, onChange: (text: string) => void): Editor {
   const words = new Compartment();
   const run = { key: 'Mod-Enter', run: () => { onRun(); return true; } };
+  // Within a shadow root the editor's styles are constructed sheets, which need no leave of the page's policy.
+  const root = parent.attachShadow({ mode: 'open' });
+  const box = document.createElement('div');
+  box.style.height = '100%';
+  root.append(box);
   const view = new EditorView({
-    parent,
+    parent: box,
+    root,
     state: EditorState.create({
       doc: text,
       extensions: [
         keymap.of([run, ...closeBracketsKeymap, ...completionKeymap, ...historyKeymap, ...defaultKeymap, indentWithTab]),
         lineNumbers(), history(), closeBrackets(), autocompletion(), EditorView.lineWrapping,
         placeholder('SELECT … FROM …'), words.of(language({})), syntaxHighlighting(COLOURS), LOOK,
-        EditorView.cspNonce.of(nonce()),
         EditorView.contentAttributes.of({ 'aria-label': 'SQL' }),
         EditorView.updateListener.of((update) => { if (update.docChanged) onChange(update.state.doc.toString()); }),
       ],

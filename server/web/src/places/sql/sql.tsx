@@ -49,10 +49,12 @@ function cellText(cell: SqlCell): string {
   return typeof cell === 'object' ? JSON.stringify(cell) : String(cell);
 }
 
-/** The statement bounded to so many rows, where it is one that can be. */
+/** The statement bounded to so many rows, where it is one that can be and does not say itself how many. */
 function bounded(text: string): string {
   const bare = text.trim().replace(/;\s*$/, '');
-  return /^(select|with|table|values)\b/i.test(bare) ? `SELECT * FROM (${bare}\n) AS answer LIMIT ${ROWS_MAX + 1}` : bare;
+  const end = bare.slice(bare.lastIndexOf(')') + 1);
+  const isOpen = /^(select|with|table|values)\b/i.test(bare) && !/\b(limit|offset|fetch|for)\b/i.test(end);
+  return isOpen ? `${bare}\nLIMIT ${ROWS_MAX + 1}` : bare;
 }
 
 function Catalogue({ tables, onPick }: { tables: readonly CatalogueTable[] | null; onPick: (text: string) => void }) {
@@ -186,7 +188,7 @@ export function SqlPlace() {
           <div class="sql-bar">
             <button type="button" class="button primary" disabled={isRunning} onClick={() => void run()} title="Ctrl+Enter"><Icon name="play" />Run</button>
             {isRunning && <button type="button" class="button" onClick={stop}>Stop</button>}
-            <span class="muted">Ctrl+Enter runs the selection, or all · times in {browserZone()} are asked, answers are in UTC</span>
+            <span class="muted">Ctrl+Enter runs the selection, or all · times are read in {browserZone()} and shown in UTC</span>
             <span class="spacer" />
             <Popover alignRight title="History" label={<><Icon name="history" />History</>}>
               {(close) => {
