@@ -1,23 +1,39 @@
 // The ways a user goes, in a browser, against a server with the wikiticker day.
 //
-//   OTUS_URL=http://127.0.0.1:8080 OTUS_TEST_DATA=/folder node tests/run.mjs [folder for screenshots]
+//   node tests/run.mjs [folder for screenshots]
 //
-// The server has the table `wikipedia` of the tests; the page is the one of `npm run build`.
+// OTUS_TEST_DATA   folder of the events (default: ../shared/data beside the checkout)
+// OTUS_URL         a server that runs, with the table `wikipedia` of the tests; the page is then that of `npm run build`.
+//                  Without it the binary that was built is started, and shows its own page.
+// ONLY             names of places to take pictures of, without the ways
 import assert from 'node:assert/strict';
-import { mkdir, readFile } from 'node:fs/promises';
+import { access, mkdir, readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { chromium } from 'playwright-core';
 import { serve } from './serve.mjs';
+import { start } from './server.mjs';
+
+const there = (path) => access(path).then(() => true, () => false);
+const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium';
+const data = process.env.OTUS_TEST_DATA ?? fileURLToPath(new URL('../../../../shared/data', import.meta.url));
+for (const [path, isGiven] of [[join(data, 'wikiticker-answers.json'), true], [executablePath, false]]) {
+  if (await there(path)) continue;
+  const fails = !isGiven && ['true', '1'].includes(process.env.CI ?? '');
+  console.log(fails ? `FAILS there is no ${path}` : `SKIP page in a browser: there is no ${path}`);
+  process.exit(fails ? 1 : 0);
+}
 
 const axe = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
-const target = process.env.OTUS_URL ?? 'http://127.0.0.1:8080';
-const answers = JSON.parse(await readFile(join(process.env.OTUS_TEST_DATA ?? '.', 'wikiticker-answers.json'), 'utf8'));
+const answers = JSON.parse(await readFile(join(data, 'wikiticker-answers.json'), 'utf8'));
+const own = process.env.OTUS_URL ? null : await start(data);
+const target = process.env.OTUS_URL ?? own.url;
 const shots = process.argv[2];
 if (shots) await mkdir(shots, { recursive: true });
 
-const page = await serve(target);
-const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: ['--no-sandbox'] });
+const page = own ?? await serve(target);
+const browser = await chromium.launch({ executablePath, args: ['--no-sandbox'] });
 const complaints = [];
 
 /** A tab of its own; what its console complains of is kept. */
@@ -325,6 +341,6 @@ for (const [name, path] of Object.entries(PLACES)) {
 const real = complaints.filter((text) => !text.includes('ERR_FAILED') && !text.includes('409 (Conflict)'));
 for (const text of real) console.log(`FAILS console: ${text}`);
 await browser.close();
-page.close();
+await page.close();
 console.log(failed + real.length === 0 ? 'all ways work' : `${failed + real.length} fail`);
 process.exitCode = failed + real.length === 0 ? 0 : 1;
