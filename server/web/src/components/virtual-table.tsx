@@ -66,6 +66,6 @@ export function sized(names: readonly { name: string; type: string }[], text: (r
   return names.map(({ name, type }, column) => {
     let most = name.length;
     for (let row = 0; row < Math.min(rows, SAMPLED); row += 1) most = Math.max(most, text(row, column).length);
-    return { name, type, isNumber: NUMBER.test(type), width: Math.min(360, Math.max(70, most * 7.6 + 24)) };
+    return { name, type, isNumber: NUMBER.test(type), width: Math.min(360, Math.max(70, most * 8.4 + 24)) };
   });
 }

@@ -106,11 +106,12 @@ export function openBoard(key: string, first: Board, table: Table): OpenBoard {
     const shown = signal<Shown | null>(null);
     const tileDefaults = defaultView(of, fact, browserZone());
     const explore: Explore = {
-      ...common, table: of, view: own, shown, missing,
+      ...common, isTile: true, table: of, view: own, shown, missing,
       // A value that is clicked filters the board; what else a chart can do is for Explore.
       dispatch: (action) => {
         if (action.do === 'only' || action.do === 'toggle' || action.do === 'exclude') dispatch(action);
         else if (action.do === 'range') dispatch(action);
+        else if (action.do === 'brush' && action.brush) dispatch({ do: 'range', range: { kind: 'fixed', from: action.brush.from.slice(0, 16), to: action.brush.to.slice(0, 16) } });
         else own.value = reduce(own.peek(), action);
       },
       asked: (over = own.peek()) => ({ table: of, bounds: bounds.peek().of.get(of.name), view: over }),

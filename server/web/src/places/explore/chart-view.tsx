@@ -17,7 +17,7 @@ import { dimensionSplits, granularityOf, leadMeasure } from '../../state/plan';
 import { fieldTitle, measureOf, type Measure } from '../../state/schema';
 import { theme } from '../../state/settings';
 import type { View } from '../../state/view';
-import { brushed, brushing, BrushBar, SeriesTile } from './series-tile';
+import { brushed, brushing, SeriesTile } from './series-tile';
 import { Heat } from './heat';
 import type { Explore } from './store';
 import { asFilterValue } from './value-picker';
@@ -162,7 +162,6 @@ export function ChartView({ explore, height = HEIGHT, isTile = false }: { explor
   if (isPlain || (view.kind === 'total' && measures.length > 0)) {
     return (
       <div class="courses">
-        <BrushBar explore={explore} />
         {measures.map((one) => (view.kind === 'total'
           ? <section key={one.name} class="tile total"><NumberTile measure={one} row={shown?.branches.get('totals')?.rows[0]} isCompared={view.compare !== null} /></section>
           : <SeriesTile key={one.name} explore={explore} measure={one} hover={hover} height={isTile ? height : measures.length > 1 ? 220 : height} withNumber={!isTile} kind={view.kind === 'bar' ? 'bar' : view.kind === 'line' ? 'line' : 'area'} />))}
@@ -174,7 +173,6 @@ export function ChartView({ explore, height = HEIGHT, isTile = false }: { explor
   const others = answer.meta.others;
   return (
     <>
-      <BrushBar explore={explore} />
       <section class="tile chart-tile" aria-label={`${measure.title} by ${fieldTitle(table, split.dim)}`}>
         {!isTile && <h2>{measure.title}{measure.approximate ? ' ≈' : ''} by {fieldTitle(table, split.dim)}</h2>}
         {answer.problem && <ProblemNote problem={answer.problem} onRetry={explore.refresh} />}

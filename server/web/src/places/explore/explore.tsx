@@ -15,6 +15,7 @@ import { explore as create, type Explore } from './store';
 import { onKeys } from './keys';
 import { Overview } from './overview';
 import { Records } from './records';
+import { BrushBar } from './series-tile';
 import { Share } from './share';
 import { Shelf } from './shelf';
 import { TableView } from './table-view';
@@ -116,7 +117,7 @@ export function ExplorePlace({ table }: { table: Table }) {
             <button key={mode} type="button" class="tab" aria-pressed={view.mode === mode} title={`${title} (${key})`} onClick={() => explore.dispatch({ do: 'mode', mode })}>{title}</button>
           ))}
         </div>
-        <Crumbs explore={explore} />
+        {view.brush ? <BrushBar explore={explore} /> : <Crumbs explore={explore} />}
         <span class="spacer" />
         <button type="button" class="button" aria-pressed={view.records} title="Records (r)" onClick={() => explore.dispatch({ do: 'records', open: !view.records })}>Records</button>
         <button type="button" class="button icon-only" title="Ask again" aria-label="Ask again" onClick={explore.refresh}><Icon name="refresh" /></button>

@@ -12,7 +12,7 @@ import { dimensionOf, fieldTitle, measureOf } from '../../state/schema';
 import { valueText } from '../../format/value';
 import { filterOf, type FilterValue } from '../../state/view';
 import { Fields } from './fields';
-import { BrushBar, SeriesTile } from './series-tile';
+import { SeriesTile } from './series-tile';
 import type { Explore } from './store';
 
 const CHART_HEIGHT = 150;
@@ -82,7 +82,6 @@ export function Overview({ explore }: { explore: Explore }) {
     <div class="overview">
       <Fields explore={explore} />
       <div class="courses">
-        <BrushBar explore={explore} />
         {isNothing(explore) && <div class="tile"><Nothing explore={explore} /></div>}
         {live.measures.map((name) => {
           const measure = measureOf(table, name);

@@ -46,11 +46,19 @@ interface Properties {
 /** Brush, zoom and the rest of what a pointer does on a chart over time. */
 export function brushing(explore: Explore, answer: BranchAnswer | undefined) {
   const buckets = answer?.meta.buckets ?? [];
+  const onBrush = (first: number, last: number): void => {
+    const [from, to] = [buckets[first]?.start, buckets[last]?.end];
+    if (from && to) explore.dispatch({ do: 'brush', brush: { from, to } });
+  };
+  // A click selects one bucket, and a second click on it clears.
+  const onPick = (at: number): void => {
+    const now = brushed(explore.view.peek(), answer);
+    if (now && now[0] === at && now[1] === at) explore.dispatch({ do: 'brush', brush: null });
+    else onBrush(at, at);
+  };
   return {
-    onBrush: (first: number, last: number): void => {
-      const [from, to] = [buckets[first]?.start, buckets[last]?.end];
-      if (from && to) explore.dispatch({ do: 'brush', brush: { from, to } });
-    },
+    onBrush,
+    ...(explore.isTile ? {} : { onPick }),
     onClear: (): void => explore.dispatch({ do: 'brush', brush: null }),
     onZoom: (): void => {
       const { brush } = explore.view.peek();
@@ -146,8 +154,7 @@ export function BrushBar({ explore }: { explore: Explore }) {
       <strong>{rangeText(view.brush.from.slice(0, 19), view.brush.to.slice(0, 19))}</strong>
       <span>{compact(row?.[measure.name], measure)} {measure.title}</span>
       {view.compare && <Change now={row?.[measure.name]} previous={row?.[`${measure.name}/prev`]} ratio={row?.[`${measure.name}/pct`]} better={measure.better} />}
-      <span class="spacer" />
-      <button type="button" class="button small" onClick={onZoom}>Zoom</button>
+      <button type="button" class="button small" title="Zoom (Z)" onClick={onZoom}>Zoom</button>
       <button type="button" class="button small" onClick={() => explore.dispatch({ do: 'records', open: true })}>Records</button>
       <button type="button" class="button small" onClick={onClear}>Clear</button>
     </div>

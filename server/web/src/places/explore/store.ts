@@ -25,6 +25,8 @@ export interface Shown {
 /** All that the parts of Explore need. */
 export interface Explore {
   table: Table;
+  /** A tile of a dashboard: what is selected on it zooms the board. */
+  isTile?: boolean;
   view: ReadonlySignal<View>;
   shown: ReadonlySignal<Shown | null>;
   /** Parts of the link that no longer exist. */

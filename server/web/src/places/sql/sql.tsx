@@ -15,6 +15,8 @@ import { catalogue, qualified, type CatalogueTable } from '../../state/catalogue
 import { navigate, route } from '../../state/route';
 import { keep, kept } from '../../state/settings';
 import type { Editor } from './editor';
+import { AnswerChart } from './answer-chart';
+import '../explore/charts.css';
 import './sql.css';
 
 const HISTORY_MAX = 50;
@@ -85,9 +87,9 @@ function Catalogue({ tables, onPick }: { tables: readonly CatalogueTable[] | nul
 }
 
 function Answer({ answer, ms }: { answer: SqlAnswer; ms: number }) {
-  if (answer.command !== null) return <p class="panel-note">{answer.command} · {ms} ms</p>;
   const isCut = answer.rows.length > ROWS_MAX;
   const rows = isCut ? answer.rows.slice(0, ROWS_MAX) : answer.rows;
+  const [isChart, setChart] = useState(false);
   const columns = sized(answer.columns, (row, column) => cellText(rows[row]?.[column] ?? null), rows.length);
   const download = (): void => {
     const plain = rows.map((row) => row.map((cell) => (typeof cell === 'object' && cell !== null ? JSON.stringify(cell) : cell)));
@@ -98,12 +100,17 @@ function Answer({ answer, ms }: { answer: SqlAnswer; ms: number }) {
       <div class="answer-head">
         <span role="status">{rows.length.toLocaleString('en')} {rows.length === 1 ? 'row' : 'rows'} · {ms} ms</span>
         <span class="spacer" />
+        <div class="kinds" role="group" aria-label="Show the answer as">
+          <button type="button" class="kind" aria-pressed={!isChart} onClick={() => setChart(false)}>Table</button>
+          <button type="button" class="kind" aria-pressed={isChart} onClick={() => setChart(true)}>Chart</button>
+        </div>
         <button type="button" class="button small" onClick={download}><Icon name="download" />CSV</button>
       </div>
       {isCut && <Note kind="warn">The first {ROWS_MAX.toLocaleString('en')} rows of more. A LIMIT or a narrower WHERE shows what matters.</Note>}
       {answer.notices.map((notice, at) => <Note key={at} kind="plain">{notice}</Note>)}
       {answer.failure !== null && <Note kind="bad">The answer broke off: {answer.failure}</Note>}
-      <VirtualTable
+      {isChart && <AnswerChart answer={answer} />}
+      {!isChart && <VirtualTable
         label="Answer"
         columns={columns}
         rows={rows}
@@ -112,7 +119,7 @@ function Answer({ answer, ms }: { answer: SqlAnswer; ms: number }) {
           const cell = row[at] ?? null;
           return cell === null ? <span class="word">∅</span> : cellText(cell);
         }}
-      />
+      />}
     </>
   );
 }
@@ -202,7 +209,7 @@ export function SqlPlace() {
         </section>
         <section class="tile answer" aria-label="Answer" aria-busy={isRunning}>
           {error && <ErrorNote error={error} />}
-          {answer ? <Answer {...answer} /> : !error && <p class="panel-note">The answer stands here.</p>}
+          {answer?.answer.command != null ? <p class="panel-note">{answer.answer.command} · {answer.ms} ms</p> : answer ? <Answer {...answer} /> : !error && <p class="panel-note">The answer stands here.</p>}
         </section>
       </div>
     </main>
