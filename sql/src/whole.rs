@@ -153,14 +153,28 @@ impl Whole {
                 *expr = relation.nulls(is_null);
             }
             Expr::CompoundFieldAccess { root, access_chain } => {
-                let Expr::Nested(of) = root.as_ref() else { return };
-                let Expr::Identifier(name) = of.as_ref() else { return };
-                let [AccessExpr::Dot(Expr::Identifier(column))] = access_chain.as_slice() else {
-                    return;
-                };
-                if let Some(relation) = self.find(name) {
-                    let parts = vec![relation.name.clone(), column.clone()];
-                    *expr = Expr::CompoundIdentifier(parts);
+                if let Expr::Nested(of) = root.as_ref() {
+                    let Expr::Identifier(name) = of.as_ref() else { return };
+                    let [AccessExpr::Dot(Expr::Identifier(column))] = access_chain.as_slice()
+                    else {
+                        return;
+                    };
+                    if let Some(relation) = self.find(name) {
+                        let parts = vec![relation.name.clone(), column.clone()];
+                        *expr = Expr::CompoundIdentifier(parts);
+                    }
+                } else if let Expr::Identifier(name) = root.as_ref() {
+                    // `t.list[1]`: what is named is the column.
+                    let mut parts = vec![name.clone()];
+                    let more = access_chain.iter().map_while(|access| match access {
+                        AccessExpr::Dot(Expr::Identifier(part)) => Some(part.clone()),
+                        _ => None,
+                    });
+                    parts.extend(more);
+                    if parts.len() > 1 {
+                        access_chain.drain(..parts.len() - 1);
+                        **root = Expr::CompoundIdentifier(parts);
+                    }
                 }
             }
             Expr::Function(Function { args: FunctionArguments::List(list), .. }) => {
