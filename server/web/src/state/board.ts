@@ -6,7 +6,7 @@ import { firstDimensions, fieldTitle, type Table } from './schema';
 import { parse, print } from './url';
 import type { ChartKind, View } from './view';
 
-export type TileKind = 'number' | 'chart' | 'list' | 'table' | 'text';
+export type TileKind = 'number' | 'chart' | 'list' | 'table' | 'text' | 'sql';
 
 /** A part of a dashboard. */
 export interface Tile {
@@ -17,7 +17,7 @@ export interface Tile {
   y: number;
   w: number;
   h: number;
-  /** The table, and the fragment of the view; of a text its Markdown. */
+  /** The table, and the fragment of the view; of a text its Markdown, of SQL its statement. */
   table: string;
   view: string;
   /** Keeps its own range, whatever the board's. */
@@ -34,7 +34,7 @@ export interface Board {
 
 export const COLUMNS = 12;
 const TILES_MAX = 60;
-const KINDS: readonly TileKind[] = ['number', 'chart', 'list', 'table', 'text'];
+const KINDS: readonly TileKind[] = ['number', 'chart', 'list', 'table', 'text', 'sql'];
 
 const text = (value: unknown): string => (typeof value === 'string' ? value : '');
 

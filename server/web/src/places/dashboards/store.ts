@@ -37,6 +37,8 @@ export interface OpenBoard {
   since: ReadonlySignal<number | null>;
   error: ReadonlySignal<ApiError | null>;
   at: ReadonlySignal<number | null>;
+  /** How often somebody asked anew, for tiles that ask by themselves. */
+  round: ReadonlySignal<number>;
   refresh(): void;
   dispose(): void;
 }
@@ -126,7 +128,7 @@ export function openBoard(key: string, first: Board, table: Table): OpenBoard {
   const wanted = (): Branch[] => {
     const ordered = [...board.peek().tiles].sort((a, b) => a.y - b.y || a.x - b.x);
     return ordered.flatMap((tile) => {
-      const found = tile.kind === 'text' ? null : live(tile);
+      const found = tile.kind === 'text' || tile.kind === 'sql' ? null : live(tile);
       return found ? tileBranches(tile, found.explore.asked()).map((branch) => ({ ...branch, name: `${tile.id}${JOINT}${branch.name}` })) : [];
     });
   };
@@ -151,11 +153,13 @@ export function openBoard(key: string, first: Board, table: Table): OpenBoard {
     });
   };
 
+  const asking = signal(0);
   let round = 0;
   const load = async (): Promise<void> => {
     const mine = ++round;
     since.value = Date.now();
     const parts = chunks(wanted());
+    if (parts.length === 0) at.value = Date.now();
     try {
       await Promise.all(parts.map(async (part, i) => {
         const got = await slots.latest(`part ${i}`, (signal) => pull(pattern(part), signal));
@@ -184,8 +188,11 @@ export function openBoard(key: string, first: Board, table: Table): OpenBoard {
   });
 
   return {
-    key, board, head, live, since, error, at,
-    refresh: () => void load(),
+    key, board, head, live, since, error, at, round: asking,
+    refresh() {
+      asking.value += 1;
+      void load();
+    },
     dispose() {
       stopLoading();
       stopRoute();

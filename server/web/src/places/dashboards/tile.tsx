@@ -20,6 +20,7 @@ import { ChartView } from '../explore/chart-view';
 import { measureColor } from '../explore/series-tile';
 import { TableView } from '../explore/table-view';
 import { Markdown } from './markdown';
+import { SqlTile } from './sql-tile';
 import { tileBranches, type LiveTile, type OpenBoard } from './store';
 import type { Tile } from '../../state/board';
 
@@ -95,7 +96,7 @@ export interface Editing {
   onRename: () => void;
 }
 
-function Menu({ live, editing }: { live: LiveTile | null; editing: Editing | null }) {
+function Menu({ tile, live, editing }: { tile: Tile; live: LiveTile | null; editing: Editing | null }) {
   const explore = live?.explore;
   return (
     <Popover class="button plain small" alignRight isIcon title="Menu of the tile" label={<Icon name="more" />}>
@@ -104,6 +105,7 @@ function Menu({ live, editing }: { live: LiveTile | null; editing: Editing | nul
         return (
           <>
             {live && explore && <Item onPick={then(() => navigate(explore.address({ ...explore.view.peek(), mode: live.tile.kind === 'table' ? 'table' : live.tile.kind === 'number' ? 'overview' : 'chart' })))}>Open in Explore</Item>}
+            {tile.kind === 'sql' && <Item onPick={then(() => navigate(`/sql#q=${encodeURIComponent(tile.view)}`))}>Open in SQL</Item>}
             {live && explore && <Item onPick={then(() => navigate(explore.address({ ...explore.view.peek(), mode: 'table' })))}>See data</Item>}
             {live && explore && (
               <Item onPick={then(async () => say((await copy(`{:pattern ${edn(pattern(tileBranches(live.tile, explore.asked())))}}`)) ? 'Pattern copied' : 'It could not be copied'))}>Copy pattern</Item>
@@ -123,21 +125,21 @@ function Menu({ live, editing }: { live: LiveTile | null; editing: Editing | nul
 export function TileView({ open, tile, editing, handle }: { open: OpenBoard; tile: Tile; editing: Editing | null; handle: ComponentChildren }) {
   // The board's view decides what the tile shows.
   void open.head.view.value;
-  const live = tile.kind === 'text' ? null : open.live(tile);
+  const live = tile.kind === 'text' || tile.kind === 'sql' ? null : open.live(tile);
   const measure = live ? measureOf(live.explore.table, leadMeasure(live.explore.view.value)) : undefined;
-  const range = live && tile.ownRange ? rangeTitle(live.explore.view.value.range) || 'its own range' : null;
+  const range = tile.kind === 'sql' ? 'not filtered' : live && tile.ownRange ? rangeTitle(live.explore.view.value.range) || 'its own range' : null;
   return (
     <>
       <header class="tile-head">
         {handle}
         <h2>{tile.title}{measure?.approximate && tile.kind !== 'table' && <abbr class="approx" title="Approximate"> ≈</abbr>}</h2>
-        {range && <span class="tile-range" title="This tile keeps its own range"><Icon name="clock" />{range}</span>}
+        {range && <span class="tile-range" title={tile.kind === 'sql' ? 'SQL says itself what it asks: the range and filters of the board do not reach it' : 'This tile keeps its own range'}><Icon name="clock" />{range}</span>}
         <span class="spacer" />
-        <Menu live={live} editing={editing} />
+        <Menu tile={tile} live={live} editing={editing} />
       </header>
       {live && live.unreached.length > 0 && <p class="panel-note">Not filtered: has no {live.unreached.map((dim) => fieldTitle(open.head.table, dim)).join(', ')}</p>}
       <div class="tile-body">
-        {tile.kind === 'text' ? <Markdown text={tile.view} /> : live ? <Body live={live} height={inner(tile)} /> : <Note kind="warn">Its table {tile.table} no longer exists, or your role may not see it.</Note>}
+        {tile.kind === 'text' ? <Markdown text={tile.view} /> : tile.kind === 'sql' ? <SqlTile open={open} query={tile.view} height={inner(tile)} /> : live ? <Body live={live} height={inner(tile)} /> : <Note kind="warn">Its table {tile.table} no longer exists, or your role may not see it.</Note>}
       </div>
     </>
   );

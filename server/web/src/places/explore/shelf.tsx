@@ -9,12 +9,14 @@ import type { Explore } from './store';
 const LIMITS = [3, 5, 8, 12, 20, 50];
 const KIND_TITLES: { readonly [kind in ChartKind]: string } = { total: 'Total', line: 'Line', area: 'Area', bar: 'Bar', heat: 'Heat', donut: 'Donut' };
 
-function SplitPill({ explore, split }: { explore: Explore; split: Split }) {
+/** A split. A table pages through all values, so that how many is said for charts only. */
+function SplitPill({ explore, split, isTable }: { explore: Explore; split: Split; isTable: boolean }) {
   const title = fieldTitle(explore.table, split.dim);
   const isTime = split.dim === explore.table.time;
+  const isPlain = isTable || isTime;
   return (
     <span class="pill split">
-      {isTime ? (
+      {isPlain ? (
         <span class="pill-text">{title}</span>
       ) : (
         <Popover class="pill-text" title={`Split by ${title}`} label={<>{title} · {split.way === 'desc' ? 'top' : 'last'} {split.limit}</>}>
@@ -57,7 +59,7 @@ export function Shelf({ explore, withKinds }: { explore: Explore; withKinds: boo
   return (
     <div class="shelf">
       <span class="shelf-name">{withKinds ? 'Show' : 'Rows'}</span>
-      {view.splits.map((split) => <SplitPill key={split.dim} explore={explore} split={split} />)}
+      {view.splits.map((split) => <SplitPill key={split.dim} explore={explore} split={split} isTable={!withKinds} />)}
       <Popover class="button small" title="Add a split" label={<><Icon name="plus" />Split</>}>
         {(close) => free.map((name) => (
           <Item key={name} onPick={() => { explore.dispatch({ do: 'split', split: { dim: name, limit: 8, by, way: 'desc' } }); close(); }}>{fieldTitle(table, name)}</Item>

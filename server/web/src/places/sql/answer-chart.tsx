@@ -24,10 +24,15 @@ function roles(columns: SqlAnswer['columns']): { over: number; values: number[] 
   return values.length === 0 ? null : { over: at, values };
 }
 
+/** Whether an answer can be drawn: several rows, and numbers beside another column. */
+export function isChart(answer: SqlAnswer): boolean {
+  return answer.rows.length > 1 && roles(answer.columns) !== null;
+}
+
 const plain = (cell: SqlCell | undefined): Cell => (cell === undefined || typeof cell === 'object' ? null : cell);
 
 /** See the module. */
-export function AnswerChart({ answer }: { answer: SqlAnswer }) {
+export function AnswerChart({ answer, height = 420 }: { answer: SqlAnswer; height?: number }) {
   const hover = useSignal<number | null>(null);
   const colours = palette(theme.value);
   const found = roles(answer.columns);
@@ -61,7 +66,7 @@ export function AnswerChart({ answer }: { answer: SqlAnswer }) {
     <>
       <Plane
         plot={plot}
-        height={420}
+        height={height}
         hover={hover}
         summary={`${plot.series.map((series) => series.name).join(', ')} over ${answer.columns[found.over]?.name ?? ''}.`}
         tooltip={(at) => (

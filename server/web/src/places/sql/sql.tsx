@@ -1,6 +1,6 @@
 /** SQL: an editor, its answer as a table, and what was asked before. */
 import { useEffect, useRef, useState } from 'preact/hooks';
-import { sql, type SqlAnswer, type SqlCell } from '../../api/client';
+import { sql, type SqlAnswer } from '../../api/client';
 import { asApiError, type ApiError } from '../../api/errors';
 import { Slots } from '../../api/slots';
 import { Icon } from '../../components/icon';
@@ -8,14 +8,16 @@ import { ErrorNote, Note } from '../../components/notes';
 import { Item, Popover } from '../../components/popover';
 import { copy, save } from '../../components/save';
 import { say } from '../../components/toast';
-import { sized, VirtualTable } from '../../components/virtual-table';
 import { csv } from '../../format/value';
+import { newId } from '../../state/board';
 import { browserZone } from '../../state/defaults';
 import { catalogue, qualified, type CatalogueTable } from '../../state/catalogue';
 import { navigate, route } from '../../state/route';
 import { keep, kept } from '../../state/settings';
 import type { Editor } from './editor';
+import { PickBoard } from '../dashboards/pick-board';
 import { AnswerChart } from './answer-chart';
+import { AnswerTable } from './answer-table';
 import '../explore/charts.css';
 import './sql.css';
 
@@ -44,11 +46,6 @@ function linked(): string {
   } catch {
     return '';
   }
-}
-
-function cellText(cell: SqlCell): string {
-  if (cell === null) return '∅';
-  return typeof cell === 'object' ? JSON.stringify(cell) : String(cell);
 }
 
 /** The statement bounded to so many rows, where it is one that can be and does not say itself how many. */
@@ -90,7 +87,6 @@ function Answer({ answer, ms }: { answer: SqlAnswer; ms: number }) {
   const isCut = answer.rows.length > ROWS_MAX;
   const rows = isCut ? answer.rows.slice(0, ROWS_MAX) : answer.rows;
   const [isChart, setChart] = useState(false);
-  const columns = sized(answer.columns, (row, column) => cellText(rows[row]?.[column] ?? null), rows.length);
   const download = (): void => {
     const plain = rows.map((row) => row.map((cell) => (typeof cell === 'object' && cell !== null ? JSON.stringify(cell) : cell)));
     save('answer.csv', 'text/csv', csv(answer.columns.map((column) => column.name), plain));
@@ -110,16 +106,7 @@ function Answer({ answer, ms }: { answer: SqlAnswer; ms: number }) {
       {answer.notices.map((notice, at) => <Note key={at} kind="plain">{notice}</Note>)}
       {answer.failure !== null && <Note kind="bad">The answer broke off: {answer.failure}</Note>}
       {isChart && <AnswerChart answer={answer} />}
-      {!isChart && <VirtualTable
-        label="Answer"
-        columns={columns}
-        rows={rows}
-        height={560}
-        cell={(row, at) => {
-          const cell = row[at] ?? null;
-          return cell === null ? <span class="word">∅</span> : cellText(cell);
-        }}
-      />}
+      {!isChart && <AnswerTable answer={answer} rows={rows} height={560} />}
     </>
   );
 }
@@ -203,6 +190,15 @@ export function SqlPlace() {
                 if (all.length === 0) return <p class="panel-note">Nothing was run yet.</p>;
                 return all.map((text) => <Item key={text} onPick={() => { made.current?.set(text); close(); }}><code>{text.slice(0, 160)}</code></Item>);
               }}
+            </Popover>
+            <Popover alignRight title="Save as tile" label={<><Icon name="plus" />Save as tile</>}>
+              {(close) => (
+                <PickBoard
+                  make={(y) => ({ id: newId(), kind: 'sql', title: 'SQL', table: '', view: bounded(made.current?.text() ?? ''), ownRange: true, x: 0, y, w: 6, h: 7 })}
+                  fresh={() => ({ title: 'SQL board', view: '', tiles: [] })}
+                  onDone={close}
+                />
+              )}
             </Popover>
             <button type="button" class="button" onClick={() => void share()}><Icon name="share" />Copy link</button>
           </div>
