@@ -24,12 +24,15 @@ const HOMES: [(&str, &[&str]); 8] = [
     ("axum::", &["server/src/http/"]),
 ];
 
+/// Folders that are made, and no part of the project.
+const MADE: [&str; 3] = ["target", "node_modules", "dist"];
+
 fn files(folder: &Path, ending: &str, found: &mut Vec<PathBuf>) -> Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if path.is_dir() {
-            if name != "target" && !name.starts_with('.') {
+            if !MADE.contains(&&*name) && !name.starts_with('.') {
                 files(&path, ending, found)?;
             }
         } else if name.ends_with(ending) {
