@@ -6,7 +6,7 @@ use std::process::Command;
 use std::{env, fs, io};
 
 /// What the page is made of; changes of anything else do not build it anew.
-const SOURCES: [&str; 9] = [
+const SOURCES: [&str; 8] = [
     "src",
     "public",
     "index.html",
@@ -14,7 +14,6 @@ const SOURCES: [&str; 9] = [
     "package-lock.json",
     "tsconfig.json",
     "vite.config.ts",
-    "compress.mjs",
     ".npmrc",
 ];
 
@@ -52,7 +51,6 @@ fn build(web: &Path, to: &Path) -> Result<String, String> {
         run(web, "npm", &["ci", "--ignore-scripts", "--no-audit", "--no-fund"], to)?;
     }
     run(web, "npm", &["run", "--silent", "build", "--", "--emptyOutDir", "--outDir"], to)?;
-    run(web, "node", &["compress.mjs"], to)?;
     list(to).map_err(|error| format!("{}: {error}", to.display()))
 }
 
