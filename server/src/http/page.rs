@@ -8,7 +8,6 @@ use axum::response::{IntoResponse, Response};
 
 use super::error::HttpError;
 use super::guard;
-use crate::auth;
 
 /// A file of the built page, as it is and compressed.
 #[derive(Debug)]
@@ -23,8 +22,9 @@ include!(concat!(env!("OUT_DIR"), "/page.rs"));
 
 /// The one document.
 const DOCUMENT: &str = "index.html";
-/// Where the document has the number that a style must carry to be applied.
-const NONCE: &str = "{{nonce}}";
+/// What a document may run and load: what this server sends, and nothing else.
+const POLICY: &str = "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; form-action 'self'; \
+                      frame-ancestors 'none'";
 /// Places that the document shows by itself.
 const PLACES: [&str; 5] = ["explore", "dashboards", "sql", "data", "sign-in"];
 
@@ -43,7 +43,7 @@ fn root_file(path: &str) -> Option<&'static File> {
 /// `GET` of a place: the document.
 pub(super) async fn document() -> Response {
     match FILES.iter().find(|file| file.name == DOCUMENT) {
-        Some(file) => shown(&String::from_utf8_lossy(file.plain)),
+        Some(file) => shown(file.plain),
         None => missing(),
     }
 }
@@ -124,35 +124,16 @@ fn content_type(name: &str) -> &'static str {
     }
 }
 
-/// A document under a policy that runs and loads what this server sends, and nothing else.
-fn shown(text: &str) -> Response {
-    let Ok(nonce) = auth::random_text() else {
-        let message = "the system gives no random bytes";
-        return HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
-            .into_response();
-    };
-    let policy = format!(
-        "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'nonce-{nonce}'; object-src 'none'; base-uri 'none'; \
-         form-action 'self'; frame-ancestors 'none'"
-    );
+fn shown(body: impl IntoResponse) -> Response {
     let fixed = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
         (header::CACHE_CONTROL, "no-cache"),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "same-origin"),
         (header::X_FRAME_OPTIONS, "DENY"),
     ];
-    let mut response = (fixed, text.replace(NONCE, &nonce)).into_response();
-    match HeaderValue::from_str(&policy) {
-        Ok(policy) => {
-            response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
-            response
-        }
-        Err(error) => {
-            let message = format!("the page's policy: {error}");
-            HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message).into_response()
-        }
-    }
+    (fixed, body).into_response()
 }
 
 /// What a binary without the page shows.
@@ -166,7 +147,7 @@ fn missing() -> Response {
          SQL is answered at the Postgres port and at <code>POST /api/sql</code>, pull patterns at <code>POST /api/pull</code>.</p>\
          </main></html>"
     );
-    let mut response = shown(&text);
+    let mut response = shown(text);
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     response
 }

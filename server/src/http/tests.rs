@@ -320,7 +320,9 @@ async fn the_page_is_part_of_the_binary() {
     };
     let policy = header(&page, "content-security-policy").unwrap();
     assert!(
-        policy.contains("default-src 'self'") && policy.contains("frame-ancestors 'none'"),
+        policy.contains("default-src 'self'")
+            && policy.contains("frame-ancestors 'none'")
+            && !policy.contains("unsafe"),
         "{policy}"
     );
     assert_eq!(header(&page, "x-content-type-options").as_deref(), Some("nosniff"));
@@ -333,8 +335,6 @@ async fn the_page_is_part_of_the_binary() {
         return served.end().await;
     }
     assert_eq!(status, 200);
-    let nonce = policy.split("'nonce-").nth(1).and_then(|rest| rest.split('\'').next()).unwrap();
-    assert!(nonce.len() >= 22 && !text.contains("{{"), "{text}");
     let scripts = text.split("src=\"").skip(1).filter_map(|rest| rest.split('"').next());
     let script = scripts.into_iter().find(|path| path.starts_with("/assets/")).unwrap().to_owned();
     let plain = get(&script, "identity").await;
