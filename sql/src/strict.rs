@@ -15,7 +15,7 @@ use crate::error::{SqlError, pg_type, sqlstate};
 use crate::sliding::over_moving_rows;
 
 /// Functions whose first argument is a text.
-const OF_TEXT: [&str; 20] = [
+pub(crate) const OF_TEXT: [&str; 20] = [
     "ascii",
     "btrim",
     "char_length",

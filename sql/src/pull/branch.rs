@@ -41,6 +41,8 @@ pub(super) struct Branch {
     /// Which call of a `:batch`.
     pub(super) call: usize,
     pub(super) query: Query,
+    /// The name of its answer, as far as it can be told before it runs.
+    pub(super) tag: Option<String>,
 }
 
 /// What a call asks for.
@@ -197,6 +199,7 @@ impl Collector<'_> {
                     path: path.clone(),
                     call,
                     query: Query::Named(checked),
+                    tag: None,
                 }));
             }
         };
@@ -215,7 +218,7 @@ impl Collector<'_> {
             _ => records::check(given, self.problems).map(|query| Query::Records(own, query)),
         };
         if let Some(query) = query {
-            self.branches.push(Branch { path: path.clone(), call, query });
+            self.branches.push(Branch { path: path.clone(), call, query, tag: None });
         }
     }
 }

@@ -140,10 +140,9 @@ impl Live {
     fn names(&self, prepared: &Prepared) -> BTreeMap<Path, Option<Vec<String>>> {
         let mut names = BTreeMap::new();
         for branch in prepared.branches.iter().filter(|b| self.watched.contains(&b.path)) {
-            let name = tag::of_branch(branch, &self.session, &prepared.pinned);
             let all = names.entry(branch.path.clone()).or_insert_with(|| Some(Vec::new()));
-            match (all.as_mut(), name) {
-                (Some(all), Some(name)) => all.push(name.to_string()),
+            match (all.as_mut(), &branch.tag) {
+                (Some(all), Some(name)) => all.push(name.clone()),
                 _ => *all = None,
             }
         }
@@ -156,9 +155,10 @@ impl Live {
         let mut names = Names::new();
         for (branch, outcome) in prepared.branches.iter().zip(outcomes) {
             let told = match &outcome.rows {
-                Ok(rows) => tag::of_branch(branch, session, pinned)
-                    .or_else(|| tag::of_value(session, pinned, rows))
-                    .map_or_else(String::new, |tag| tag.to_string()),
+                Ok(rows) => branch.tag.clone().unwrap_or_else(|| {
+                    let name = tag::of_value(session, pinned, rows);
+                    name.map_or_else(String::new, |tag| tag.to_string())
+                }),
                 Err(error) => format!("{} {}", error.code, error.reason),
             };
             outcome.name(Some(&told));

@@ -195,18 +195,10 @@ async fn answer(
         Ok(prepared) => prepared,
         Err(refusal) => return refusal,
     };
-    let tags: Vec<Option<String>> = prepared
-        .branches
-        .iter()
-        .map(|branch| tag::of_branch(branch, session, &prepared.pinned).map(|t| t.to_string()))
-        .collect();
-    let runs: Vec<bool> = (0..tags.len())
-        .map(|i| {
-            let is_known =
-                tags.get(i).and_then(Option::as_deref).is_some_and(|t| known.contains(t));
-            !(is_known && prepared.leave_out(i))
-        })
-        .collect();
+    let is_known = |branch: &Branch| branch.tag.as_deref().is_some_and(|t| known.contains(t));
+    let have: Vec<bool> = prepared.branches.iter().map(is_known).collect();
+    let runs: Vec<bool> =
+        have.into_iter().enumerate().map(|(i, has)| !(has && prepared.leave_out(i))).collect();
     let outcomes = prepared.branches.iter().zip(&runs).map(|(branch, runs)| {
         let pinned = &prepared.pinned;
         async move {
@@ -217,8 +209,8 @@ async fn answer(
         }
     });
     let mut outcomes = join_all(outcomes).await;
-    for (outcome, tag) in outcomes.iter_mut().zip(tags) {
-        outcome.name(tag.as_deref());
+    for (outcome, branch) in outcomes.iter_mut().zip(&prepared.branches) {
+        outcome.name(branch.tag.as_deref());
     }
     let pinned = prepared.pinned.clone();
     let (response, whole) = prepared.write(session, outcomes).await;
@@ -253,7 +245,10 @@ pub(super) async fn prepare(
     let ranges = ranges.map_err(|error| unavailable(&error, accept))?;
     let offered = tree::shape(pinned.snapshot(), named::shape(queries, &described));
     let mut problems = validate(&pattern, &offered);
-    let branches = branch::collect(&mut pattern, &pinned, &ranges, queries, &mut problems);
+    let mut branches = branch::collect(&mut pattern, &pinned, &ranges, queries, &mut problems);
+    for branch in &mut branches {
+        branch.tag = tag::of_branch(branch, session, &pinned).map(|tag| tag.to_string());
+    }
     match problems.is_empty() {
         true => Ok(Prepared { pinned, pattern, branches, ranges, parts, accept }),
         false => Err(PullResponse::refusal(422, accept, &problems)),

@@ -8,7 +8,6 @@ use otus_engine::snapshot::Snapshot;
 use tokio::time::Instant;
 
 use super::again::Given;
-use super::guard::Guard;
 use super::run::{Started, Task, shown_schema};
 use super::stop::Stop;
 use super::{Frame, Session};
@@ -80,9 +79,8 @@ impl Session {
         let stop = Stop::default();
         let bounds = self.bounds(allowance.as_ref(), &stop);
         let (guard, asked) = {
-            let inner = self.inner.lock();
-            let guard = Guard::new(self.cancel.arm(), self.time_limit(&inner.settings));
-            (guard.telling(stop), self.asked(&inner))
+            let mut inner = self.inner.lock();
+            (self.guard(&mut inner).telling(stop), self.asked(&inner))
         };
         let frame = Frame {
             engine: Arc::clone(&self.engine),

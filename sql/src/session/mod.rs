@@ -434,6 +434,13 @@ impl Session {
         Ok(self.engine.seen_by(snapshot, self.identity.as_ref()))
     }
 
+    /// What ends a statement: a cancellation, or its time, of which reading its text is a part.
+    fn guard(&self, inner: &mut Inner) -> Guard {
+        let parsing = std::mem::take(&mut inner.parsing);
+        let limit = self.time_limit(&inner.settings).map(|limit| limit.saturating_sub(parsing));
+        Guard::new(self.cancel.arm(), limit)
+    }
+
     /// What bounds the calls of a statement.
     fn bounds(&self, allowance: Option<&Allowance>, stop: &Stop) -> Bounds {
         let all = self.engine.config().memory_bytes;
@@ -488,9 +495,7 @@ impl Session {
         let stop = Stop::default();
         let bounds = self.bounds(allowance.as_ref(), &stop);
         state.add_analyzer_rule(Arc::new(BoundCalls(bounds.clone())));
-        let parsing = std::mem::take(&mut inner.parsing);
-        let limit = self.time_limit(&inner.settings).map(|limit| limit.saturating_sub(parsing));
-        let guard = Guard::new(self.cancel.arm(), limit);
+        let guard = self.guard(&mut inner);
         #[cfg(test)]
         state.config_mut().set_extension(Arc::new(crate::rewrite::Fault::named(
             &inner.settings.value("fuzz.fault"),

@@ -10,6 +10,7 @@ use datafusion::sql::sqlparser::ast::{
 use super::patterns;
 use super::rewrite::{OPERATOR, SIMILAR_PART, call};
 use crate::function::{ALIKE, AS_BPCHAR, AS_JSON, AS_JSONB, AS_UUID, AS_VARCHAR, FROM_TEXT};
+use crate::strict::OF_TEXT;
 
 /// Writes calls that the planner does not know, or knows otherwise, in words that it knows: `localtimestamp` is the
 /// instant without its zone.
@@ -114,33 +115,16 @@ fn named_otherwise(function: &mut ast::Function) {
     }
 }
 
-/// Functions of texts to which a `char(n)` is given without the blanks at its end.
-const OF_TEXTS: [&str; 24] = [
-    "ascii",
-    "bit_length",
-    "btrim",
-    "char_length",
-    "character_length",
-    "initcap",
-    "left",
-    "length",
-    "lower",
-    "lpad",
-    "ltrim",
-    "md5",
-    "regexp_replace",
-    "repeat",
-    "replace",
-    "reverse",
-    "right",
-    "rpad",
-    "rtrim",
-    "split_part",
-    "strpos",
-    "substr",
-    "translate",
-    "upper",
-];
+/// Functions of texts besides those of [`OF_TEXT`].
+const OF_MORE_TEXTS: [&str; 7] =
+    ["bit_length", "md5", "regexp_replace", "replace", "strpos", "substr", "translate"];
+
+/// Whether a function is given a `char(n)` without the blanks at its end.
+fn takes_text(name: &ast::ObjectName) -> bool {
+    let name = name.to_string().to_ascii_lowercase();
+    let name = name.as_str();
+    name != "octet_length" && (OF_TEXT.contains(&name) || OF_MORE_TEXTS.contains(&name))
+}
 
 /// A `char(n)` that becomes a text loses the blanks at its end.
 fn without_blanks(expr: &mut Expr) {
@@ -158,9 +142,7 @@ fn without_blanks(expr: &mut Expr) {
         }
     };
     match expr {
-        Expr::Function(function)
-            if OF_TEXTS.contains(&function.name.to_string().to_ascii_lowercase().as_str()) =>
-        {
+        Expr::Function(function) if takes_text(&function.name) => {
             if let FunctionArguments::List(list) = &mut function.args {
                 for arg in &mut list.args {
                     if let FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) = arg {
