@@ -34,46 +34,5 @@ pub fn answers() -> Result<Value> {
 /// The table of the wikiticker topic: snake_case columns by path, measures and one rollup of three
 /// granularities. `source` is its `topic = …` or `file = …` line.
 pub fn table_section(source: &str) -> String {
-    format!(
-        r#"
-[tables.wikipedia]
-description = "Wikipedia edits of one day"
-{source}
-format = "json"
-time = "time"
-
-[tables.wikipedia.columns]
-time             = "timestamptz"
-channel          = "text"
-city_name        = {{ type = "text", path = "cityName" }}
-comment          = "text"
-country_iso_code = {{ type = "text", path = "countryIsoCode" }}
-country_name     = {{ type = "text", path = "countryName" }}
-is_anonymous     = {{ type = "boolean", path = "isAnonymous" }}
-is_minor         = {{ type = "boolean", path = "isMinor" }}
-is_new           = {{ type = "boolean", path = "isNew" }}
-is_robot         = {{ type = "boolean", path = "isRobot" }}
-is_unpatrolled   = {{ type = "boolean", path = "isUnpatrolled" }}
-metro_code       = {{ type = "integer", path = "metroCode" }}
-namespace        = "text"
-page             = "text"
-region_iso_code  = {{ type = "text", path = "regionIsoCode" }}
-region_name      = {{ type = "text", path = "regionName" }}
-editor           = {{ type = "text", path = "user" }}
-delta            = "bigint"
-added            = "bigint"
-deleted          = "bigint"
-
-[tables.wikipedia.measures]
-edits   = "count(*)"
-added   = "sum(added)"
-deleted = "sum(deleted)"
-delta   = "sum(delta)"
-editors = "approx_distinct(editor)"
-
-[tables.wikipedia.rollups.edits]
-granularity = ["minute", "hour", "day"]
-dimensions  = ["channel", "namespace", "country_name", "is_robot", "is_anonymous", "is_new", "is_minor"]
-"#
-    )
+    format!("\n{}", include_str!("wikipedia.toml").replace("{source}", source))
 }

@@ -1,48 +1,23 @@
 // A server of its own for the tests of the page: the wikiticker day, and a table for dashboards.
 import { spawn } from 'node:child_process';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 const PATIENCE_MS = 60_000;
-const COLUMNS = {
-  time: 'timestamptz', channel: 'text', city_name: 'cityName', comment: 'text', country_iso_code: 'countryIsoCode', country_name: 'countryName',
-  is_anonymous: 'isAnonymous', is_minor: 'isMinor', is_new: 'isNew', is_robot: 'isRobot', is_unpatrolled: 'isUnpatrolled', metro_code: 'metroCode',
-  namespace: 'text', page: 'text', region_iso_code: 'regionIsoCode', region_name: 'regionName', editor: 'user', delta: 'bigint', added: 'bigint', deleted: 'bigint',
-};
-const TYPES = new Set(['timestamptz', 'text', 'bigint']);
+/** The table of the tests, whose source is left open. */
+const TABLE = new URL('../../../tests/src/wikipedia.toml', import.meta.url);
 
-function column([name, is]) {
-  if (TYPES.has(is)) return `${name} = "${is}"`;
-  const type = is.startsWith('is') ? 'boolean' : is === 'metroCode' ? 'integer' : 'text';
-  const title = name === 'country_name' ? ', title = "Country"' : '';
-  return `${name} = { type = "${type}", path = "${is}"${title} }`;
-}
-
-function configuration(ports, file) {
+async function configuration(ports, file) {
+  const table = await readFile(TABLE, 'utf8');
   return `
 [server]
 postgres = "127.0.0.1:${ports[0]}"
 http = "127.0.0.1:${ports[1]}"
 [storage]
 url = "file:./data"
-[tables.wikipedia]
-description = "Wikipedia edits of one day"
-file = ${JSON.stringify(file)}
-format = "json"
-time = "time"
-[tables.wikipedia.columns]
-${Object.entries(COLUMNS).map(column).join('\n')}
-[tables.wikipedia.measures]
-edits = "count(*)"
-added = "sum(added)"
-deleted = "sum(deleted)"
-delta = "sum(delta)"
-editors = "approx_distinct(editor)"
-[tables.wikipedia.rollups.edits]
-granularity = ["minute", "hour", "day"]
-dimensions = ["channel", "namespace", "country_name", "is_robot", "is_anonymous", "is_new", "is_minor"]
+${table.replace('{source}', `file = ${JSON.stringify(file)}`)}
 [tables.dashboards]
 kind = "keyed"
 topic = "dashboards"
@@ -67,7 +42,7 @@ export async function start(data) {
   const target = process.env.CARGO_TARGET_DIR ?? join(homedir(), '.cache/otus/target');
   const folder = await mkdtemp(join(tmpdir(), 'otus-page-'));
   const ports = [await freePort(), await freePort()];
-  await writeFile(join(folder, 'otus.toml'), configuration(ports, join(data, 'wikiticker-2015-09-12-sampled.json.gz')));
+  await writeFile(join(folder, 'otus.toml'), await configuration(ports, join(data, 'wikiticker-2015-09-12-sampled.json.gz')));
   const server = spawn(join(target, 'release/otus'), ['serve', '--config', 'otus.toml'], { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] });
   let said = '';
   for (const stream of [server.stdout, server.stderr]) stream.on('data', (text) => { said = (said + text).slice(-20_000); });
