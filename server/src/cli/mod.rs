@@ -30,7 +30,7 @@ const STACK_BYTES: usize = 4 << 20;
 /// Otus: an embedded OLAP engine for event streams
 ///
 /// Reads Kafka topics (or its own embedded log), keeps every event and rollups by time as Parquet files, and
-/// answers SQL over the Postgres wire and pull patterns over HTTP.
+/// answers SQL over the Postgres wire and pull patterns over HTTP, where its page is, too.
 ///
 /// New here? `otus demo` starts everything with a month of made-up data and says what to try.
 #[derive(Debug, Parser)]

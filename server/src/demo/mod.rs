@@ -250,7 +250,8 @@ fn explain(serving: &Serving) -> Result<()> {
         text.push_str(&format!("\n  -- {what}\n  {sql}\n"));
     }
     text.push_str(&format!(
-        "\nOver HTTP: http://127.0.0.1:{http}/api/schema says what there is; see also `otus pull --help`.\n\
+        "\nIn a browser: http://127.0.0.1:{http}/ explores it, keeps dashboards and asks SQL.\n\
+         Over HTTP: http://127.0.0.1:{http}/api/schema says what there is; see also `otus pull --help`.\n\
          Ctrl-C stops; started again it goes on.\n"
     ));
     output::line(&text)
