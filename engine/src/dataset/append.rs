@@ -146,12 +146,26 @@ impl Dataset {
         self.trouble.lock().clone()
     }
 
-    /// Whether reading may go on: memory, level-0 files, disk, and a store that answers.
+    /// Whether reading may go on: disk, a store that answers, memory, level-0 files. Causes come before what follows
+    /// from them: rows wait in memory because the disk is full.
     pub fn pressure(&self) -> Pressure {
         let limits = &self.options.flush;
         let version = self.version.load();
         let pause = |reason: String| Pressure::Pause { reason };
+        if let Some(free) = self.storage.free_bytes()
+            && free < limits.disk_reserve_bytes
+        {
+            return pause(format!(
+                "disk full: {free} bytes are free, {} are kept in reserve",
+                limits.disk_reserve_bytes
+            ));
+        }
         let hot = version.hot.bytes();
+        if hot > limits.all_bytes
+            && let Some(trouble) = self.trouble.lock().as_ref()
+        {
+            return pause(trouble.clone());
+        }
         if hot > limits.all_bytes.saturating_mul(2) {
             return pause(format!("{hot} bytes of hot rows wait to be written"));
         }
@@ -162,17 +176,6 @@ impl Dataset {
                 return pause(format!("{fresh} files of table {name:?} wait for compaction"));
             }
         }
-        if let Some(free) = self.storage.free_bytes()
-            && free < limits.disk_reserve_bytes
-        {
-            return pause(format!(
-                "disk full: {free} bytes are free, {} are kept in reserve",
-                limits.disk_reserve_bytes
-            ));
-        }
-        match self.trouble.lock().as_ref() {
-            Some(trouble) if hot > limits.all_bytes => pause(trouble.clone()),
-            _ => Pressure::Run,
-        }
+        Pressure::Run
     }
 }
