@@ -53,6 +53,7 @@ mod session;
 mod sessions;
 mod single;
 mod sliding;
+mod sorted;
 mod spill;
 mod star;
 mod state;

@@ -109,6 +109,8 @@ fn options(config: &SqlConfig) -> SqlResult<SessionConfig> {
     let options = session.options_mut();
     options.sql_parser.dialect = Dialect::PostgreSQL;
     options.sql_parser.collect_spans = true;
+    // By a rule of our own, which knows where an order is seen.
+    options.sql_parser.enable_subquery_sort_elimination = false;
     options.execution.time_zone = Some(config.timezone.clone());
     options.execution.parquet.pushdown_filters = false;
     options.execution.parquet.reorder_filters = false;
@@ -145,6 +147,7 @@ fn build(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> SqlResult<SessionSt
         analyzer.rules.insert(2, Arc::new(crate::zone::ComparedInstants));
         analyzer.rules.insert(3, Arc::new(function::JsonbValues));
         analyzer.rules.insert(4, Arc::new(crate::fractions::MixedFractions));
+        analyzer.rules.insert(5, Arc::new(crate::sorted::SeenOrders));
         let look: Arc<dyn AnalyzerRule + Send + Sync> = Arc::new(StillWanted);
         analyzer.rules = planning::watched(&analyzer.rules, &look);
     }

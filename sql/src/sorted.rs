@@ -1,0 +1,128 @@
+//! The order of a derived table or of a query of a WITH, `SELECT * FROM (SELECT … ORDER BY 2) a LIMIT 5`, as tools wrap
+//! what they are given. As in Postgres the rows come out as they were ordered, unless something between puts them
+//! into an order of its own. The planner would leave out every such order.
+
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::error::Result as DfResult;
+use datafusion::logical_expr::expr::{AggregateFunction, Sort as SortExpr};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::optimizer::AnalyzerRule;
+
+/// Aggregates whose result shows in which order they took their values.
+const GATHERING: [&str; 2] = ["array_agg", "string_agg"];
+
+/// Leaves out the orders that nobody sees: those under what groups, joins, unites or orders anew. They would only
+/// cost time, and keep rollups from being found.
+#[derive(Debug)]
+pub(crate) struct SeenOrders;
+
+impl AnalyzerRule for SeenOrders {
+    fn name(&self) -> &'static str {
+        "seen_orders"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> DfResult<LogicalPlan> {
+        seen(plan, true)
+    }
+}
+
+/// The plan without the orders that cannot be seen; whether its own can, is given.
+fn seen(plan: LogicalPlan, visible: bool) -> DfResult<LogicalPlan> {
+    let below = match &plan {
+        LogicalPlan::Sort(sort) if !visible && sort.fetch.is_none() => {
+            return seen(sort.input.as_ref().clone(), false);
+        }
+        // Which rows it keeps hangs on their order.
+        LogicalPlan::Limit(_) => true,
+        LogicalPlan::Projection(_)
+        | LogicalPlan::Filter(_)
+        | LogicalPlan::SubqueryAlias(_)
+        | LogicalPlan::Explain(_)
+        | LogicalPlan::Analyze(_) => visible,
+        LogicalPlan::Window(window) => visible && !window.window_expr.iter().any(orders_anew),
+        _ => false,
+    };
+    let plan = in_order(plan)?;
+    let plan = plan.map_children(|child| Ok(Transformed::yes(seen(child, below)?)))?.data;
+    // In a subquery of an expression an order counts where a limit does.
+    let plan = plan.map_subqueries(|query| match query {
+        LogicalPlan::Subquery(mut subquery) => {
+            let inner = seen(subquery.subquery.as_ref().clone(), false)?;
+            subquery.subquery = inner.into();
+            Ok(Transformed::yes(LogicalPlan::Subquery(subquery)))
+        }
+        other => Ok(Transformed::no(other)),
+    })?;
+    Ok(plan.data)
+}
+
+/// Whether a window, `OVER (PARTITION BY a ORDER BY b)`, puts its rows into an order of its own.
+fn orders_anew(window: &Expr) -> bool {
+    match window.clone().unalias() {
+        Expr::WindowFunction(function) => {
+            !function.params.partition_by.is_empty() || !function.params.order_by.is_empty()
+        }
+        _ => true,
+    }
+}
+
+/// Gives aggregates that gather values, and name no order, the order of the rows they stand over; distinct values come
+/// sorted, as in Postgres.
+fn in_order(plan: LogicalPlan) -> DfResult<LogicalPlan> {
+    let LogicalPlan::Aggregate(aggregate) = &plan else { return Ok(plan) };
+    let rows = order_of(&aggregate.input).unwrap_or_default();
+    let names = NamePreserver::new(&plan);
+    let ordered = plan.map_expressions(|expr| {
+        let name = names.save(&expr);
+        let changed = expr.transform_up(|expr| Ok(with_order(expr, &rows)))?;
+        Ok(changed.update_data(|expr| name.restore(expr)))
+    })?;
+    match ordered.transformed {
+        true => ordered.data.recompute_schema(),
+        false => Ok(ordered.data),
+    }
+}
+
+fn with_order(expr: Expr, rows: &[SortExpr]) -> Transformed<Expr> {
+    let Expr::AggregateFunction(AggregateFunction { func, mut params }) = expr else {
+        return Transformed::no(expr);
+    };
+    let gathers = GATHERING.contains(&func.name()) && params.order_by.is_empty();
+    let order = match params.args.first() {
+        Some(value) if gathers && params.distinct => vec![value.clone().sort(true, false)],
+        Some(_) if gathers => rows.to_vec(),
+        _ => Vec::new(),
+    };
+    let changed = !order.is_empty();
+    params.order_by.extend(order);
+    let expr = Expr::AggregateFunction(AggregateFunction { func, params });
+    if changed { Transformed::yes(expr) } else { Transformed::no(expr) }
+}
+
+/// The order that a plan's rows come in, by columns of the plan.
+fn order_of(plan: &LogicalPlan) -> Option<Vec<SortExpr>> {
+    let (input, place): (_, &dyn Fn(&Expr) -> Option<usize>) = match plan {
+        LogicalPlan::Sort(sort) => {
+            let columns = sort.expr.iter().all(|key| matches!(key.expr, Expr::Column(_)));
+            return columns.then(|| sort.expr.clone());
+        }
+        LogicalPlan::Filter(filter) => return order_of(&filter.input),
+        LogicalPlan::Limit(limit) => return order_of(&limit.input),
+        LogicalPlan::SubqueryAlias(alias) => (&alias.input, &|key| match key {
+            Expr::Column(column) => alias.input.schema().index_of_column(column).ok(),
+            _ => None,
+        }),
+        LogicalPlan::Projection(projection) => (&projection.input, &|key| {
+            projection.expr.iter().position(|shown| shown.clone().unalias() == *key)
+        }),
+        _ => return None,
+    };
+    let columns = plan.schema().columns();
+    let above = |key: SortExpr| {
+        let column = columns.get(place(&key.expr)?)?.clone();
+        Some(SortExpr { expr: Expr::Column(column), ..key })
+    };
+    order_of(input)?.into_iter().map(above).collect()
+}
