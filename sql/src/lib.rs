@@ -35,6 +35,7 @@ mod known;
 mod lanes;
 mod late;
 mod lateral;
+mod limited;
 mod lists;
 mod lossy;
 mod merged;

@@ -138,6 +138,7 @@ fn build(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> SqlResult<SessionSt
     let mut rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> =
         vec![Arc::new(crate::grouping::GroupingSets), Arc::new(FailLate)];
     rules.extend(state.physical_optimizers().iter().cloned());
+    crate::limited::where_nothing_is_between(&mut rules);
     let look: Arc<dyn PhysicalOptimizerRule + Send + Sync> = Arc::new(StillWanted);
     let rules = planning::watched(&rules, &look);
     let mut builder = SessionStateBuilder::new_from_existing(state);

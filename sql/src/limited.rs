@@ -1,0 +1,103 @@
+//! `SELECT k FROM t GROUP BY k ORDER BY k LIMIT 3`: the planner lets the aggregate keep three groups. It looks for the
+//! sorted column by its name, and goes through windows, which see all groups: where it could take another column's
+//! aggregate, or one that something between sees, it is not asked.
+
+use std::sync::Arc;
+
+use datafusion::common::config::ConfigOptions;
+use datafusion::error::Result as DfResult;
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_optimizer::{PhysicalOptimizerContext, PhysicalOptimizerRule};
+use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+use datafusion::physical_plan::execution_plan::CardinalityEffect;
+use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::repartition::RepartitionExec;
+use datafusion::physical_plan::sorts::sort::SortExec;
+use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
+use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
+
+/// The planner's rule.
+const RULE: &str = "LimitAggregation";
+
+type Rule = Arc<dyn PhysicalOptimizerRule + Send + Sync>;
+
+/// Keeps the rule from plans that it would change for the worse.
+pub(crate) fn where_nothing_is_between(rules: &mut [Rule]) {
+    for rule in rules.iter_mut().filter(|rule| rule.name() == RULE) {
+        *rule = Arc::new(Guarded(Arc::clone(rule)));
+    }
+}
+
+#[derive(Debug)]
+struct Guarded(Rule);
+
+impl PhysicalOptimizerRule for Guarded {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn schema_check(&self) -> bool {
+        self.0.schema_check()
+    }
+
+    fn optimize(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        config: &ConfigOptions,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        if is_misled(&plan) { Ok(plan) } else { self.0.optimize(plan, config) }
+    }
+
+    fn optimize_with_context(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        context: &dyn PhysicalOptimizerContext,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        if is_misled(&plan) { Ok(plan) } else { self.0.optimize_with_context(plan, context) }
+    }
+}
+
+/// Whether anywhere a limited sort stands over an aggregate that must not have its limit.
+fn is_misled(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    let here = plan.downcast_ref::<SortExec>().filter(|sort| sort.fetch().is_some());
+    here.is_some_and(|sort| meets(sort.input(), column_of(&sort.expr().first().expr)))
+        || plan.children().into_iter().any(is_misled)
+}
+
+fn column_of(expr: &Arc<dyn PhysicalExpr>) -> Option<usize> {
+    expr.downcast_ref::<Column>().map(Column::index)
+}
+
+/// Whether a sort by a column of the plan's meets an aggregate that does not make just that column; none = by what is no
+/// column any more, or past an operator that sees all rows.
+fn meets(plan: &Arc<dyn ExecutionPlan>, column: Option<usize>) -> bool {
+    if let Some(aggregate) = plan.downcast_ref::<AggregateExec>() {
+        let Some(column) = column else { return true };
+        return match aggregate.mode() {
+            AggregateMode::Final | AggregateMode::FinalPartitioned => {
+                meets(aggregate.input(), Some(column))
+            }
+            // The rule would go on to what this one reads.
+            _ => meets(aggregate.input(), None),
+        };
+    }
+    let column = if let Some(projection) = plan.downcast_ref::<ProjectionExec>() {
+        column.and_then(|at| projection.expr().get(at)).and_then(|made| column_of(&made.expr))
+    } else if passes_rows(plan) {
+        column
+    } else {
+        match plan.cardinality_effect() {
+            CardinalityEffect::Equal | CardinalityEffect::GreaterEqual => None,
+            CardinalityEffect::Unknown | CardinalityEffect::LowerEqual => return false,
+        }
+    };
+    plan.children().into_iter().any(|child| meets(child, column))
+}
+
+fn passes_rows(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    plan.is::<RepartitionExec>()
+        || plan.is::<CoalescePartitionsExec>()
+        || plan.is::<SortPreservingMergeExec>()
+        || plan.downcast_ref::<SortExec>().is_some_and(|sort| sort.fetch().is_none())
+}
