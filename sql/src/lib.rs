@@ -61,6 +61,8 @@ mod state;
 mod statement;
 mod strict;
 mod whole;
+mod wide;
+mod windows;
 mod zone;
 
 pub use cache::CacheFigures;

@@ -139,6 +139,8 @@ fn build(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> SqlResult<SessionSt
         vec![Arc::new(crate::grouping::GroupingSets), Arc::new(FailLate)];
     rules.extend(state.physical_optimizers().iter().cloned());
     crate::limited::where_nothing_is_between(&mut rules);
+    rules.push(Arc::new(crate::windows::WindowAccounts));
+    rules.push(Arc::new(crate::wide::RepeatedRows));
     let look: Arc<dyn PhysicalOptimizerRule + Send + Sync> = Arc::new(StillWanted);
     let rules = planning::watched(&rules, &look);
     let mut builder = SessionStateBuilder::new_from_existing(state);

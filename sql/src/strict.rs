@@ -50,7 +50,9 @@ pub(crate) fn checked(plan: LogicalPlan) -> DfResult<LogicalPlan> {
         check(&expr, schema)?;
         match expr {
             Expr::Case(case) => typed_case(case, schema),
-            Expr::WindowFunction(_) => Ok(over_moving_rows(expr)),
+            Expr::WindowFunction(_) => {
+                over_moving_rows(expr).transform_data(|expr| crate::windows::counted(expr, schema))
+            }
             other => Ok(Transformed::no(other)),
         }
     })?;

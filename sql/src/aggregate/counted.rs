@@ -36,6 +36,21 @@ impl Counted {
     }
 }
 
+/// Copies of a view share its text, which may be as long as all that was gathered.
+fn shared(of: DataType) -> DataType {
+    match of {
+        DataType::LargeUtf8 => DataType::Utf8View,
+        other => other,
+    }
+}
+
+fn shared_value(value: ScalarValue) -> ScalarValue {
+    match value {
+        ScalarValue::LargeUtf8(text) => ScalarValue::Utf8View(text),
+        other => other,
+    }
+}
+
 impl AggregateUDFImpl for Counted {
     fn name(&self) -> &str {
         self.0.name()
@@ -47,10 +62,15 @@ impl AggregateUDFImpl for Counted {
         self.0.signature()
     }
     fn return_type(&self, types: &[DataType]) -> DfResult<DataType> {
-        self.0.return_type(types)
+        self.0.return_type(types).map(shared)
     }
     fn return_field(&self, fields: &[FieldRef]) -> DfResult<FieldRef> {
-        self.0.return_field(fields)
+        let field = self.0.return_field(fields)?;
+        let of = shared(field.data_type().clone());
+        Ok(Arc::new(field.as_ref().clone().with_data_type(of)))
+    }
+    fn default_value(&self, of: &DataType) -> DfResult<ScalarValue> {
+        self.0.default_value(of).map(shared_value)
     }
     fn is_nullable(&self) -> bool {
         self.0.is_nullable()
@@ -74,12 +94,12 @@ impl AggregateUDFImpl for Counted {
         let inner = self.0.create_groups_accumulator(args)?;
         match self.keeps_views() {
             true => Ok(Box::new(Groups { inner, kept: Kept::default() })),
-            false => Ok(inner),
+            false => Ok(Box::new(Texts(inner))),
         }
     }
-    // Frames of windows are not counted anyhow.
     fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> DfResult<Box<dyn Accumulator>> {
-        self.0.inner().create_sliding_accumulator(args)
+        let inner = self.0.inner().create_sliding_accumulator(args)?;
+        Ok(Box::new(One { inner, kept: None, copies: 1 }))
     }
     fn with_beneficial_ordering(
         self: Arc<Self>,
@@ -244,7 +264,13 @@ impl Accumulator for One {
         self.inner.merge_batch(&states)
     }
     fn evaluate(&mut self) -> DfResult<ScalarValue> {
-        self.inner.evaluate()
+        self.inner.evaluate().map(shared_value)
+    }
+    fn retract_batch(&mut self, values: &[ArrayRef]) -> DfResult<()> {
+        self.inner.retract_batch(values)
+    }
+    fn supports_retract_batch(&self) -> bool {
+        self.inner.supports_retract_batch()
     }
     fn state(&mut self) -> DfResult<Vec<ScalarValue>> {
         self.inner.state()
@@ -254,6 +280,41 @@ impl Accumulator for One {
             small if small < LARGE_BYTES => small,
             large => large.saturating_mul(self.copies),
         }
+    }
+}
+
+/// Texts of many groups.
+struct Texts(Box<dyn GroupsAccumulator>);
+
+impl GroupsAccumulator for Texts {
+    fn update_batch(
+        &mut self,
+        values: &[ArrayRef],
+        groups: &[usize],
+        filter: Option<&BooleanArray>,
+        total: usize,
+    ) -> DfResult<()> {
+        self.0.update_batch(values, groups, filter, total)
+    }
+    fn merge_batch(&mut self, values: &[ArrayRef], groups: &[usize], total: usize) -> DfResult<()> {
+        self.0.merge_batch(values, groups, total)
+    }
+    fn evaluate(&mut self, emit_to: EmitTo) -> DfResult<ArrayRef> {
+        let given = self.0.evaluate(emit_to)?;
+        Ok(arrow::compute::cast(&given, &shared(given.data_type().clone()))?)
+    }
+    fn state(&mut self, emit_to: EmitTo) -> DfResult<Vec<ArrayRef>> {
+        self.0.state(emit_to)
+    }
+    fn convert_to_state(
+        &self,
+        values: &[ArrayRef],
+        filter: Option<&BooleanArray>,
+    ) -> DfResult<Vec<ArrayRef>> {
+        self.0.convert_to_state(values, filter)
+    }
+    fn size(&self) -> usize {
+        self.0.size()
     }
 }
 

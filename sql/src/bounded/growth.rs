@@ -45,6 +45,10 @@ pub(super) enum Growth {
     Series,
     /// Elements of the first argument as text with the second between.
     JoinElements,
+    /// Elements of the first argument, parted where the second is.
+    Split,
+    /// As split; what matches is not known before.
+    SplitPattern,
     /// Nothing grows; the work is the product of the lengths.
     Product,
     /// Nothing grows; the work is the length of the text.
@@ -78,7 +82,8 @@ impl Growth {
             // Two digits for a byte.
             "encode" => Self::Coded(2),
             "convert_to" | "convert_from" | "decode" | "upper" | "lower" | "initcap"
-            | "reverse" | "translate" | "quote_literal" => Self::Coded(1),
+            | "reverse" | "translate" | "quote_literal" | "left" | "right" | "substr"
+            | "split_part" | "btrim" | "ltrim" | "rtrim" | "format" => Self::Coded(1),
             "json_build_array" | "json_build_object" | "jsonb_build_array"
             | "jsonb_build_object" | "to_json" | "to_jsonb" | "row_to_json" | "array_to_json" => {
                 Self::Coded(1)
@@ -89,6 +94,8 @@ impl Growth {
             "array_resize" => Self::Resize,
             "range" | "generate_series" => Self::Series,
             "array_to_string" => Self::JoinElements,
+            "string_to_array" => Self::Split,
+            "regexp_split_to_array" => Self::SplitPattern,
             "levenshtein" | "array_has_all" | "array_has_any" => Self::Product,
             "regexp_like" | "regexp_match" | "regexp_count" | "regexp_instr" | LOOKS_AROUND => {
                 Self::Search
@@ -123,7 +130,11 @@ impl<'a> Measure<'a> {
             return false;
         }
         let sizes = self.args.iter().map(|arg| match arg {
-            ColumnarValue::Array(array) => size(array.get_array_memory_size()),
+            // Many views may share one long text.
+            ColumnarValue::Array(array) => match array.as_string_view_opt() {
+                Some(views) => size(views.total_bytes_len()),
+                None => size(array.get_array_memory_size()),
+            },
             ColumnarValue::Scalar(value) => size(value.size()).saturating_mul(size(rows)),
         });
         sizes.fold(0_u64, u64::saturating_add) <= bytes
@@ -173,6 +184,7 @@ impl<'a> Measure<'a> {
                 let each = self.bytes(1, row).saturating_add(NUMBER_BYTES);
                 Cost::of(elements.saturating_mul(each).saturating_add(self.bytes(0, row)))
             }
+            Growth::Split | Growth::SplitPattern => Cost::of(self.split(row)),
             Growth::Product => {
                 let of = |i: usize| {
                     let arg = self.args.get(i);
@@ -198,6 +210,19 @@ impl<'a> Measure<'a> {
             _ => None,
         };
         count.map_or(0, |n| u64::try_from(n).unwrap_or(0))
+    }
+
+    fn split(&self, row: usize) -> u64 {
+        let [text, by] = [0, 1].map(|i| self.args.get(i).and_then(|arg| text(arg, row)));
+        let (Some(text), Some(by)) = (text, by) else { return 0 };
+        let length = size(text.len());
+        let parts = match self.growth {
+            Growth::SplitPattern => length / LOOSE,
+            _ if by.is_empty() => 0,
+            _ if length <= SHORT_BYTES => length / size(by.len()),
+            _ => size(text.matches(by).count()),
+        };
+        length.saturating_add((parts + 1).saturating_mul(2 * ELEMENT_BYTES))
     }
 
     fn replaced(&self, row: usize) -> u64 {

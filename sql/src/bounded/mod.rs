@@ -29,7 +29,7 @@ use crate::error::SqlError;
 use crate::planning::{self, Taken};
 use call::Bounded;
 use growth::Growth;
-pub(crate) use width::batch_rows;
+pub(crate) use width::{FEW_ROWS, batch_rows};
 
 /// Most bytes of one value that a function builds.
 pub(crate) const VALUE_BYTES_MAX: u64 = 64 << 20;

@@ -95,3 +95,74 @@ async fn rows_between_tasks_come_back_from_disk() {
         assert_eq!(rows.unwrap_or_else(|_| panic!("run {run} waits")), [["13", "4381"]]);
     }
 }
+
+#[tokio::test]
+async fn counted_windows_answer_as_ever() {
+    let world = limited(64 << 20, 100).await;
+    let rows =
+        "(VALUES (1, 'a', true), (2, 'b', false), (3, NULL, NULL), (4, 'd', true)) t (i, x, y)";
+    for (over, wanted) in [
+        ("string_agg(x, '-') OVER ()", "a-b-d|a-b-d|a-b-d|a-b-d"),
+        ("string_agg(x, '-') FILTER (WHERE y) OVER ()", "a-d|a-d|a-d|a-d"),
+        ("string_agg(x, '-') FILTER (WHERE i > 1) OVER (ORDER BY i)", "NULL|b|b|b-d"),
+        ("array_agg(x) FILTER (WHERE y) OVER (PARTITION BY i % 2)::text", "{a}|{d}|{a}|{d}"),
+        (
+            "array_agg(i) FILTER (WHERE i <> 2) OVER (ORDER BY i ROWS BETWEEN 1 PRECEDING AND 1 FOLLOWING)::text",
+            "{1}|{1,3}|{3,4}|{3,4}",
+        ),
+        ("array_agg(x) OVER (ORDER BY i DESC)::text", "{d,NULL,b,a}|{d,NULL,b}|{d,NULL}|{d}"),
+        ("max(x) OVER (ORDER BY i)", "a|b|b|d"),
+        ("max(x) FILTER (WHERE y) OVER (ORDER BY i)", "a|a|a|d"),
+        ("min(x) OVER (ORDER BY i ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING)", "a|b|d|d"),
+        ("first_value(x) OVER (ORDER BY i DESC)", "d|d|d|d"),
+        ("last_value(x) OVER (ORDER BY i)", "a|b|NULL|d"),
+        ("nth_value(x, 2) OVER (ORDER BY i)", "NULL|b|b|b"),
+        ("lag(x, 1, 'none') OVER (ORDER BY i)", "none|a|b|NULL"),
+        ("lead(x) OVER (ORDER BY i)", "b|NULL|d|NULL"),
+        (
+            "json_agg(x) FILTER (WHERE y) OVER (ORDER BY i)",
+            "[\"a\"]|[\"a\"]|[\"a\"]|[\"a\", \"d\"]",
+        ),
+    ] {
+        let found = world.rows(&format!("SELECT {over} FROM {rows} ORDER BY i")).await;
+        let found: Vec<_> = found.iter().map(|row| row[0].as_str()).collect();
+        assert_eq!(found.join("|"), wanted, "{over}");
+    }
+    let plan = world
+        .rows("EXPLAIN SELECT string_agg(kind, ',') FILTER (WHERE ok) OVER () FROM events")
+        .await;
+    let plan: Vec<_> = plan.iter().map(|row| row[0].as_str()).collect();
+    assert!(plan.join("\n").contains("FILTER (WHERE events.ok)"), "{plan:?}");
+}
+
+#[tokio::test]
+async fn windows_and_repeated_values_are_bounded() {
+    let world = limited(16 << 20, 8192).await;
+    world.append(3_000);
+    let texts = "SELECT repeat(kind, 100) AS t, ts, user_id, ok FROM events WHERE kind IS NOT NULL";
+    for sql in [
+        "SELECT array_agg(t) OVER () FROM x",
+        "SELECT array_agg(t) FILTER (WHERE user_id > 5) OVER () FROM x",
+        "SELECT count(*), max(n) FROM (SELECT array_agg(t) OVER (PARTITION BY ok) a, count(*) OVER (PARTITION BY ok) n FROM x) w WHERE a IS NOT NULL",
+        "SELECT string_agg(t, ',') OVER (ORDER BY ts), count(*) OVER (ORDER BY ts ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING) FROM x",
+        "SELECT max(n), max(length(s)) FROM (SELECT t || g.i AS s, count(*) OVER () n FROM x, generate_series(1, 20) g(i)) w",
+        "SELECT g.a FROM (SELECT array_agg(t) a FROM x) g, events",
+        "SELECT g.a, unnest(g.a) FROM (SELECT array_agg(t) a FROM x) g",
+        "SELECT upper(g.s) FROM (SELECT string_agg(t, ',') s FROM x) g, events",
+    ] {
+        let e = world.error(&format!("WITH x AS ({texts}) {sql}")).await;
+        assert_eq!(e.sqlstate, sqlstate::OUT_OF_MEMORY, "{sql}: {e:?}");
+    }
+    let few = format!(
+        "WITH x AS ({texts} LIMIT 100) SELECT count(*), min(cardinality(a)), max(length(s)) FROM (
+           SELECT g.a, g.s FROM (SELECT array_agg(t) a, string_agg(t, ',') s FROM x) g, events) j"
+    );
+    assert_eq!(world.rows(&few).await[0][..2], ["3000", "100"]);
+    for _ in 0..100 {
+        if world.engine.memory_reserved() == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("{} bytes are still taken", world.engine.memory_reserved());
+}

@@ -192,6 +192,62 @@ fn memory_of_wide_values_stays_near_its_bound() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn memory_of_repeated_values_stays_near_its_bound() -> Result<()> {
+    let otus = server()?;
+    let mut client = otus.connect()?;
+    client.rows("set statement_timeout = '3s'")?;
+    client.rows("select kind, count(*) from events group by kind order by kind")?;
+    let base = kib(&otus, "VmHWM")?;
+    let one = "(select array_agg('page ' || i) a, string_agg('page ' || i, ',') s from generate_series(1, 40000) g(i)) x";
+    let pages =
+        "(select i, i % 50 as k, 'page ' || i as page from generate_series(1, 40000) g(i)) p";
+    for sql in [
+        format!("select array_agg(page) over () from {pages}"),
+        format!("select array_agg(page) filter (where i % 2 = 0) over (partition by 1) from {pages}"),
+        format!("select max(length(s)) from (select string_agg(page, ',') over (partition by k) s from {pages}) w"),
+        format!("select string_agg(page, ',') over (order by i) from {pages}"),
+        format!("select json_object_agg(page, 1) over (order by i) from {pages}"),
+        format!(
+            "select array_agg(page) over (order by i), count(*) over (order by i rows between current row \
+             and unbounded following) from {pages}"
+        ),
+        format!("select max(n) from (select count(*) over () n, repeat(page, 500), page from {pages}) w"),
+        format!("select x.a from {one}, generate_series(1, 100000)"),
+        format!("select x.a from {one}, {pages} where x.a[1] <> p.page"),
+        format!("select i, (select array_agg(page) from {pages}) from generate_series(1, 100000) i"),
+        format!("select x.s || i from {one}, generate_series(1, 100000) i"),
+        format!("select max(x.s || i) from {one}, generate_series(1, 100000) i"),
+        format!("select x.s || i, count(*) from {one}, generate_series(1, 100000) i group by 1"),
+        format!("select x.a || x.a || x.a from {one}, generate_series(1, 100000)"),
+        format!("select string_to_array(x.s, 'a') from {one}, generate_series(1, 100000)"),
+        format!("select left(x.s, 400000) || i from {one}, generate_series(1, 100000) i"),
+        format!("select x.a, unnest(x.a) from {one}"),
+        format!("select x.s || e from (select s, unnest(a) e from {one}) x"),
+        format!("select first_value(s) over () from (select s from {one} union all select page from {pages}) x"),
+        format!("select count(*) from (select 1 from {pages} group by cube({})) g", ["i", "k", "page"].join(",")),
+        "select count(*) from (select 1 from events group by cube(id, amount, kind, country, id + 1, id + 2, id + 3, \
+         id + 4, id + 5, id + 6, id + 7)) g".to_owned(),
+    ] {
+        let found = client.with(async |c| Ok(c.simple_query(&sql).await.err()))?;
+        let code = found.map(|e| e.code().map(|code| code.code().to_owned()));
+        let ends = ["53200", "54000", "57014"];
+        let good = code.as_ref().is_none_or(|code| code.as_ref().is_some_and(|c| ends.contains(&c.as_str())));
+        anyhow::ensure!(good, "{sql}: {code:?}");
+        let peak = kib(&otus, "VmHWM")?.saturating_sub(base);
+        anyhow::ensure!(peak < 5 * QUERY_KIB, "{} MiB after {sql}: {code:?}", peak >> 10);
+    }
+    // Those that are not so large are answered.
+    let few = "(select array_agg('page ' || i) a, string_agg('page ' || i, ',') s from generate_series(1, 300) g(i)) x";
+    let rows = client.rows(&format!(
+        "select count(*), max(length(x.s || i)), min(cardinality(x.a)), \
+         count(distinct x.a[i % 300 + 1]) from {few}, generate_series(1, 20000) g(i)"
+    ))?;
+    anyhow::ensure!(rows.len() == 1 && rows[0][0].as_deref() == Some("20000"), "{rows:?}");
+    anyhow::ensure!(rows[0][3].as_deref() == Some("300"), "{rows:?}");
+    Ok(())
+}
+
 /// The fields of an error that a client sees.
 fn refusal(client: &mut Client, sql: &str) -> Result<(String, String)> {
     let failed = client.with(async |c| Ok(c.simple_query(sql).await.err()))?;
