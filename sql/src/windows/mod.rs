@@ -176,8 +176,9 @@ impl ExecutionPlan for WindowExec {
     ) -> DfResult<SendableRecordBatchStream> {
         let reservation = MemoryConsumer::new("window").register(context.memory_pool());
         let account = Arc::new(Account::new(reservation, self.keeps_all));
+        let batch_rows = context.session_config().batch_size().max(1);
         let rows = self.window.execute(partition, context)?;
-        Ok(Box::pin(Accounted { rows, account }))
+        Ok(Box::pin(Accounted { rows, account, made: None, batch_rows }))
     }
 }
 
@@ -185,18 +186,38 @@ impl ExecutionPlan for WindowExec {
 struct Accounted {
     rows: SendableRecordBatchStream,
     account: Arc<Account>,
+    /// What is not given out yet of a batch, which may have all rows.
+    made: Option<RecordBatch>,
+    batch_rows: usize,
+}
+
+impl Accounted {
+    fn next_made(&mut self) -> Option<RecordBatch> {
+        let made = self.made.take()?;
+        let rows = made.num_rows().min(self.batch_rows);
+        if rows < made.num_rows() {
+            self.made = Some(made.slice(rows, made.num_rows() - rows));
+        }
+        Some(made.slice(0, rows))
+    }
 }
 
 impl Stream for Accounted {
     type Item = DfResult<RecordBatch>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let account = Arc::clone(&self.account);
-        let polled = with(&account, || self.rows.poll_next_unpin(cx));
-        if let Poll::Ready(Some(Ok(batch))) = &polled {
-            account.given(batch.num_rows());
+        if let Some(batch) = self.next_made() {
+            return Poll::Ready(Some(Ok(batch)));
         }
-        polled
+        let account = Arc::clone(&self.account);
+        match with(&account, || self.rows.poll_next_unpin(cx)) {
+            Poll::Ready(Some(Ok(batch))) => {
+                account.given(batch.num_rows());
+                self.made = Some(batch);
+                Poll::Ready(self.next_made().map(Ok))
+            }
+            other => other,
+        }
     }
 }
 
