@@ -135,8 +135,11 @@ fn build(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> SqlResult<SessionSt
         .with_default_features()
         .build();
     // First, as the rules after it look at properties.
-    let mut rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> =
-        vec![Arc::new(crate::grouping::GroupingSets), Arc::new(FailLate)];
+    let mut rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> = vec![
+        Arc::new(crate::grouping::GroupingSets),
+        Arc::new(crate::skipped::SkippedRows),
+        Arc::new(FailLate),
+    ];
     rules.extend(state.physical_optimizers().iter().cloned());
     crate::limited::where_nothing_is_between(&mut rules);
     rules.push(Arc::new(crate::windows::WindowAccounts));
@@ -177,6 +180,7 @@ fn build(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> SqlResult<SessionSt
         .with_analyzer_rule(Arc::new(crate::zone::SessionZone))
         .with_analyzer_rule(Arc::new(crate::lists::Lists))
         .with_optimizer_rule(Arc::new(crate::lossy::LossyConditions))
+        .with_optimizer_rule(Arc::new(crate::negation::Negations))
         .with_query_planner(Arc::new(Planner))
         .build();
     function::register(&mut state).map_err(SqlError::from)?;

@@ -1,0 +1,139 @@
+//! `OFFSET n` without a limit holds to the order of what it skips. The planner moves an order from above below such an
+//! offset, which then skips other rows; here it is an operator that asks for the order of its input.
+
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::error::{DataFusionError, Result as DfResult};
+use datafusion::execution::TaskContext;
+use datafusion::physical_expr::{Distribution, LexOrdering, OrderingRequirements};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::execution_plan::{
+    CardinalityEffect, ChildrenPropertiesMode, ReplaceChildrenOptions,
+};
+use datafusion::physical_plan::limit::GlobalLimitExec;
+use datafusion::physical_plan::metrics::MetricsSet;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PhysicalExpr,
+    PlanProperties, SendableRecordBatchStream,
+};
+
+use crate::error::SqlError;
+
+/// Puts [`Skipped`] in the place of offsets without a limit. To run before any rule that moves orders.
+#[derive(Debug)]
+pub(crate) struct SkippedRows;
+
+impl PhysicalOptimizerRule for SkippedRows {
+    fn name(&self) -> &'static str {
+        "skipped_rows"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+
+    fn optimize(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        _: &ConfigOptions,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        plan.transform_up(|node| {
+            let skips = node.downcast_ref::<GlobalLimitExec>().filter(|of| of.fetch().is_none());
+            let order = skips.and_then(|limit| limit.input().output_ordering().cloned());
+            Ok(match order {
+                Some(order) => Transformed::yes(Arc::new(Skipped { limit: node, order }) as _),
+                None => Transformed::no(node),
+            })
+        })
+        .data()
+    }
+}
+
+/// An offset over rows in an order.
+#[derive(Debug)]
+struct Skipped {
+    limit: Arc<dyn ExecutionPlan>,
+    order: LexOrdering,
+}
+
+impl DisplayAs for Skipped {
+    fn fmt_as(&self, form: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
+        self.limit.fmt_as(form, f)
+    }
+}
+
+impl ExecutionPlan for Skipped {
+    fn name(&self) -> &str {
+        self.limit.name()
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        self.limit.properties()
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        self.limit.children()
+    }
+
+    fn required_input_distribution(&self) -> Vec<Distribution> {
+        vec![Distribution::SinglePartition]
+    }
+
+    fn required_input_ordering(&self) -> Vec<Option<OrderingRequirements>> {
+        vec![Some(OrderingRequirements::from(self.order.clone()))]
+    }
+
+    fn maintains_input_order(&self) -> Vec<bool> {
+        vec![true]
+    }
+
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false]
+    }
+
+    fn cardinality_effect(&self) -> CardinalityEffect {
+        CardinalityEffect::LowerEqual
+    }
+
+    fn apply_expressions(
+        &self,
+        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> DfResult<TreeNodeRecursion>,
+    ) -> DfResult<TreeNodeRecursion> {
+        self.limit.apply_expressions(f)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+        mode: ReplaceChildrenOptions,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let limit = Arc::clone(&self.limit).replace_children(children, mode)?;
+        Ok(Arc::new(Self { limit, order: self.order.clone() }))
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let mode = ChildrenPropertiesMode::Recompute;
+        self.replace_children(children, ReplaceChildrenOptions::new(mode))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        self.limit.metrics()
+    }
+
+    fn execute(
+        &self,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> DfResult<SendableRecordBatchStream> {
+        if partition > 0 {
+            return Err(DataFusionError::from(SqlError::internal("an offset has one partition")));
+        }
+        self.limit.execute(partition, context)
+    }
+}
