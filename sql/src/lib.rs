@@ -31,6 +31,7 @@ mod function;
 mod gapfill;
 mod grouping;
 mod kept;
+mod keys;
 mod known;
 mod lanes;
 mod late;

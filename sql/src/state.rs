@@ -154,6 +154,7 @@ fn build(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> SqlResult<SessionSt
         analyzer.rules.insert(3, Arc::new(function::JsonbValues));
         analyzer.rules.insert(4, Arc::new(crate::fractions::MixedFractions));
         analyzer.rules.insert(5, Arc::new(crate::sorted::SeenOrders));
+        analyzer.rules.insert(6, Arc::new(crate::keys::GroupingKeys));
         let look: Arc<dyn AnalyzerRule + Send + Sync> = Arc::new(StillWanted);
         analyzer.rules = planning::watched(&analyzer.rules, &look);
     }
@@ -181,6 +182,7 @@ fn build(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> SqlResult<SessionSt
         .with_analyzer_rule(Arc::new(crate::lists::Lists))
         .with_optimizer_rule(Arc::new(crate::lossy::LossyConditions))
         .with_optimizer_rule(Arc::new(crate::negation::Negations))
+        .with_optimizer_rule(Arc::new(crate::keys::KeyColumns))
         .with_query_planner(Arc::new(Planner))
         .build();
     function::register(&mut state).map_err(SqlError::from)?;
