@@ -4,6 +4,7 @@
 
 mod adapter;
 mod average;
+mod between;
 mod counted;
 mod extremes;
 mod kept;

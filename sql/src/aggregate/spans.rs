@@ -22,6 +22,7 @@ use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, Expr, GroupsAccumulator, Signature, Volatility,
 };
 
+use super::between;
 use super::udaf::{into, no_such_function, quantile};
 use crate::error::{SqlError, SqlResult, sqlstate};
 use crate::function::scaled_span;
@@ -155,6 +156,13 @@ impl Default for PercentileCont {
     }
 }
 
+/// The share of the way from the least value to the greatest.
+fn share_of(args: &AccumulatorArgs) -> DfResult<f64> {
+    let share = quantile(args.exprs.get(1))?;
+    let descends = args.order_bys.first().is_some_and(|order| order.options.descending);
+    Ok(if descends { 1.0 - share } else { share })
+}
+
 fn of_spans(args: &AccumulatorArgs) -> bool {
     args.expr_fields.first().is_some_and(|field| is_span(field.data_type()))
 }
@@ -189,12 +197,10 @@ impl AggregateUDFImpl for PercentileCont {
         }
     }
     fn accumulator(&self, args: AccumulatorArgs) -> DfResult<Box<dyn Accumulator>> {
+        let share = share_of(&args)?;
         if !of_spans(&args) {
-            return self.plain.accumulator(args);
+            return Ok(between::one(self.plain.accumulator(args)?, share));
         }
-        let share = quantile(args.exprs.get(1))?;
-        let descends = args.order_bys.first().is_some_and(|order| order.options.descending);
-        let share = if descends { 1.0 - share } else { share };
         Ok(Box::new(Kept::new(Gives::Share(share))))
     }
     fn state_fields(&self, args: StateFieldsArgs) -> DfResult<Vec<FieldRef>> {
@@ -210,7 +216,8 @@ impl AggregateUDFImpl for PercentileCont {
         &self,
         args: AccumulatorArgs,
     ) -> DfResult<Box<dyn GroupsAccumulator>> {
-        self.plain.create_groups_accumulator(args)
+        let share = share_of(&args)?;
+        Ok(between::groups(self.plain.create_groups_accumulator(args)?, share))
     }
     fn simplify(&self) -> Option<AggregateFunctionSimplification> {
         let plain = self.plain.simplify()?;

@@ -36,23 +36,33 @@ const BORDERS: Borders = ["\\b{start}", "\\b{end}"];
 const BORDERS_AROUND: Borders = ["(?<!\\w)(?=\\w)", "(?<=\\w)(?!\\w)"];
 
 impl Pattern {
-    /// From a pattern as it is written for Postgres.
+    /// From a pattern as it is written for Postgres, in which `.` is any character.
     pub(crate) fn of(written: &str) -> Self {
-        let (text, looks_around) = spelled(written, BORDERS);
+        Self::with_dot(written, "(?s:.)")
+    }
+
+    /// The same, in which `.` ends with its line.
+    pub(crate) fn of_lines(written: &str) -> Self {
+        Self::with_dot(written, ".")
+    }
+
+    fn with_dot(written: &str, dot: &'static str) -> Self {
+        let (text, looks_around) = spelled(written, BORDERS, dot);
         match looks_around {
-            true => Self { text: spelled(written, BORDERS_AROUND).0, looks_around },
+            true => Self { text: spelled(written, BORDERS_AROUND, dot).0, looks_around },
             false => Self { text, looks_around },
         }
     }
 }
 
-fn spelled(written: &str, borders: Borders) -> (String, bool) {
+fn spelled(written: &str, borders: Borders, dot: &'static str) -> (String, bool) {
     let (mut text, mut looks_around) = (String::with_capacity(written.len()), false);
     let mut rest = written;
     while let Some(c) = rest.chars().next() {
         let (taken, put) = match c {
             '\\' => escape(rest, borders, &mut looks_around),
             '[' => bracket(rest, borders),
+            '.' => (1, dot),
             '(' => {
                 let around = ["(?=", "(?!", "(?<=", "(?<!"];
                 looks_around |= around.iter().any(|begin| rest.starts_with(begin));

@@ -15,7 +15,7 @@ use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature,
     Volatility,
 };
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 
 use super::pattern::Pattern;
 use super::{answer, argument, numeric};
@@ -421,18 +421,33 @@ fn is_finite(args: &[ArrayRef], rows: usize) -> DfResult<ArrayRef> {
 
 /// The regular expression of a pattern, mostly the same in all rows.
 #[derive(Default)]
-pub(super) struct Known(Option<(String, Regex)>);
+pub(super) struct Known(Option<(String, String, Regex)>);
 
 impl Known {
     pub(super) fn regex(&mut self, pattern: &str) -> DfResult<&Regex> {
-        if self.0.as_ref().is_none_or(|(known, _)| known != pattern) {
-            let regex = Regex::new(&Pattern::of(pattern).text).map_err(|e| {
+        self.flagged(pattern, "")
+    }
+
+    /// With the letters that Postgres has for options.
+    fn flagged(&mut self, pattern: &str, flags: &str) -> DfResult<&Regex> {
+        let is_same = |of: &str, of_flags: &str| of == pattern && of_flags == flags;
+        if self.0.as_ref().is_none_or(|(of, of_flags, _)| !is_same(of, of_flags)) {
+            let read = match flags.contains(['n', 'm', 'p']) {
+                true => Pattern::of_lines(pattern),
+                false => Pattern::of(pattern),
+            };
+            let regex = RegexBuilder::new(&read.text)
+                .case_insensitive(flags.contains('i'))
+                .multi_line(flags.contains(['n', 'm', 'w']))
+                .ignore_whitespace(flags.contains('x'))
+                .build();
+            let regex = regex.map_err(|e| {
                 SqlError::new("2201B", "invalid regular expression").with_detail(e.to_string())
             })?;
-            self.0 = Some((pattern.to_owned(), regex));
+            self.0 = Some((pattern.to_owned(), flags.to_owned(), regex));
         }
         match &self.0 {
-            Some((_, regex)) => Ok(regex),
+            Some((_, _, regex)) => Ok(regex),
             None => Err(SqlError::internal("a pattern was lost").into()),
         }
     }
@@ -472,10 +487,8 @@ fn matches(args: &[ArrayRef], rows: usize) -> DfResult<ArrayRef> {
             continue;
         };
         let flags = text(args, 2, row).unwrap_or_default();
-        let insensitive = flags.contains('i');
-        let pattern = if insensitive { format!("(?i){pattern}") } else { pattern.to_owned() };
         let most = if flags.contains('g') { usize::MAX } else { 1 };
-        let regex = known.regex(&pattern)?;
+        let regex = known.flagged(pattern, flags)?;
         for groups in regex.captures_iter(of).take(most) {
             let first = usize::from(groups.len() > 1);
             for group in groups.iter().skip(first) {

@@ -41,8 +41,45 @@ pub(super) fn in_call(function: &mut Function) {
         && let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(pattern))) = list.args.get_mut(1)
         && let Some(text) = written(pattern)
     {
+        let plain = text.clone();
         *text = Pattern::of(text).text;
+        if let Some((place, flags)) = flags(&name, &mut list.args) {
+            // What is newline-sensitive, wholly, by its dots, or by its anchors.
+            let (wholly, dots, anchors) =
+                (flags.contains(['n', 'm']), flags.contains('p'), flags.contains('w'));
+            let kept = flags.chars().filter(|flag| matches!(flag, 'g' | 'i' | 'x'));
+            let lines = (wholly || anchors).then_some('m');
+            *flags = kept.chain(lines).collect();
+            if flags.is_empty() {
+                list.args.truncate(place);
+            }
+            if (wholly || dots)
+                && let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(pattern))) =
+                    list.args.get_mut(1)
+                && let Some(text) = written(pattern)
+            {
+                *text = Pattern::of_lines(&plain).text;
+            }
+        }
     }
+}
+
+/// The flags of a call, if they say anything of lines: the engine knows other letters. `regexp_matches` is our own.
+fn flags<'a>(name: &str, args: &'a mut [FunctionArg]) -> Option<(usize, &'a mut String)> {
+    let place = match name {
+        "regexp_replace" | "regexp_count" => 3,
+        "regexp_like" | "regexp_match" => 2,
+        _ => return None,
+    };
+    let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(flags))) = args.get_mut(place) else {
+        return None;
+    };
+    let flags = written(flags).filter(|text| {
+        let known =
+            |flag: char| matches!(flag, 'g' | 'i' | 'x' | 'n' | 'm' | 'p' | 'w' | 's' | 't' | 'c');
+        text.chars().all(known) && text.contains(['n', 'm', 'p', 'w', 's', 't', 'c'])
+    })?;
+    Some((place, flags))
 }
 
 /// The pattern behind `~` and its like. One that looks around is matched by a function of our own.
