@@ -16,8 +16,16 @@ use otus_engine::restriction::RowGuard;
 use super::filter::Condition;
 use crate::error::{SqlError, sqlstate};
 
+/// What begins the name of a column that has the values of another unmasked: no name of a table does.
+pub(super) const UNMASKED: char = '\0';
+
+/// The column of the whole table that has the values of one that a guard gives.
+fn source(name: &str) -> &str {
+    name.strip_prefix(UNMASKED).unwrap_or(name)
+}
+
 /// Which rows and values of one table one user may see.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Guard {
     /// The table, for messages.
     pub(super) table: String,
@@ -44,7 +52,7 @@ impl Guard {
 
     /// The names of the columns that must be read so that those of `wanted` can be given.
     pub(crate) fn needed(&self, wanted: &[&str]) -> Vec<String> {
-        let mut names: Vec<String> = wanted.iter().map(|name| (*name).to_owned()).collect();
+        let mut names: Vec<String> = wanted.iter().map(|name| source(name).to_owned()).collect();
         let masks = self.values.iter().filter(|(name, _)| wanted.contains(&name.as_str()));
         let asked = self.rows.iter().chain(masks.map(|(_, values)| values));
         for name in asked.flat_map(|condition| &condition.columns) {
@@ -62,7 +70,7 @@ impl Guard {
         let columns = output.fields().iter().map(|field| {
             let mask = self.values.iter().find(|(name, _)| name == field.name());
             let mask = mask.map(|(_, condition)| bind(condition)).transpose()?;
-            Ok((input.index_of(field.name())?, mask))
+            Ok((input.index_of(source(field.name()))?, mask))
         });
         Ok(Sieve {
             table: self.table.clone(),
