@@ -232,6 +232,16 @@ impl Settings {
         Ok(name)
     }
 
+    /// What a setting would be, of which the value ends at once; a name that was made up stays, as in Postgres.
+    pub(crate) fn tried(&mut self, name: &str, value: Option<&str>) -> SqlResult<String> {
+        let mut tried = self.clone();
+        let name = tried.set(name, value)?;
+        if find(&name).is_none() {
+            self.values.entry(name.clone()).or_default();
+        }
+        Ok(tried.value(&name))
+    }
+
     /// Settings of the client's own must stay within bounds: each savepoint copies them.
     fn check_own(&self, name: &str, value: &str) -> SqlResult<()> {
         let own =

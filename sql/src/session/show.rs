@@ -41,7 +41,7 @@ fn modes(name: &str, value: Option<&str>) -> SqlResult<Option<Modes>> {
 
 fn set(inner: &mut Inner, name: &str, value: Option<&str>, local: bool) -> SqlResult<String> {
     if local && inner.transaction.is_none() {
-        inner.settings.clone().set(name, value)?;
+        inner.settings.tried(name, value)?;
         inner.reports.push(Report::Notice {
             severity: "WARNING",
             sqlstate: sqlstate::NO_TRANSACTION,
@@ -73,9 +73,7 @@ pub(super) fn assign(
     let mut inner = inner.lock();
     if local && inner.transaction.is_none() {
         // The statement is a transaction of its own: the value ends with it.
-        let mut tried = inner.settings.clone();
-        let name = tried.set(name, Some(value))?;
-        return Ok(tried.value(&name));
+        return inner.settings.tried(name, Some(value));
     }
     let name = set(&mut inner, name, Some(value), local)?;
     Ok(inner.settings.value(&name))

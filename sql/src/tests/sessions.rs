@@ -299,6 +299,8 @@ async fn settings_that_a_client_makes_up_are_told_by_functions() {
     assert_eq!(world.value("SELECT set_config('my.var', 'y', true)").await, "y");
     assert_eq!(world.session.take_reports(), []);
     assert_eq!(world.value(my).await, "x");
+    assert_eq!(world.value("SELECT set_config('my.other', 'y', true)").await, "y");
+    assert_eq!(world.value("SELECT current_setting('my.other')").await, "");
     world.rows("BEGIN").await;
     assert_eq!(world.value("SELECT set_config('my.var', 'y', true)").await, "y");
     assert_eq!(world.value("SELECT set_config('my.new', 'z', true)").await, "z");
