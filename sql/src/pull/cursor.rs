@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use ring::rand;
+use ring::{hmac, rand};
 
 use super::query::{Page, Reader};
 use super::value::{Map, Value};
@@ -51,12 +51,19 @@ pub enum Cursor {
     Sealed,
 }
 
-/// The key of sealed cursors: made when the first is, and never written down.
-fn key() -> SqlResult<&'static LessSafeKey> {
-    static KEY: OnceLock<Option<LessSafeKey>> = OnceLock::new();
-    let made = KEY.get_or_init(|| {
-        let bytes: [u8; 32] = rand::generate(&rand::SystemRandom::new()).ok()?.expose();
-        UnboundKey::new(&CHACHA20_POLY1305, &bytes).ok().map(LessSafeKey::new)
+/// The keys of sealed cursors: made when the first is, and never written down.
+struct Keys {
+    text: LessSafeKey,
+    nonce: hmac::Key,
+}
+
+fn keys() -> SqlResult<&'static Keys> {
+    static KEYS: OnceLock<Option<Keys>> = OnceLock::new();
+    let made = KEYS.get_or_init(|| {
+        let random = rand::SystemRandom::new();
+        let bytes: [u8; 32] = rand::generate(&random).ok()?.expose();
+        let text = LessSafeKey::new(UnboundKey::new(&CHACHA20_POLY1305, &bytes).ok()?);
+        Some(Keys { text, nonce: hmac::Key::generate(hmac::HMAC_SHA256, &random).ok()? })
     });
     made.as_ref().ok_or_else(|| SqlError::internal("there is no key for cursors"))
 }
@@ -65,13 +72,14 @@ fn seal(mut text: String) -> SqlResult<Vec<u8>> {
     // How long it is tells how long numbers are.
     let length = text.len().next_multiple_of(SEALED_STEP);
     text.extend(std::iter::repeat_n(' ', length - text.len()));
-    let failed = |_| SqlError::internal("a cursor cannot be sealed");
-    let nonce: [u8; NONCE_LEN] =
-        rand::generate(&rand::SystemRandom::new()).map_err(failed)?.expose();
-    let mut sealed = text.into_bytes();
-    key()?
-        .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::empty(), &mut sealed)
-        .map_err(failed)?;
+    let (keys, mut sealed) = (keys()?, text.into_bytes());
+    // The same place has the same cursor, so that answers which are the same look so; another has another nonce.
+    let mut nonce = [0; NONCE_LEN];
+    let signed = hmac::sign(&keys.nonce, &sealed);
+    nonce.iter_mut().zip(signed.as_ref()).for_each(|(to, from)| *to = *from);
+    let sealing = Nonce::assume_unique_for_key(nonce);
+    let done = keys.text.seal_in_place_append_tag(sealing, Aad::empty(), &mut sealed);
+    done.map_err(|_| SqlError::internal("a cursor cannot be sealed"))?;
     Ok([nonce.as_slice(), &sealed].concat())
 }
 
@@ -79,7 +87,7 @@ fn open(bytes: &[u8]) -> Option<Vec<u8>> {
     let (nonce, sealed) = bytes.split_at_checked(NONCE_LEN)?;
     let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
     let mut sealed = sealed.to_vec();
-    let text = key().ok()?.open_in_place(nonce, Aad::empty(), &mut sealed).ok()?;
+    let text = keys().ok()?.text.open_in_place(nonce, Aad::empty(), &mut sealed).ok()?;
     Some(text.to_vec())
 }
 
