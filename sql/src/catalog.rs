@@ -36,11 +36,13 @@ use handle::PgSchema;
 pub(crate) use handle::{Catalogue, PgTables};
 pub(crate) use information::view_schema;
 pub(crate) use layout::{Layout, find as layout};
-pub(crate) use library::{KEYWORDS, library};
+pub(crate) use library::{KEYWORDS, Library, library};
 pub(crate) use names::{NamedIds, shown_names};
 pub(crate) use nested::nested;
 pub(crate) use relations::{Relation, Routine, figures, quoted as quoted_name};
-pub(crate) use routines::{arguments as routine_arguments, definition as routine_definition};
+pub(crate) use routines::{
+    arguments as routine_arguments, builtin as builtin_definition, definition as routine_definition,
+};
 pub(crate) use tables::{CLASS_OF_RELATIONS, index_definition};
 pub(crate) use types::{internal_name, sql_name, type_name};
 pub(crate) use value::{REG_TYPES, Value, array, field_of, values};

@@ -3,13 +3,16 @@
 
 use std::sync::Arc;
 
-use datafusion::common::Column;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, TableReference};
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::builder::unnest_with_options;
 use datafusion::logical_expr::{
     Expr, Filter, Join, JoinType, LogicalPlan, Projection, SubqueryAlias,
 };
+
+/// Qualifies what is computed until it has the name of its query.
+const COMPUTED: &str = "__otus_computed";
 
 /// The plan with such joins computed over their left sides.
 pub(crate) fn over_left_sides(plan: LogicalPlan) -> DfResult<LogicalPlan> {
@@ -59,7 +62,7 @@ fn over(plan: &LogicalPlan, left: &Arc<LogicalPlan>) -> DfResult<Option<LogicalP
             let mut list = columns_of(left);
             for (expr, (qualifier, field)) in projection.expr.iter().zip(projection.schema.iter()) {
                 let Some(expr) = resolved(expr, left)? else { return Ok(None) };
-                list.push(expr.alias_qualified(qualifier.cloned(), field.name()));
+                list.push(expr.alias_qualified(apart(qualifier, field.name(), left), field.name()));
             }
             Some(LogicalPlan::Projection(Projection::try_new(list, Arc::new(input))?))
         }
@@ -82,10 +85,20 @@ fn renamed(alias: &SubqueryAlias, left: &Arc<LogicalPlan>) -> DfResult<Option<Lo
     let Some(input) = over(&alias.input, left)? else { return Ok(None) };
     let mut list = columns_of(left);
     for ((from, field), shown) in alias.input.schema().iter().zip(alias.schema.fields()) {
-        let column = Expr::Column(Column::new(from.cloned(), field.name()));
+        let column = Expr::Column(Column::new(apart(from, field.name(), left), field.name()));
         list.push(column.alias_qualified(Some(alias.alias.clone()), shown.name()));
     }
     Ok(Some(LogicalPlan::Projection(Projection::try_new(list, Arc::new(input))?)))
+}
+
+/// The qualifier of a computed column: one of its own where a column of the left side has its name, too.
+fn apart(
+    qualifier: Option<&TableReference>,
+    name: &str,
+    left: &LogicalPlan,
+) -> Option<TableReference> {
+    let is_taken = || left.schema().fields().iter().any(|field| field.name() == name);
+    qualifier.cloned().or_else(|| is_taken().then(|| TableReference::bare(COMPUTED)))
 }
 
 fn columns_of(plan: &LogicalPlan) -> Vec<Expr> {
@@ -99,6 +112,10 @@ fn resolved(expr: &Expr, left: &LogicalPlan) -> DfResult<Option<Expr>> {
         Expr::OuterReferenceColumn(_, column) => {
             is_known &= left.schema().has_column(&column);
             Ok(Transformed::yes(Expr::Column(column)))
+        }
+        Expr::Column(column) if column.relation.is_none() => {
+            let relation = apart(None, &column.name, left);
+            Ok(Transformed::yes(Expr::Column(Column { relation, ..column })))
         }
         Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_) => {
             is_known = false;

@@ -14,7 +14,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use crate::error::{SqlError, SqlResult, sqlstate};
-use crate::statement::{call, folded, subquery};
+use crate::statement::{call, factors, folded, subquery};
 
 /// Names the columns of merging joins, everywhere in a statement.
 pub(crate) async fn named(state: &SessionState, statement: &mut ast::Statement) -> SqlResult<()> {
@@ -98,14 +98,6 @@ impl ast::Visitor for Asked {
         }
         ControlFlow::Continue(())
     }
-}
-
-/// The relations of a select.
-pub(crate) fn factors(select: &Select) -> impl Iterator<Item = &TableFactor> {
-    select.from.iter().flat_map(|table| {
-        let joined = table.joins.iter().map(|join| &join.relation);
-        std::iter::once(&table.relation).chain(joined)
-    })
 }
 
 /// Whether a select needs its merged columns named: one that gives all of them, or has an outer join of the other side.

@@ -2,12 +2,16 @@
 //! what they are given. As in Postgres the rows come out as they were ordered, unless something between puts them
 //! into an order of its own. The planner would leave out every such order.
 
+use datafusion::common::Column;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::Result as DfResult;
+use datafusion::functions_window::expr_fn::row_number;
 use datafusion::logical_expr::expr::{AggregateFunction, Sort as SortExpr};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::logical_expr::{
+    Aggregate, Expr, Filter, LogicalPlan, LogicalPlanBuilder, Projection, SubqueryAlias,
+};
 use datafusion::optimizer::AnalyzerRule;
 
 /// Aggregates whose result shows in which order they took their values.
@@ -72,11 +76,39 @@ fn orders_anew(window: &Expr) -> bool {
 /// sorted, as in Postgres.
 fn in_order(plan: LogicalPlan) -> DfResult<LogicalPlan> {
     let LogicalPlan::Aggregate(aggregate) = &plan else { return Ok(plan) };
-    let rows = order_of(&aggregate.input).unwrap_or_default();
+    let rows = match order_of(&aggregate.input) {
+        None if aggregate.aggr_expr.iter().any(takes_rows_as_they_come) => {
+            let Some((input, number)) = numbered(&aggregate.input)? else {
+                return ordered(plan, &[]);
+            };
+            let keys = aggregate.group_expr.clone();
+            let over = Aggregate::try_new(input.into(), keys, aggregate.aggr_expr.clone())?;
+            let by = [Expr::Column(number).sort(true, false)];
+            return ordered(LogicalPlan::Aggregate(over), &by);
+        }
+        order => order.unwrap_or_default(),
+    };
+    ordered(plan, &rows)
+}
+
+/// Whether a call gathers values in the order of its rows.
+fn takes_rows_as_they_come(expr: &Expr) -> bool {
+    match expr.clone().unalias() {
+        Expr::AggregateFunction(call) => {
+            GATHERING.contains(&call.func.name())
+                && call.params.order_by.is_empty()
+                && !call.params.distinct
+        }
+        _ => false,
+    }
+}
+
+/// Gives aggregates the order of their rows.
+fn ordered(plan: LogicalPlan, rows: &[SortExpr]) -> DfResult<LogicalPlan> {
     let names = NamePreserver::new(&plan);
     let ordered = plan.map_expressions(|expr| {
         let name = names.save(&expr);
-        let changed = expr.transform_up(|expr| Ok(with_order(expr, &rows)))?;
+        let changed = expr.transform_up(|expr| Ok(with_order(expr, rows)))?;
         Ok(changed.update_data(|expr| name.restore(expr)))
     })?;
     match ordered.transformed {
@@ -125,4 +157,36 @@ fn order_of(plan: &LogicalPlan) -> Option<Vec<SortExpr>> {
         Some(SortExpr { expr: Expr::Column(column), ..key })
     };
     order_of(input)?.into_iter().map(above).collect()
+}
+
+/// The plan with a column that numbers the rows of a recursive query as they were generated, the order in which
+/// Postgres has them; none if it has no such rows.
+fn numbered(plan: &LogicalPlan) -> DfResult<Option<(LogicalPlan, Column)>> {
+    Ok(match plan {
+        LogicalPlan::RecursiveQuery(_) => {
+            let number = row_number();
+            let column = Column::new_unqualified(number.schema_name().to_string());
+            let plan = LogicalPlanBuilder::from(plan.clone()).window([number])?.build()?;
+            Some((plan, column))
+        }
+        LogicalPlan::SubqueryAlias(alias) => {
+            let Some((input, column)) = numbered(&alias.input)? else { return Ok(None) };
+            let column = Column::new(Some(alias.alias.clone()), column.name);
+            let plan = SubqueryAlias::try_new(input.into(), alias.alias.clone())?;
+            Some((LogicalPlan::SubqueryAlias(plan), column))
+        }
+        LogicalPlan::Filter(filter) => {
+            let Some((input, column)) = numbered(&filter.input)? else { return Ok(None) };
+            let plan = Filter::try_new(filter.predicate.clone(), input.into())?;
+            Some((LogicalPlan::Filter(plan), column))
+        }
+        LogicalPlan::Projection(projection) => {
+            let Some((input, column)) = numbered(&projection.input)? else { return Ok(None) };
+            let mut list = projection.expr.clone();
+            list.push(Expr::Column(column.clone()));
+            let plan = Projection::try_new(list, input.into())?;
+            Some((LogicalPlan::Projection(plan), column))
+        }
+        _ => None,
+    })
 }

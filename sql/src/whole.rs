@@ -8,11 +8,12 @@ use datafusion::execution::SessionState;
 use datafusion::sql::sqlparser::ast::{
     self, AccessExpr, BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr,
     FunctionArguments, GroupByExpr, Ident, JoinOperator, ObjectName, Select, SelectItem,
-    TableFactor, Value,
+    SelectItemQualifiedWildcardKind, TableFactor, Value,
 };
 
-use crate::merged::{columns_of_relations, factors};
-use crate::statement::{folded, output_names, record};
+use crate::function::RECORD;
+use crate::merged::columns_of_relations;
+use crate::statement::{factors, folded, output_names, record};
 
 /// Puts records in the place of relations, everywhere in a statement.
 pub(crate) async fn rows(state: &SessionState, statement: &mut ast::Statement) {
@@ -27,6 +28,12 @@ fn names_relation(select: &Select) -> bool {
     let names: HashSet<String> =
         factors(select).filter_map(name_of).map(|name| folded(&name)).collect();
     let is_one = |name: &Ident| names.contains(&folded(name));
+    if names.is_empty() {
+        return false;
+    }
+    if ast::Visit::visit(select, &mut AllOfOuter { names: &names }).is_break() {
+        return true;
+    }
     let found = ast::visit_expressions(select, |expr| {
         let names = match expr {
             Expr::Identifier(name) => is_one(name),
@@ -39,6 +46,34 @@ fn names_relation(select: &Select) -> bool {
         if names { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     found.is_break()
+}
+
+/// Looks for `a.*` in queries further in than that with the relation of this name.
+struct AllOfOuter<'a> {
+    names: &'a HashSet<String>,
+}
+
+impl ast::Visitor for AllOfOuter<'_> {
+    type Break = ();
+
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
+        let own: Vec<String> = factors(select).filter_map(name_of).map(|n| folded(&n)).collect();
+        let is_outer = |name: &String| self.names.contains(name) && !own.contains(name);
+        match select.projection.iter().filter_map(all_of).any(|name| is_outer(&folded(name))) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    }
+}
+
+/// The relation of `a.*`.
+fn all_of(item: &SelectItem) -> Option<&Ident> {
+    match item {
+        SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) => {
+            last(name).filter(|_| name.0.len() == 1)
+        }
+        _ => None,
+    }
 }
 
 fn arguments(call: &Function) -> impl Iterator<Item = &FunctionArgExpr> {
@@ -54,6 +89,30 @@ fn arguments(call: &Function) -> impl Iterator<Item = &FunctionArgExpr> {
 
 fn last(name: &ObjectName) -> Option<&Ident> {
     name.0.last()?.as_ident()
+}
+
+fn is_named(call: &Function, function: &str) -> bool {
+    call.name.0.len() == 1 && last(&call.name).is_some_and(|name| folded(name) == function)
+}
+
+/// The members of a row that is written out.
+fn members(expr: &Expr) -> Option<Vec<Expr>> {
+    match expr {
+        Expr::Tuple(members) => Some(members.clone()),
+        Expr::Nested(inner) => members(inner),
+        Expr::Function(call) if last(&call.name).is_some_and(|name| name.value == RECORD) => {
+            let member = |arg: &FunctionArgExpr| match arg {
+                FunctionArgExpr::Expr(expr) => Some(expr.clone()),
+                _ => None,
+            };
+            arguments(call).skip(1).step_by(2).map(member).collect()
+        }
+        _ => None,
+    }
+}
+
+fn and(left: Expr, right: Expr) -> Expr {
+    Expr::BinaryOp { left: Box::new(left), op: BinaryOperator::And, right: Box::new(right) }
 }
 
 /// By what a relation is named.
@@ -144,7 +203,86 @@ impl Whole {
         None
     }
 
+    /// The relation of a query further out whose columns `a.*` gives.
+    fn outer(&self, item: &SelectItem) -> Option<&Relation> {
+        let name = folded(all_of(item)?);
+        let is_named = |relation: &&Relation| folded(&relation.name) == name;
+        let mut scopes = self.scopes.iter().rev();
+        if scopes.next()?.relations.iter().any(|relation| is_named(&relation)) {
+            return None;
+        }
+        let found = scopes.find_map(|scope| scope.relations.iter().find(is_named));
+        found.filter(|relation| relation.columns.is_some())
+    }
+
+    /// `t = ROW(1, 2)`: nulls are equal here, as in all records.
+    fn compared(&self, expr: &Expr) -> Option<Expr> {
+        let Expr::BinaryOp { left, op, right } = expr else { return None };
+        let negated = match op {
+            BinaryOperator::Eq => false,
+            BinaryOperator::NotEq => true,
+            _ => return None,
+        };
+        let of = |expr: &Expr| match expr {
+            Expr::Identifier(name) => {
+                self.find(name).map(|relation| relation.values().map(|(_, value)| value).collect())
+            }
+            _ => None,
+        };
+        let (left, right) = match (of(left), of(right)) {
+            (Some(left), None) => (left, members(right)?),
+            (None, Some(right)) => (members(left)?, right),
+            _ => return None,
+        };
+        if left.len() != right.len() {
+            return None;
+        }
+        let same = left.into_iter().zip::<Vec<Expr>>(right);
+        let same = same.map(|(l, r)| Expr::IsNotDistinctFrom(Box::new(l), Box::new(r)));
+        let same = Expr::Nested(Box::new(same.reduce(and)?));
+        Some(match negated {
+            true => Expr::UnaryOp { op: ast::UnaryOperator::Not, expr: Box::new(same) },
+            false => same,
+        })
+    }
+
+    /// `(t).column`, which is a call of `get_field` by now.
+    fn field(&self, call: &Function) -> Option<Expr> {
+        let mut arguments = arguments(call);
+        let (
+            Some(FunctionArgExpr::Expr(Expr::Identifier(name))),
+            Some(FunctionArgExpr::Expr(field)),
+        ) = (arguments.next(), arguments.next())
+        else {
+            return None;
+        };
+        let Expr::Value(field) = field else { return None };
+        let Value::SingleQuotedString(field) = &field.value else { return None };
+        let relation = self.find(name)?;
+        let parts = vec![relation.name.clone(), Ident::with_quote('"', field)];
+        Some(Expr::CompoundIdentifier(parts))
+    }
+
+    /// The members of `ROW(a.*, 1)`.
+    fn expanded(&self, row: &Function) -> Option<Vec<Expr>> {
+        let mut values = Vec::new();
+        for arg in arguments(row) {
+            match arg {
+                FunctionArgExpr::Expr(value) => values.push(value.clone()),
+                FunctionArgExpr::QualifiedWildcard(name) if name.0.len() == 1 => {
+                    values.extend(self.find(last(name)?)?.values().map(|(_, value)| value));
+                }
+                _ => return None,
+            }
+        }
+        Some(values)
+    }
+
     fn change(&self, expr: &mut Expr) {
+        if let Some(compared) = self.compared(expr) {
+            *expr = compared;
+            return;
+        }
         match expr {
             Expr::IsNull(of) | Expr::IsNotNull(of) => {
                 let Expr::Identifier(name) = of.as_ref() else { return };
@@ -175,6 +313,17 @@ impl Whole {
                         access_chain.drain(..parts.len() - 1);
                         **root = Expr::CompoundIdentifier(parts);
                     }
+                }
+            }
+            Expr::Function(call) if is_named(call, "get_field") => {
+                if let Some(column) = self.field(call) {
+                    *expr = column;
+                }
+            }
+            Expr::Function(call) if is_named(call, "row") => {
+                if let Some(values) = self.expanded(call) {
+                    let names = (1..=values.len()).map(|at| format!("f{at}"));
+                    *expr = record(names.zip(values));
                 }
             }
             Expr::Function(Function { args: FunctionArguments::List(list), .. }) => {
@@ -209,11 +358,7 @@ impl Relation {
             true => Expr::IsNull(Box::new(value)),
             false => Expr::IsNotNull(Box::new(value)),
         });
-        let all = tests.reduce(|left, right| Expr::BinaryOp {
-            left: Box::new(left),
-            op: BinaryOperator::And,
-            right: Box::new(right),
-        });
+        let all = tests.reduce(and);
         let yes = || Expr::Value(Value::Boolean(true).into());
         Expr::Nested(Box::new(all.unwrap_or_else(yes)))
     }
@@ -261,6 +406,18 @@ impl ast::VisitorMut for Whole {
             scope.keys = Some(std::mem::replace(&mut select.group_by, none));
         }
         self.scopes.push(scope);
+        let items = std::mem::take(&mut select.projection);
+        for item in items {
+            match self.outer(&item) {
+                Some(relation) => {
+                    select.projection.extend(relation.values().map(|(column, expr)| {
+                        let alias = Ident::with_quote('"', column);
+                        SelectItem::ExprWithAlias { expr, alias }
+                    }));
+                }
+                None => select.projection.push(item),
+            }
+        }
         for item in &mut select.projection {
             if let SelectItem::UnnamedExpr(expr) = item
                 && let Expr::Identifier(name) = &*expr

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use otus_engine::store::lock::{FolderLock, LOCK_FILE};
 use otus_engine::{Error, ErrorKind, Result};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 
 use super::ConfigArgs;
@@ -123,8 +123,8 @@ impl Faces {
     }
 
     /// Binds both ports on loopback, or the next free ones.
-    pub(crate) async fn bind_near(postgres: u16, http: u16) -> Result<Self> {
-        let (postgres, http) = (bind_near(postgres).await?, bind_near(http).await?);
+    pub(crate) fn bind_near(postgres: u16, http: u16) -> Result<Self> {
+        let (postgres, http) = (bind_near(postgres)?, bind_near(http)?);
         Ok(Self { postgres, http, tls: None })
     }
 
@@ -212,6 +212,9 @@ pub(crate) async fn stop_signal() {
     }
 }
 
+/// Connections that may wait to be accepted; the system may have a lower bound (`net.core.somaxconn`).
+const BACKLOG: u32 = 4_096;
+
 async fn bind(text: &str, face: &str, is_trusted: bool) -> Result<TcpListener> {
     let cannot = |e| Error::unavailable(format!("{face}: cannot listen on {text}")).with_source(e);
     let addresses: Vec<SocketAddr> = tokio::net::lookup_host(text).await.map_err(cannot)?.collect();
@@ -221,16 +224,36 @@ async fn bind(text: &str, face: &str, is_trusted: bool) -> Result<TcpListener> {
                  --trust-network to listen there all the same",
         ));
     }
-    TcpListener::bind(addresses.as_slice()).await.map_err(|e| {
-        cannot(e).with_hint("another process may listen there; choose another port in [server]")
-    })
+    let mut failed = None;
+    for address in addresses {
+        match listen(address) {
+            Ok(listener) => return Ok(listener),
+            Err(e) => failed = Some(e),
+        }
+    }
+    let failed = failed.unwrap_or_else(|| std::io::ErrorKind::AddrNotAvailable.into());
+    Err(cannot(failed)
+        .with_hint("another process may listen there; choose another port in [server]"))
 }
 
-async fn bind_near(port: u16) -> Result<TcpListener> {
+/// Listens with room for many clients at once: those for whom there is none would try again after a second.
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // As a server that was stopped leaves connections behind.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+fn bind_near(port: u16) -> Result<TcpListener> {
     let loopback = IpAddr::from([127, 0, 0, 1]);
     let mut last = None;
     for port in (port..=port.saturating_add(99)).chain([0]) {
-        match TcpListener::bind((loopback, port)).await {
+        match listen((loopback, port).into()) {
             Ok(listener) => return Ok(listener),
             Err(e) => last = Some(e),
         }
@@ -254,7 +277,7 @@ mod tests {
     async fn a_taken_port_gives_the_next_free_one() {
         let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = taken.local_addr().unwrap().port();
-        let faces = Faces::bind_near(port, port).await.unwrap();
+        let faces = Faces::bind_near(port, port).unwrap();
         let (postgres, http) =
             (faces.postgres.local_addr().unwrap(), faces.http.local_addr().unwrap());
         assert!(postgres.port() != port && http.port() != port && postgres != http);

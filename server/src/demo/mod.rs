@@ -104,7 +104,7 @@ pub async fn run(args: DemoArgs) -> Result<ExitCode> {
         forget(&data)?;
     }
     let is_new = !data.join("_log").exists();
-    let faces = Faces::bind_near(args.postgres_port, args.http_port).await?;
+    let faces = Faces::bind_near(args.postgres_port, args.http_port)?;
     let otus = open(config(&data)?, &faces, true).await?;
     let shutdown = CancellationToken::new();
     let serving = faces.serve(&otus, &shutdown);

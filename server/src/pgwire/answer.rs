@@ -43,6 +43,7 @@ impl Answer {
         let setting = |name| self.session.setting(name);
         Zone::new(&setting("TimeZone"))
             .with_styles(&setting("IntervalStyle"), &setting("bytea_output"))
+            .with_float_digits(&setting("extra_float_digits"))
     }
 
     /// All statements of a text, one after another, until one fails or takes data. Several are an implicit

@@ -36,8 +36,6 @@ pub(super) enum Whose<'a> {
 pub(super) struct Condition {
     /// Over the columns of the table.
     pub(super) expr: Arc<dyn PhysicalExpr>,
-    /// Names of the columns that it reads.
-    pub(super) columns: Vec<String>,
 }
 
 /// Reads a condition over rows of `schema`; none if the user lacks an attribute that it asks for, so that no row
@@ -51,8 +49,7 @@ pub(super) fn condition(
     if !lacks.is_empty() {
         return Ok(None);
     }
-    let (expr, columns) = compile::condition(planning()?, schema, &parsed, sql)?;
-    Ok(Some(Condition { expr, columns }))
+    Ok(Some(Condition { expr: compile::condition(planning()?, schema, &parsed, sql)? }))
 }
 
 /// Names of the attributes that a condition asks for and the user lacks.

@@ -5,6 +5,7 @@ mod check;
 mod filter;
 mod guard;
 mod limits;
+mod places;
 mod right;
 mod view;
 
@@ -17,6 +18,7 @@ use crate::error::{SqlError, SqlResult, sqlstate};
 pub use check::{RolePlace, RoleProblem, check};
 pub(crate) use guard::{Guard, Sieve};
 pub(crate) use limits::{Allowance, Running};
+pub(crate) use places::Places;
 pub use right::means;
 pub(crate) use view::Views;
 

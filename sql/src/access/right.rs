@@ -1,11 +1,11 @@
 //! Which tables a grant means, and the rights that are asked for outside of statements.
 
-use arrow::array::{AsArray, BooleanArray, RecordBatch};
-use arrow::compute::or_kleene;
-use datafusion::error::DataFusionError;
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::or;
 use otus_engine::compiled::CompiledTable;
 
 use super::filter::{self, Whose};
+use super::guard::passes;
 use super::{GrantDef, Identity};
 use crate::catalog::PUBLIC_SCHEMA;
 use crate::error::{SqlError, SqlResult, sqlstate};
@@ -79,10 +79,8 @@ impl Identity {
             let found = filter::condition(&table.schema, sql, Whose::Of(self))?;
             let Some(condition) = found else { continue };
             // What a filter fails on says what the row holds.
-            let asked = condition.expr.evaluate(rows).and_then(|v| v.into_array(rows.num_rows()));
-            let asked = asked.map_err(|_: DataFusionError| refused())?;
-            let asked = asked.as_boolean_opt().ok_or_else(refused)?;
-            passed = or_kleene(&passed, asked).map_err(|_| refused())?;
+            let asked = passes(&condition.expr, rows, &|_| {}).map_err(|_| refused())?;
+            passed = or(&passed, &asked).map_err(|_| refused())?;
         }
         match passed.true_count() == rows.num_rows() {
             true => Ok(()),

@@ -7,9 +7,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
-use datafusion::logical_expr::Operator;
-use datafusion::physical_expr::expressions::{BinaryExpr, lit};
-use datafusion::physical_plan::PhysicalExpr;
+use datafusion::physical_expr::expressions::lit;
 use otus_engine::catalog::TableDef;
 use otus_engine::compiled::{Catalog, CompiledTable};
 use otus_engine::restriction::RowGuard;
@@ -17,7 +15,7 @@ use otus_engine::snapshot::Snapshot;
 use parking_lot::Mutex;
 
 use super::filter::{self, Condition, Whose};
-use super::guard::{Guard, columns_of};
+use super::guard::{AnyOf, Guard};
 use super::{GrantDef, Identity, means};
 use crate::error::SqlResult;
 
@@ -119,10 +117,10 @@ fn cut(
     let condition = |grant: &&GrantDef| {
         let Some(sql) = &grant.filter else { return Ok(None) };
         let found = filter::condition(&table.schema, sql, Whose::Of(identity))?;
-        Ok(Some(found.unwrap_or_else(|| Condition { expr: lit(false), columns: Vec::new() })))
+        Ok(Some(found.unwrap_or_else(|| Condition { expr: lit(false) })))
     };
     let conditions = grants.iter().map(condition).collect::<SqlResult<Vec<_>>>()?;
-    let of = |which: &[bool]| any(conditions.iter().zip(which).filter(|c| *c.1).map(|c| c.0));
+    let of = |which: &[bool]| AnyOf::of(conditions.iter().zip(which).filter(|c| *c.1).map(|c| c.0));
     let rows = of(&vec![true; grants.len()]);
     let (mut fields, mut values) = (Vec::new(), Vec::new());
     for field in table.schema.fields() {
@@ -151,19 +149,4 @@ fn cut(
         }) as Arc<dyn RowGuard>
     });
     Ok(table.restricted(schema, guard)?)
-}
-
-/// The condition that any of these is true; none if one of them is none, which always is.
-fn any<'a>(conditions: impl Iterator<Item = &'a Option<Condition>>) -> Option<Condition> {
-    let mut found: Option<Arc<dyn PhysicalExpr>> = None;
-    for condition in conditions {
-        let expr = Arc::clone(&condition.as_ref()?.expr);
-        found = Some(match found {
-            Some(known) => Arc::new(BinaryExpr::new(known, Operator::Or, expr)),
-            None => expr,
-        });
-    }
-    let expr = found?;
-    let columns = columns_of(&expr);
-    Some(Condition { expr, columns })
 }

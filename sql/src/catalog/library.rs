@@ -44,6 +44,13 @@ pub(crate) struct PgFunction {
     pub(crate) arguments: Vec<u32>,
     pub(crate) returns: u32,
     pub(crate) returns_set: bool,
+    /// `i`, `s` or `v`.
+    pub(crate) volatile: String,
+    /// `s`, `r` or `u`.
+    pub(crate) parallel: String,
+    pub(crate) strict: bool,
+    /// What it is called inside.
+    pub(crate) source: String,
 }
 
 /// The tables that are the same in every database, and their names by id.
@@ -94,6 +101,10 @@ impl Library {
                 arguments: arguments.split(' ').filter_map(|id| id.parse().ok()).collect(),
                 returns: row.oid("prorettype"),
                 returns_set: row.get("proretset") == Value::Bool(true),
+                volatile: row.text("provolatile"),
+                parallel: row.text("proparallel"),
+                strict: row.get("proisstrict") == Value::Bool(true),
+                source: row.text("prosrc"),
             };
             self.function_ids.entry(function.name.clone()).or_default().push(function.oid);
             self.functions.insert(function.oid, function);

@@ -130,6 +130,38 @@ pub(crate) fn arguments(library: &Library, routine: &Routine, defaults: bool) ->
     shown.collect::<Vec<_>>().join(", ")
 }
 
+/// The statement that would make a function which every server has; none if there is no such function.
+pub(crate) fn builtin(library: &Library, oid: u32) -> Option<String> {
+    let function = library.function_by_id(oid)?;
+    let types: Vec<_> = function.arguments.iter().map(|id| type_name(library, *id, -1)).collect();
+    let mut marks: Vec<&str> = Vec::new();
+    match function.volatile.as_str() {
+        "i" => marks.push("IMMUTABLE"),
+        "s" => marks.push("STABLE"),
+        _ => {}
+    }
+    match function.parallel.as_str() {
+        "s" => marks.push("PARALLEL SAFE"),
+        "r" => marks.push("PARALLEL RESTRICTED"),
+        _ => {}
+    }
+    if function.strict {
+        marks.push("STRICT");
+    }
+    let marks = match marks.is_empty() {
+        true => String::new(),
+        false => format!(" {}\n", marks.join(" ")),
+    };
+    Some(format!(
+        "CREATE OR REPLACE FUNCTION pg_catalog.{}({})\n RETURNS {}{}\n LANGUAGE internal\n{marks}AS $function${}$function$\n",
+        quoted(&function.name),
+        types.join(", "),
+        if function.returns_set { "SETOF " } else { "" },
+        type_name(library, function.returns, -1),
+        function.source,
+    ))
+}
+
 /// The statement that would make a named query a function.
 pub(crate) fn definition(library: &Library, routine: &Routine) -> String {
     format!(

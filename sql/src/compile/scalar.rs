@@ -157,13 +157,13 @@ pub(crate) fn condition(
     schema: &SchemaRef,
     parsed: &ast::Expr,
     sql: &str,
-) -> SqlResult<(Arc<dyn PhysicalExpr>, Vec<String>)> {
-    let Scalar { expr, natural, columns, .. } = compile_with(state, schema, parsed, sql, checked)?;
+) -> SqlResult<Arc<dyn PhysicalExpr>> {
+    let Scalar { expr, natural, .. } = compile_with(state, schema, parsed, sql, checked)?;
     if natural != DataType::Boolean {
         let message = format!("expression {sql:?} is not boolean");
         return Err(SqlError::new(sqlstate::DATATYPE_MISMATCH, message));
     }
-    Ok((expr, columns))
+    Ok(expr)
 }
 
 /// Coerces and simplifies: some functions have no other way to run than by their simplified form.

@@ -426,6 +426,7 @@ fn execution(m: &str) -> SqlError {
         ("too large to store in a Decimal128", sqlstate::OUT_OF_RANGE),
         ("negative count not allowed", "22011"),
         ("Cannot access field at argument", sqlstate::UNDEFINED_TABLE),
+        ("not found in struct", sqlstate::UNDEFINED_COLUMN),
         ("NTILE requires", "22014"),
         ("regex parse error", INVALID_REGEX),
         ("more than one row", sqlstate::CARDINALITY),

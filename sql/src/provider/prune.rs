@@ -42,7 +42,8 @@ pub(super) fn keep(
     if pruning.always_true() {
         return Ok(vec![true; bounds.len()]);
     }
-    pruning.prune(&Facts { schema, bounds })
+    // Nor does one that fails on bounds: it may be asked of no row.
+    Ok(pruning.prune(&Facts { schema, bounds }).unwrap_or_else(|_| vec![true; bounds.len()]))
 }
 
 struct Facts<'a> {

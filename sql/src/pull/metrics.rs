@@ -1,6 +1,8 @@
 //! The query map of `:metrics` with its row pattern, checked against a table: what to group by, compute, keep
 //! and fill. A decision, not an act: the plan module carries it out.
 
+use std::sync::Arc;
+
 use otus_engine::catalog::BUCKET_COLUMN;
 use otus_engine::compiled::CompiledTable;
 
@@ -149,7 +151,7 @@ impl MetricsQuery {
 #[derive(Debug)]
 pub struct Call<'a> {
     /// The table.
-    pub table: &'a CompiledTable,
+    pub table: &'a Arc<CompiledTable>,
     /// The query map.
     pub argument: &'a super::value::Map,
     /// The row pattern; its literals become filters.

@@ -3,13 +3,14 @@
 use datafusion::scalar::ScalarValue;
 use otus_engine::compiled::CompiledTable;
 
-use super::cursor;
+use super::cursor::{self, Cursor};
 use super::filter::{Decoder, FieldType, Filter};
 use super::metrics::{Call, row_entries};
 use super::pattern::Target;
 use super::problem::{Problem, join};
 use super::query::{Interval, Page, Reader};
 use super::value::Value;
+use crate::access::Places;
 
 const KEYS: [&str; 10] =
     ["from", "to", "window", "tz", "filters", "order", "limit", "offset", "after", "count"];
@@ -31,14 +32,16 @@ pub struct RecordsQuery {
     pub after: Option<Vec<ScalarValue>>,
     /// Whether all rows are counted, whatever the page.
     pub count: bool,
-    /// Which query a cursor belongs to.
-    pub digest: u64,
+    /// Which query a cursor belongs to, and what it looks like.
+    pub digest: (u64, Cursor),
 }
 
 fn field(table: &CompiledTable, name: &str) -> Option<FieldType> {
     use otus_engine::catalog::{INGESTED_AT_COLUMN, OFFSET_COLUMN, PARTITION_COLUMN, TOPIC_COLUMN};
     use otus_engine::types::ColumnType;
     let system = match name {
+        // Not all of them are granted to everybody.
+        _ if table.schema.index_of(name).is_err() => None,
         PARTITION_COLUMN => Some(ColumnType::Integer),
         OFFSET_COLUMN => Some(ColumnType::BigInt),
         INGESTED_AT_COLUMN => Some(ColumnType::Timestamptz),
@@ -66,16 +69,22 @@ pub fn check(call: Call<'_>, problems: &mut Vec<Problem>) -> Option<RecordsQuery
         }
     }
     // Partition and offset name a record, so the order of an answer never changes.
-    let topic = table.def.source.is_many().then_some(otus_engine::catalog::TOPIC_COLUMN);
-    let unique = [otus_engine::catalog::PARTITION_COLUMN, otus_engine::catalog::OFFSET_COLUMN];
-    for name in topic.into_iter().chain(unique) {
+    let places = match Places::of(call.table) {
+        Ok(places) => places,
+        Err(e) => {
+            tracing::error!(error = %e, "places of records cannot be read");
+            return reader.fail("order", "the records of this table have no order");
+        }
+    };
+    for name in &places.names {
         let falls = order.first().is_some_and(|(_, falls)| *falls);
         if !order.iter().any(|(given, _)| given == name) {
-            order.push((name.to_string(), falls));
+            order.push((name.clone(), falls));
         }
     }
-    let digest = cursor::digest(call.argument);
-    let after = after(&mut reader, digest, table, &order);
+    let kind = if places.hidden { Cursor::Sealed } else { Cursor::Plain };
+    let digest = (cursor::digest(call.argument), kind);
+    let after = after(&mut reader, digest, &places.table, &order);
     let count = match reader.get("count") {
         None | Some(Value::Bool(false)) => false,
         Some(Value::Bool(true)) => true,
@@ -111,11 +120,11 @@ pub fn check(call: Call<'_>, problems: &mut Vec<Problem>) -> Option<RecordsQuery
 /// The values of `:after`, of the types of the order's columns.
 fn after(
     reader: &mut Reader<'_>,
-    digest: u64,
+    (digest, kind): (u64, Cursor),
     table: &CompiledTable,
     order: &[(String, bool)],
 ) -> Option<Vec<ScalarValue>> {
-    let place = cursor::place(reader, digest)?;
+    let place = cursor::place(reader, digest, kind)?;
     let value = |((name, _), text): (&(String, bool), Option<String>)| {
         let data_type = table.schema.field_with_name(name).ok()?.data_type();
         match text {

@@ -26,6 +26,7 @@ use super::top::Top;
 use super::tree::keyed;
 use super::value::{Map, Value};
 use super::values::ValuesQuery;
+use crate::access::Places;
 use crate::error::{SqlError, SqlResult, sqlstate};
 use crate::session::{PinnedState, Session};
 
@@ -286,6 +287,8 @@ pub(super) async fn records(
             false => Ok(None),
         }
     };
+    let places = Places::of(over.table)?;
+    let ground = Ground { table: &places.table, ..ground };
     let rows = over.plan(plan::records(&ground, query)?);
     let ((batches, _), count) = try_join(rows, counted).await?;
     if let Some(count) = count {
@@ -308,7 +311,7 @@ pub(super) async fn records(
     rows.truncate(query.page.limit);
     count_meta(&rows, truncated, meta);
     let next = match truncated && !last.is_empty() {
-        true => Value::text(cursor::write(query.digest, &last)),
+        true => Value::text(cursor::write(query.digest.0, &last, query.digest.1)?),
         false => Value::Nil,
     };
     meta.insert(Value::keyword("next"), next);

@@ -423,6 +423,9 @@ impl Session {
     /// The snapshot of a statement that begins now.
     fn moment(&self, inner: &mut Inner, now_us: i64) -> SqlResult<Arc<Snapshot>> {
         let dataset = self.engine.dataset();
+        if let Some(transaction) = &mut inner.transaction {
+            transaction.queried = true;
+        }
         let snapshot = match &mut inner.transaction {
             Some(t) if t.repeatable => {
                 let snapshot = t.snapshot.get_or_insert_with(|| dataset.snapshot());

@@ -11,6 +11,7 @@ enum Kind {
     Text,
     Bool,
     Integer,
+    Between(i64, i64),
     Duration,
     Zone,
     Encoding,
@@ -76,7 +77,7 @@ static KNOWN: &[Known] = &[
     known("default_table_access_method", "heap", Kind::Text, "Accepted, without effect."),
     known("default_transaction_isolation", "read committed", Kind::OneOf(ISOLATION), "Isolation of a new transaction."),
     reported("default_transaction_read_only", "off", Kind::Bool, "Whether a new transaction must not write."),
-    known("extra_float_digits", "1", Kind::Integer, "Digits of floats."),
+    known("extra_float_digits", "1", Kind::Between(-15, 3), "Digits of floats; from 1 on the fewest that tell them apart."),
     known("idle_in_transaction_session_timeout", "0", Kind::Duration, "Longest silence of a client in a transaction; 0 = any."),
     known("idle_session_timeout", "0", Kind::Duration, "Longest silence of a client outside a transaction; 0 = any."),
     reported("in_hot_standby", "off", Kind::ReadOnly, "Whether the server is a standby."),
@@ -209,12 +210,16 @@ impl Settings {
                 _ => Ok(name),
             };
         }
-        if let (Some(value), None) = (value, known) {
-            self.check_own(&name, value)?;
+        if known.is_none() {
+            self.check_own(&name, value.unwrap_or_default())?;
         }
         match (value, known) {
-            (None, _) => {
+            (None, Some(_)) => {
                 self.values.remove(&name);
+            }
+            // A name that was made up stays, as in Postgres.
+            (None, None) => {
+                self.values.insert(name.clone(), String::new());
             }
             (Some(value), Some(known)) => {
                 let value = check(known, value, &self.value(known.name))?;
@@ -225,6 +230,16 @@ impl Settings {
             }
         }
         Ok(name)
+    }
+
+    /// What a setting would be, of which the value ends at once; a name that was made up stays, as in Postgres.
+    pub(crate) fn tried(&mut self, name: &str, value: Option<&str>) -> SqlResult<String> {
+        let mut tried = self.clone();
+        let name = tried.set(name, value)?;
+        if find(&name).is_none() {
+            self.values.entry(name.clone()).or_default();
+        }
+        Ok(tried.value(&name))
     }
 
     /// Settings of the client's own must stay within bounds: each savepoint copies them.
@@ -264,12 +279,15 @@ impl Settings {
     }
 
     pub(crate) fn reset_all(&mut self) {
-        self.values.clear();
+        self.values.retain(|name, _| find(name).is_none());
+        self.values.values_mut().for_each(String::clear);
     }
 
-    /// All values, by names in lower case.
+    /// All values, by names in lower case; those that the client made up too.
     pub(crate) fn by_name(&self) -> BTreeMap<String, String> {
-        self.all().into_iter().map(|(name, value, _)| (name.to_lowercase(), value)).collect()
+        let all = self.all().into_iter().map(|(name, value, _)| (name.to_lowercase(), value));
+        let own = self.values.iter().filter(|(name, _)| find(name).is_none());
+        all.chain(own.map(|(name, value)| (name.clone(), value.clone()))).collect()
     }
 
     /// Name, value and description of every known setting.
@@ -337,6 +355,17 @@ fn check(known: &Known, value: &str, current: &str) -> SqlResult<String> {
         },
         Kind::Integer => match text.parse::<i64>() {
             Ok(n) => Ok(n.to_string()),
+            Err(_) => Err(bad("a whole number")),
+        },
+        Kind::Between(least, most) => match text.parse::<i64>() {
+            Ok(n) if (least..=most).contains(&n) => Ok(n.to_string()),
+            Ok(n) => Err(SqlError::new(
+                sqlstate::INVALID_PARAMETER,
+                format!(
+                    "{n} is outside the valid range for parameter \"{}\" ({least} .. {most})",
+                    known.name
+                ),
+            )),
             Err(_) => Err(bad("a whole number")),
         },
         Kind::Duration => match duration_ms(text) {
@@ -428,6 +457,8 @@ mod tests {
         check("DateStyle", "ISO, DMY", Ok("ISO, DMY"));
         check("DateStyle", "iso", Ok("ISO, DMY"));
         check("DateStyle", "German", Err("22023"));
+        check("extra_float_digits", "0", Ok("0"));
+        check("extra_float_digits", "4", Err("22023"));
         check("my.long", &"x".repeat(70_000), Err("54000"));
     }
 

@@ -41,6 +41,7 @@ fn modes(name: &str, value: Option<&str>) -> SqlResult<Option<Modes>> {
 
 fn set(inner: &mut Inner, name: &str, value: Option<&str>, local: bool) -> SqlResult<String> {
     if local && inner.transaction.is_none() {
+        inner.settings.tried(name, value)?;
         inner.reports.push(Report::Notice {
             severity: "WARNING",
             sqlstate: sqlstate::NO_TRANSACTION,
@@ -70,6 +71,10 @@ pub(super) fn assign(
         return Err(SqlError::unsupported(message).with_hint("use SET TRANSACTION"));
     }
     let mut inner = inner.lock();
+    if local && inner.transaction.is_none() {
+        // The statement is a transaction of its own: the value ends with it.
+        return inner.settings.tried(name, Some(value));
+    }
     let name = set(&mut inner, name, Some(value), local)?;
     Ok(inner.settings.value(&name))
 }

@@ -25,6 +25,8 @@ pub(super) struct Transaction {
     pub(super) isolation: String,
     /// Whether it must not write.
     pub(super) read_only: bool,
+    /// Whether a statement has looked at data: its modes are fixed from then on.
+    pub(super) queried: bool,
     /// That snapshot, once a statement has taken it.
     pub(super) snapshot: Option<Arc<Snapshot>>,
     /// When it began, microseconds since 1970: what `now()` says in all its statements.
@@ -41,6 +43,32 @@ impl Transaction {
     /// Remembers the value of a setting before SET LOCAL changed it first.
     pub(super) fn note_local(&mut self, name: &str, before: &Settings) {
         self.locals.entry(name.to_string()).or_insert_with(|| before.value(name));
+    }
+
+    /// Why these modes cannot be taken on any more.
+    fn too_late(&self, modes: Modes) -> Option<&'static str> {
+        let nested = !self.savepoints.is_empty();
+        if modes.isolation.is_some_and(|level| level != self.isolation) {
+            if self.queried {
+                return Some("SET TRANSACTION ISOLATION LEVEL must be called before any query");
+            }
+            if nested {
+                return Some(
+                    "SET TRANSACTION ISOLATION LEVEL must not be called in a subtransaction",
+                );
+            }
+        }
+        if modes.read_only == Some(false) && self.read_only {
+            if nested {
+                return Some(
+                    "cannot set transaction read-write mode inside a read-only transaction",
+                );
+            }
+            if self.queried {
+                return Some("transaction read-write mode must be set before any query");
+            }
+        }
+        None
     }
 
     /// As what a transaction chained to it begins.
@@ -101,8 +129,7 @@ impl Session {
             inner.reports.push(warning("SET TRANSACTION can only be used in transaction blocks"));
             return Ok(tagged("SET"));
         };
-        if modes.repeatable() == Some(false) && t.snapshot.is_some() {
-            let message = "SET TRANSACTION ISOLATION LEVEL must be called before any query";
+        if let Some(message) = t.too_late(modes) {
             return Err(SqlError::new(sqlstate::IN_TRANSACTION, message));
         }
         t.repeatable = modes.repeatable().unwrap_or(t.repeatable);

@@ -114,8 +114,8 @@ fn setting_name(tokens: &mut Tokens) -> SqlResult<String> {
 
 fn set(tokens: &mut Tokens) -> SqlResult<Action> {
     let local = tokens.take_word("local");
-    if !local && tokens.take_word("session") {
-        if tokens.take_word("characteristics") {
+    if tokens.take_word("session") {
+        if !local && tokens.take_word("characteristics") {
             tokens.expect("as")?;
             tokens.expect("transaction")?;
             return Ok(Action::SetCharacteristics(modes(tokens)?));

@@ -55,7 +55,7 @@ pub(crate) use json::record;
 pub(crate) use operands::type_operands;
 use precedence::bind_distinct;
 pub(crate) use rewrite::{
-    OutputNames, call, folded, is_repeated, output_names, place_of, unknown_relation,
+    OutputNames, call, factors, folded, is_repeated, output_names, place_of, unknown_relation,
 };
 use rewrite::{name_outputs, operators_as_functions};
 use spelling::spell_out;

@@ -7,8 +7,8 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    self, CastKind, Expr, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
-    Ident, Query, Select, SelectItem, SetExpr,
+    self, AccessExpr, CastKind, Expr, FunctionArg, FunctionArgExpr, FunctionArgumentList,
+    FunctionArguments, Ident, Query, Select, SelectItem, SetExpr, TableFactor,
 };
 
 use datafusion::sql::sqlparser::tokenizer::Location;
@@ -82,11 +82,14 @@ fn name_selects(query: &mut Query) {
             name_select(select, None, false);
             ControlFlow::Continue(())
         }
-        fn pre_visit_table_factor(&mut self, factor: &mut ast::TableFactor) -> ControlFlow<()> {
-            if let ast::TableFactor::Derived { subquery, .. } = factor
+        fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+            if let TableFactor::Derived { subquery, lateral, .. } = factor
                 && let Some(select) = leftmost(&mut subquery.body)
             {
                 name_select(select, None, true);
+                if *lateral {
+                    name_outer_columns(select);
+                }
             }
             ControlFlow::Continue(())
         }
@@ -140,6 +143,49 @@ fn leftmost(body: &mut SetExpr) -> Option<&mut Select> {
         SetExpr::SetOperation { left, .. } => leftmost(left),
         _ => None,
     }
+}
+
+/// Names the columns of relations further out that a lateral query gives: the planner would call them something else.
+fn name_outer_columns(select: &mut Select) {
+    let own: HashSet<String> = factors(select).filter_map(relation_name).collect();
+    for item in &mut select.projection {
+        let name = match item {
+            // It may be of either. Distinct rows are ordered by what is given, as it is written.
+            SelectItem::UnnamedExpr(Expr::Identifier(name)) if select.distinct.is_none() => {
+                folded(name)
+            }
+            SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) => match parts.as_slice() {
+                [.., relation, name] if !own.contains(&folded(relation)) => folded(name),
+                _ => continue,
+            },
+            _ => continue,
+        };
+        alias(item, &name);
+    }
+}
+
+/// The relations of a select.
+pub(crate) fn factors(select: &Select) -> impl Iterator<Item = &TableFactor> {
+    select.from.iter().flat_map(|table| {
+        let joined = table.joins.iter().map(|join| &join.relation);
+        std::iter::once(&table.relation).chain(joined)
+    })
+}
+
+/// By what columns of a relation are qualified.
+fn relation_name(factor: &TableFactor) -> Option<String> {
+    let alias = match factor {
+        TableFactor::Table { name, alias, .. } => match alias {
+            Some(alias) => Some(&alias.name),
+            None => name.0.last()?.as_ident(),
+        },
+        TableFactor::Derived { alias, .. }
+        | TableFactor::Function { alias, .. }
+        | TableFactor::UNNEST { alias, .. }
+        | TableFactor::NestedJoin { alias, .. } => alias.as_ref().map(|alias| &alias.name),
+        _ => None,
+    };
+    alias.map(folded)
 }
 
 /// Names the outputs of a select; those of one in FROM also where they have none, as `*` around it `shows_all`.
@@ -297,7 +343,13 @@ fn figure(expr: &Expr) -> Option<(String, bool)> {
     match expr {
         Expr::Identifier(ident) => Some((folded(ident), true)),
         Expr::CompoundIdentifier(parts) => parts.last().map(|p| (folded(p), true)),
-        Expr::CompoundFieldAccess { root, .. } => figure(root),
+        Expr::CompoundFieldAccess { root, access_chain } => {
+            let field = access_chain.iter().rev().find_map(|access| match access {
+                AccessExpr::Dot(Expr::Identifier(name)) => Some(folded(name)),
+                _ => None,
+            });
+            field.map(|name| (name, true)).or_else(|| figure(root))
+        }
         Expr::Nested(inner) | Expr::Collate { expr: inner, .. } => figure(inner),
         Expr::Function(function) => {
             let last = function.name.0.last().and_then(|p| p.as_ident())?;

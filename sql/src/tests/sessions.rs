@@ -283,3 +283,76 @@ async fn casts_tell_the_types_of_parameters() {
     let described = world.session.describe(&list[0], &[]).await.unwrap();
     assert_eq!(*described.params[0].data_type(), DataType::UInt32);
 }
+
+#[tokio::test]
+async fn settings_that_a_client_makes_up_are_told_by_functions() {
+    let world = World::filled().await;
+    let my = "SELECT current_setting('my.var')";
+    assert_eq!(world.error(my).await.sqlstate, "42704");
+    assert_eq!(world.value("SELECT current_setting('my.var', true)").await, "NULL");
+    world.rows("SET my.var = 'x'").await;
+    assert_eq!(world.value(my).await, "x");
+    assert_eq!(world.value("SELECT current_setting('MY.Var', true)").await, "x");
+    assert_eq!(world.value("SHOW my.var").await, "x");
+    world.session.take_reports();
+    // Alone, a statement is a transaction that ends with it, and that is no reason to warn.
+    assert_eq!(world.value("SELECT set_config('my.var', 'y', true)").await, "y");
+    assert_eq!(world.session.take_reports(), []);
+    assert_eq!(world.value(my).await, "x");
+    assert_eq!(world.value("SELECT set_config('my.other', 'y', true)").await, "y");
+    assert_eq!(world.value("SELECT current_setting('my.other')").await, "");
+    world.rows("BEGIN").await;
+    assert_eq!(world.value("SELECT set_config('my.var', 'y', true)").await, "y");
+    assert_eq!(world.value("SELECT set_config('my.new', 'z', true)").await, "z");
+    assert_eq!(world.value(my).await, "y");
+    world.rows("COMMIT").await;
+    assert_eq!(world.value(my).await, "x");
+    assert_eq!(world.value("SELECT current_setting('my.new')").await, "");
+    world.rows("RESET my.var").await;
+    assert_eq!(world.value(my).await, "");
+    world.rows("SET my.var = 'x'").await;
+    world.rows("RESET ALL").await;
+    assert_eq!(world.value(my).await, "");
+}
+
+#[tokio::test]
+async fn a_role_of_a_transaction_alone_is_refused_as_any() {
+    let world = World::filled().await;
+    for sql in [
+        "SET LOCAL ROLE root",
+        "SET LOCAL SESSION AUTHORIZATION root",
+        "SET ROLE root",
+        "SELECT set_config('role', 'root', true)",
+        "SELECT set_config('role', 'root', false)",
+    ] {
+        assert_eq!(world.error(sql).await.sqlstate, "42501", "{sql}");
+        world.rows("BEGIN").await;
+        assert_eq!(world.error(sql).await.sqlstate, "42501", "{sql}");
+        world.rows("ROLLBACK").await;
+    }
+    assert_eq!(world.error("SET LOCAL statement_timeout = 'soon'").await.sqlstate, "22023");
+}
+
+#[tokio::test]
+async fn modes_of_a_transaction_are_fixed_by_its_first_query() {
+    let world = World::filled().await;
+    world.rows("BEGIN READ ONLY").await;
+    world.rows("SHOW TimeZone").await;
+    world.rows("SET TRANSACTION READ WRITE; SET TRANSACTION READ ONLY").await;
+    world.rows("SELECT 1").await;
+    world.rows("SET TRANSACTION READ ONLY").await;
+    let e = world.error("SET TRANSACTION READ WRITE").await;
+    assert_eq!(e.sqlstate, "25001");
+    assert_eq!(e.message, "transaction read-write mode must be set before any query");
+    world.rows("ROLLBACK; BEGIN READ ONLY; SELECT 1").await;
+    assert_eq!(world.error("SET transaction_read_only = off").await.sqlstate, "25001");
+    world.rows("ROLLBACK; BEGIN; SELECT 1; SET TRANSACTION READ ONLY").await;
+    assert_eq!(world.value("SHOW transaction_read_only").await, "on");
+    world.rows("ROLLBACK; BEGIN READ ONLY; SAVEPOINT a").await;
+    assert_eq!(world.error("SET TRANSACTION READ WRITE").await.sqlstate, "25001");
+    world.rows("ROLLBACK; BEGIN; SELECT 1").await;
+    world.rows("SET TRANSACTION ISOLATION LEVEL READ COMMITTED").await;
+    let later = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ";
+    assert_eq!(world.error(later).await.sqlstate, "25001");
+    world.rows("ROLLBACK").await;
+}

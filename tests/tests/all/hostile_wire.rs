@@ -2,7 +2,7 @@
 //! goes on serving the others, and keeps its memory within bounds.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -316,5 +316,23 @@ fn names_are_taken_as_they_are_or_refused() -> Result<()> {
         let messages = raw.until(b'Z')?;
         anyhow::ensure!(messages.iter().any(|m| matches!(m.0, b'E' | b'D' | b'T')), "{messages:?}");
     }
+    alive(&otus)
+}
+
+#[test]
+fn many_may_wait_to_be_let_in() -> Result<()> {
+    let bound = std::fs::read_to_string("/proc/sys/net/core/somaxconn")?.trim().parse::<usize>()?;
+    let otus = server()?;
+    let pid = otus.id().context("not started")?.to_string();
+    let signal = |name: &str| std::process::Command::new("kill").args([name, &pid]).status();
+    signal("-STOP")?;
+    let address = (Ipv4Addr::LOCALHOST, otus.postgres_port()).into();
+    // Whoever finds no room tries again after a second.
+    let patience = Duration::from_millis(900);
+    let connect = |_| TcpStream::connect_timeout(&address, patience);
+    let waiting: Vec<_> = (0..bound.min(700)).map(connect).collect();
+    signal("-CONT")?;
+    let waiting = waiting.into_iter().collect::<Result<Vec<_>, _>>();
+    anyhow::ensure!(waiting.is_ok(), "{waiting:?}");
     alive(&otus)
 }

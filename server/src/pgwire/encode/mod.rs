@@ -106,8 +106,8 @@ impl Encoder {
             Values::Int32(a) => number::put_int(i64::from(a.value(row)), out),
             Values::Int64(a) => number::put_int(a.value(row), out),
             Values::Oid(a) => number::put_int(i64::from(a.value(row)), out),
-            Values::Float32(a) => number::put_float4(a.value(row), out),
-            Values::Float64(a) => number::put_float8(a.value(row), out),
+            Values::Float32(a) => number::put_float4(a.value(row), zone.float_digits, out),
+            Values::Float64(a) => number::put_float8(a.value(row), zone.float_digits, out),
             Values::Decimal(a, scale) => match i64::try_from(a.value(row)) {
                 Ok(value) if *scale == 0 => number::put_int(value, out),
                 _ => Decimal::new(&a.value(row).to_string(), *scale).put_text(out),

@@ -27,14 +27,54 @@ pub(super) fn put_digits(mut value: u64, width: usize, out: &mut BytesMut) {
     out.put_slice(&digits[at..]);
 }
 
-/// Shortest text that reads back as the same double; an exponent from 1e15 on and below 1e-4.
-pub(super) fn put_float8(value: f64, out: &mut BytesMut) {
-    put_float(&format_args!("{value:e}"), Special::of(value), 15, out);
+/// How many digits floats are shown with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum FloatDigits {
+    /// The fewest that read back as the same float.
+    #[default]
+    Shortest,
+    /// Of those that a type holds at least, so many less.
+    Less(u8),
 }
 
-/// Shortest text that reads back as the same float; an exponent from 1e6 on and below 1e-4.
-pub(super) fn put_float4(value: f32, out: &mut BytesMut) {
-    put_float(&format_args!("{value:e}"), Special::of(f64::from(value)), 6, out);
+impl FloatDigits {
+    /// As the setting `extra_float_digits` says.
+    pub(super) fn extra(setting: &str) -> Self {
+        match setting.parse::<i32>() {
+            Ok(extra @ ..=0) => Self::Less(u8::try_from(extra.unsigned_abs()).unwrap_or(u8::MAX)),
+            _ => Self::Shortest,
+        }
+    }
+
+    fn of(self, held: usize) -> Option<usize> {
+        match self {
+            Self::Shortest => None,
+            Self::Less(less) => Some(held.saturating_sub(usize::from(less)).max(1)),
+        }
+    }
+}
+
+/// Digits that a double holds at least.
+const FLOAT8_DIGITS: usize = 15;
+/// Digits that a float holds at least.
+const FLOAT4_DIGITS: usize = 6;
+
+/// Text of a double; if shortest, it reads back as the same. An exponent from 1e15 on, or from as many digits on as are
+/// shown, and below 1e-4.
+pub(super) fn put_float8(value: f64, digits: FloatDigits, out: &mut BytesMut) {
+    match digits.of(FLOAT8_DIGITS) {
+        None => put_float(&format_args!("{value:e}"), Special::of(value), FLOAT8_DIGITS, out),
+        Some(n) => put_float(&format_args!("{value:.*e}", n - 1), Special::of(value), n, out),
+    }
+}
+
+/// The same of a float; an exponent from 1e6 on.
+pub(super) fn put_float4(value: f32, digits: FloatDigits, out: &mut BytesMut) {
+    let special = Special::of(f64::from(value));
+    match digits.of(FLOAT4_DIGITS) {
+        None => put_float(&format_args!("{value:e}"), special, FLOAT4_DIGITS, out),
+        Some(n) => put_float(&format_args!("{value:.*e}", n - 1), special, n, out),
+    }
 }
 
 enum Special {
@@ -56,9 +96,9 @@ impl Special {
 }
 
 fn put_float(
-    shortest: &std::fmt::Arguments<'_>,
+    exponential: &std::fmt::Arguments<'_>,
     special: Special,
-    fixed_below: i32,
+    fixed_below: usize,
     out: &mut BytesMut,
 ) {
     match special {
@@ -70,7 +110,7 @@ fn put_float(
     // `-1.2345e-7`: sign, digits, exponent. 17 digits and a few signs fit.
     let mut text = [0_u8; 40];
     let mut rest = &mut text[..];
-    let written = match rest.write_fmt(*shortest) {
+    let written = match rest.write_fmt(*exponential) {
         Ok(()) => 40 - rest.len(),
         Err(_) => 0,
     };
@@ -85,11 +125,14 @@ fn put_float(
         .and_then(|e| std::str::from_utf8(e).ok())
         .and_then(|e| e.parse::<i32>().ok())
         .unwrap_or(0);
-    let digits: Vec<u8> = text[..split].iter().copied().filter(|b| *b != b'.').collect();
+    let mut digits: Vec<u8> = text[..split].iter().copied().filter(|b| *b != b'.').collect();
+    while digits.len() > 1 && digits.last() == Some(&b'0') {
+        digits.pop();
+    }
     if negative {
         out.put_u8(b'-');
     }
-    if (-4..fixed_below).contains(&exponent) {
+    if (-4..i32::try_from(fixed_below).unwrap_or(0)).contains(&exponent) {
         put_fixed(&digits, exponent, out);
     } else {
         put_point(&digits, 1, out);
@@ -236,13 +279,43 @@ mod tests {
             (f64::INFINITY, "Infinity"),
             (f64::NEG_INFINITY, "-Infinity"),
         ] {
-            assert_eq!(text(|out| put_float8(value, out)), expected);
+            assert_eq!(text(|out| put_float8(value, FloatDigits::Shortest, out)), expected);
         }
         for (value, expected) in
             [(0.1_f32, "0.1"), (123_456.0, "123456"), (1e6, "1e+06"), (1.5e-5, "1.5e-05")]
         {
-            assert_eq!(text(|out| put_float4(value, out)), expected);
+            assert_eq!(text(|out| put_float4(value, FloatDigits::Shortest, out)), expected);
         }
+    }
+
+    /// The right sides are what PostgreSQL 15 answers.
+    #[test]
+    fn floats_with_fewer_digits() {
+        let shown =
+            |setting, value| text(|out| put_float8(value, FloatDigits::extra(setting), out));
+        for (setting, value, expected) in [
+            ("0", 0.1 + 0.2, "0.3"),
+            ("0", 1.0 / 3.0, "0.333333333333333"),
+            ("0", 123_456_789_012_345.6, "123456789012346"),
+            ("0", 999_999_999_999_999.9, "1e+15"),
+            ("0", 1e300, "1e+300"),
+            ("0", -0.0, "-0"),
+            ("0", f64::NAN, "NaN"),
+            ("0", f64::MAX, "1.79769313486232e+308"),
+            ("-10", 123_456.7, "1.2346e+05"),
+            ("-10", 0.000_012_345_67, "1.2346e-05"),
+            ("-15", 2.0 / 3.0, "0.7"),
+            ("-15", 19.0, "2e+01"),
+            ("1", 0.1 + 0.2, "0.30000000000000004"),
+            ("3", 0.1 + 0.2, "0.30000000000000004"),
+        ] {
+            assert_eq!(shown(setting, value), expected, "{setting} {value}");
+        }
+        let shown = |value| text(|out| put_float4(value, FloatDigits::extra("0"), out));
+        assert_eq!(
+            (shown(1.0 / 3.0), shown(1_234_567.0)),
+            ("0.333333".into(), "1.23457e+06".into())
+        );
     }
 
     #[test]

@@ -8,7 +8,7 @@ use arrow::datatypes::IntervalMonthDayNano;
 use bytes::{BufMut, BytesMut};
 use chrono::{DateTime, Datelike, NaiveDate, Offset, TimeZone};
 
-use super::number::{put_digits, put_int};
+use super::number::{FloatDigits, put_digits, put_int};
 use crate::pgwire::error::WireError;
 
 const DAY_US: i64 = 86_400_000_000;
@@ -26,6 +26,8 @@ pub(in crate::pgwire) struct Zone {
     pub(super) iso_intervals: bool,
     /// Whether bytes are shown as characters and octal escapes.
     pub(super) escaped_bytes: bool,
+    /// How many digits floats are shown with.
+    pub(super) float_digits: FloatDigits,
 }
 
 impl Zone {
@@ -34,13 +36,19 @@ impl Zone {
         let utc = ["UTC", "Etc/UTC", "GMT", "Z", "+00", "+00:00"];
         let zone =
             if utc.iter().any(|u| u.eq_ignore_ascii_case(name)) { None } else { name.parse().ok() };
-        Self { name: name.into(), zone, iso_intervals: false, escaped_bytes: false }
+        let float_digits = FloatDigits::Shortest;
+        Self { name: name.into(), zone, iso_intervals: false, escaped_bytes: false, float_digits }
     }
 
     /// The same with the session's `IntervalStyle` and `bytea_output`.
     pub(in crate::pgwire) fn with_styles(self, interval: &str, bytea: &str) -> Self {
         let (iso_intervals, escaped_bytes) = (interval == "iso_8601", bytea == "escape");
         Self { iso_intervals, escaped_bytes, ..self }
+    }
+
+    /// The same with the session's `extra_float_digits`.
+    pub(in crate::pgwire) fn with_float_digits(self, extra: &str) -> Self {
+        Self { float_digits: FloatDigits::extra(extra), ..self }
     }
 
     /// The name it was made from.

@@ -5,8 +5,9 @@ use datafusion::error::Result as DfResult;
 use super::names::relation;
 use super::{Def, at, def, lax, nothing};
 use crate::catalog::{
-    CLASS_OF_RELATIONS, Catalogue, Routine, Value, index_definition, internal_name, library,
-    quoted_name as quoted, routine_arguments, routine_definition, type_name,
+    CLASS_OF_RELATIONS, Catalogue, Routine, Value, builtin_definition, index_definition,
+    internal_name, library, quoted_name as quoted, routine_arguments, routine_definition,
+    type_name,
 };
 
 #[rustfmt::skip]
@@ -65,7 +66,10 @@ fn routine<'a>(c: &'a Catalogue, id: &Value) -> DfResult<Option<&'a Routine>> {
 
 fn function(c: &Catalogue, given: &[Value]) -> DfResult<Value> {
     let library = library()?;
-    Ok(routine(c, at(given, 0))?.map(|routine| routine_definition(library, routine)).into())
+    Ok(match routine(c, at(given, 0))? {
+        Some(routine) => routine_definition(library, routine).into(),
+        None => at(given, 0).oid().and_then(|oid| builtin_definition(library, oid)).into(),
+    })
 }
 
 fn arguments(c: &Catalogue, id: &Value, defaults: bool) -> DfResult<Value> {

@@ -5,7 +5,7 @@ use datafusion::logical_expr::{Expr, ScalarUDF, lit};
 
 use super::{Def, at, def, lax, missing, no, yes};
 use crate::catalog::{
-    Catalogue, Relation, Value, internal_name, library, quoted_name as quoted, type_name,
+    Catalogue, Library, Relation, Value, internal_name, library, quoted_name as quoted, type_name,
 };
 use crate::error::{SqlError, sqlstate};
 
@@ -127,6 +127,13 @@ pub(super) fn relation<'a>(c: &'a Catalogue, value: &Value) -> DfResult<Option<&
 }
 
 fn strict(c: &Catalogue, kind: &'static str, value: &Value) -> DfResult<Value> {
+    if let ("regproc", Some(text)) = (kind, value.text())
+        && let Some(name) = parts(text).pop()
+        && library()?.functions_named(&name).len() > 1
+    {
+        let message = format!("more than one function named \"{text}\"");
+        return Err(SqlError::new(sqlstate::AMBIGUOUS_FUNCTION, message).into());
+    }
     let id = found(c, kind, value)?;
     let (Value::Null, Some(name)) = (&id, value.text()) else { return Ok(id) };
     match kind {
@@ -166,9 +173,12 @@ fn found(c: &Catalogue, kind: &str, value: &Value) -> DfResult<Value> {
             let name = text.split('(').next().unwrap_or_default();
             let name = parts(name).pop().unwrap_or_default();
             let routine = c.relations()?.routines.iter().find(|r| r.def.name == name);
-            match routine {
-                Some(routine) => routine.oid.into(),
-                None => library.function(&name).map(|function| function.oid).into(),
+            match (routine, text.split_once('(')) {
+                (Some(routine), _) => routine.oid.into(),
+                (None, Some((_, types))) if kind == "regprocedure" => {
+                    overload(library, &name, types.trim_end().trim_end_matches(')')).into()
+                }
+                (None, _) => library.function(&name).map(|function| function.oid).into(),
             }
         }
         "regoper" | "regoperator" => {
@@ -180,6 +190,17 @@ fn found(c: &Catalogue, kind: &str, value: &Value) -> DfResult<Value> {
         "regdictionary" => row_named("pg_ts_dict", "dictname", &bare())?.into(),
         _ => Value::Null,
     })
+}
+
+/// The function of a name that takes these types.
+fn overload(library: &Library, name: &str, types: &str) -> Option<u32> {
+    let types = types.split(',').map(str::trim).filter(|one| !one.is_empty());
+    let wanted: Vec<u32> = types
+        .map(|one| library.type_named(&internal_name(one)).map(|known| known.oid))
+        .collect::<Option<_>>()?;
+    let ids = library.functions_named(name).iter();
+    let mut known = ids.filter_map(|id| library.function_by_id(*id));
+    known.find(|function| function.arguments == wanted).map(|function| function.oid)
 }
 
 fn key_named(c: &Catalogue, name: &str) -> DfResult<Option<u32>> {

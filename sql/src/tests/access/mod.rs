@@ -49,7 +49,8 @@ fn roles() -> Vec<RoleDef> {
         ),
         role("all", vec![events(&[], "")]),
         role("nothing", vec![]),
-        role("fails", vec![events(&[], "1 / (user_id - 5) >= 0 OR \"mixedCase\"::int > 0")]),
+        role("fails", vec![events(&[], "1 / (user_id - 5) >= 0 OR 1 / (user_id - 5) < 0")]),
+        role("texts", vec![events(&["ts", "user_id"], "kind::bigint > 5")]),
         role("everything", vec![grant(&["*"], &[], "")]),
     ]
 }
