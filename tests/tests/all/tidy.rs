@@ -19,7 +19,7 @@ const HOMES: [(&str, &[&str]); 8] = [
     ("AsyncArrowWriter", &["engine/src/segment/"]),
     ("use pgwire::", &["server/src/pgwire/"]),
     ("arrow_pg::", &["server/src/pgwire/"]),
-    ("ring::", &["server/src/auth/"]),
+    ("ring::", &["server/src/auth/", "sql/src/pull/cursor.rs"]),
     ("tokio_rustls::", &["server/src/auth/"]),
     ("axum::", &["server/src/http/"]),
 ];
