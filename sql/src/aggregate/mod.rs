@@ -25,6 +25,7 @@ use otus_engine::expr::AggregateFunction;
 
 pub(crate) use average::{AVERAGE, DIVIDE, average, divide, mean};
 pub(crate) use extremes::ordered_floats;
+pub(crate) use spans::spans;
 pub(crate) use udaf::no_such_function;
 use udaf::{Kind, StateUdaf};
 

@@ -38,7 +38,7 @@ pub(super) fn is_span(data_type: &DataType) -> bool {
 }
 
 /// Spans as Postgres has them.
-fn spans(values: &ArrayRef) -> DfResult<IntervalMonthDayNanoArray> {
+pub(crate) fn spans(values: &ArrayRef) -> DfResult<IntervalMonthDayNanoArray> {
     let spans = cast(values, &SPAN)?;
     let spans = spans.as_primitive::<IntervalMonthDayNanoType>();
     if !matches!(values.data_type(), DataType::Duration(_)) {
@@ -197,11 +197,12 @@ impl AggregateUDFImpl for PercentileCont {
         }
     }
     fn accumulator(&self, args: AccumulatorArgs) -> DfResult<Box<dyn Accumulator>> {
-        let share = share_of(&args)?;
-        if !of_spans(&args) {
-            return Ok(between::one(self.plain.accumulator(args)?, share));
+        if of_spans(&args) {
+            return Ok(Box::new(Kept::new(Gives::Share(share_of(&args)?))));
         }
-        Ok(Box::new(Kept::new(Gives::Share(share))))
+        // It refuses shares that are none.
+        let plain = self.plain.accumulator(args.clone())?;
+        Ok(between::one(plain, share_of(&args)?))
     }
     fn state_fields(&self, args: StateFieldsArgs) -> DfResult<Vec<FieldRef>> {
         if !args.input_fields.first().is_some_and(|field| is_span(field.data_type())) {
@@ -216,8 +217,8 @@ impl AggregateUDFImpl for PercentileCont {
         &self,
         args: AccumulatorArgs,
     ) -> DfResult<Box<dyn GroupsAccumulator>> {
-        let share = share_of(&args)?;
-        Ok(between::groups(self.plain.create_groups_accumulator(args)?, share))
+        let plain = self.plain.create_groups_accumulator(args.clone())?;
+        Ok(between::groups(plain, share_of(&args)?))
     }
     fn simplify(&self) -> Option<AggregateFunctionSimplification> {
         let plain = self.plain.simplify()?;

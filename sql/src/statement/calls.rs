@@ -7,8 +7,8 @@ use datafusion::sql::sqlparser::ast::{
     SelectItem, SetExpr,
 };
 
-use super::patterns;
 use super::rewrite::{OPERATOR, SIMILAR_PART, call};
+use super::{patterns, rows};
 use crate::function::{ALIKE, AS_BPCHAR, AS_JSON, AS_JSONB, AS_UUID, AS_VARCHAR, FROM_TEXT};
 use crate::strict::OF_TEXT;
 
@@ -89,6 +89,19 @@ fn named_otherwise(function: &mut ast::Function) {
         && let ast::Value::SingleQuotedString(text) = &mut by.value
     {
         *text = whole_matches(text);
+    }
+    if name == "format"
+        && let FunctionArguments::List(list) = &mut function.args
+    {
+        // Each value is put in as its text.
+        for arg in list.args.iter_mut().skip(1) {
+            if let FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) = arg
+                && !is_text(value)
+            {
+                let plain = std::mem::replace(value, Expr::Value(ast::Value::Null.into()));
+                *value = rows::cast(plain, ast::DataType::Text);
+            }
+        }
     }
     if name == "pg_typeof"
         && let FunctionArguments::List(list) = &mut function.args
@@ -217,12 +230,12 @@ fn narrowed(expr: &Expr) -> Option<Expr> {
     let Expr::Function(function) = expr else { return None };
     match function.name.to_string().to_ascii_lowercase().as_str() {
         "array_position" | "regexp_count" | "regexp_instr" => {
-            Some(super::rows::cast(expr.clone(), ast::DataType::Int(None)))
+            Some(rows::cast(expr.clone(), ast::DataType::Int(None)))
         }
         "array_positions" => {
             let item = Box::new(ast::DataType::Int(None));
             let list = ast::DataType::Array(ast::ArrayElemTypeDef::SquareBracket(item, None));
-            Some(super::rows::cast(expr.clone(), list))
+            Some(rows::cast(expr.clone(), list))
         }
         _ => None,
     }

@@ -85,6 +85,10 @@ impl Values {
                 let texts = bytes.as_binary_view().iter();
                 Shape::Text(texts.map(|b| b.map(super::super::bytea::encoded)).collect())
             }
+            DataType::Interval(_) | DataType::Duration(_) => {
+                let spans = std::sync::Arc::new(crate::aggregate::spans(array)?) as ArrayRef;
+                Shape::Text(super::super::shown::texts(&spans)?)
+            }
             _ => match mark {
                 Some("json") => Shape::Plain(views(array)?),
                 Some("jsonb") => Shape::Jsonb(views(array)?),
