@@ -203,12 +203,28 @@ fn clock_text(micros: u64) -> String {
 /// Reads an interval. A number without a unit counts in `range`'s last field, or seconds; what is shorter than that field
 /// is left out.
 pub(crate) fn interval(text: &str, range: Option<(Field, Field)>) -> Option<Span> {
-    let text = text.trim().to_ascii_lowercase();
+    let text = signs_joined(&text.trim().to_ascii_lowercase());
     let span = match text.strip_prefix('p') {
         Some(rest) => iso(rest)?,
         None => in_words(&text, range)?,
     };
     Some(range.map_or(span, |(_, last)| span.cut(last)))
+}
+
+/// Signs that stand by themselves are those of the numbers behind them.
+fn signs_joined(text: &str) -> String {
+    let mut joined = String::with_capacity(text.len());
+    let mut begins = true;
+    let mut is_alone = false;
+    for c in text.chars() {
+        if is_alone && c.is_whitespace() {
+            continue;
+        }
+        is_alone = (is_alone || begins) && matches!(c, '+' | '-');
+        begins = c.is_whitespace();
+        joined.push(c);
+    }
+    joined
 }
 
 enum Token<'a> {
@@ -409,12 +425,16 @@ mod tests {
             ("5", "00:00:05"),
             ("2 decades", "20 years"),
             ("500 ms", "00:00:00.5"),
+            ("1 month - 1 day", "1 mon -1 days"),
+            ("- 1 day + 2 hours", "-1 days +02:00:00"),
         ] {
             assert_eq!(interval(text, None).map(Span::text).as_deref(), Some(shown), "{text}");
         }
         for text in [
             "",
             "day",
+            "1 day -",
+            "- - 1 day",
             "1 2",
             "1 fortnight",
             "P",

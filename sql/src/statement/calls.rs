@@ -388,12 +388,28 @@ fn of_length(data_type: &ast::DataType) -> Option<(&'static str, u64)> {
     }
 }
 
-/// `date(x)` is `x::date`.
+/// The type whose name a function of one argument has.
+fn type_named(name: &str) -> Option<ast::DataType> {
+    use ast::DataType as D;
+    Some(match name.strip_prefix("pg_catalog.").unwrap_or(name) {
+        "bool" => D::Boolean,
+        "date" => D::Date,
+        "float4" => D::Real,
+        "float8" => D::DoublePrecision,
+        "int2" => D::SmallInt(None),
+        "int4" => D::Int(None),
+        "int8" => D::BigInt(None),
+        "numeric" => D::Numeric(ast::ExactNumberInfo::None),
+        "text" => D::Text,
+        "timestamptz" => D::Timestamp(None, ast::TimezoneInfo::Tz),
+        _ => return None,
+    })
+}
+
+/// `date(x)` is `x::date`, and so with other types.
 fn as_date(expr: &mut Expr) -> Option<Expr> {
     let Expr::Function(function) = expr else { return None };
-    if !function.name.to_string().eq_ignore_ascii_case("date") {
-        return None;
-    }
+    let data_type = type_named(&function.name.to_string().to_ascii_lowercase())?;
     let FunctionArguments::List(list) = &mut function.args else { return None };
     let [FunctionArg::Unnamed(FunctionArgExpr::Expr(_))] = list.args.as_slice() else {
         return None;
@@ -404,7 +420,7 @@ fn as_date(expr: &mut Expr) -> Option<Expr> {
     Some(Expr::Cast {
         kind: CastKind::Cast,
         expr: Box::new(value),
-        data_type: ast::DataType::Date,
+        data_type,
         array: false,
         format: None,
     })
