@@ -1,5 +1,6 @@
-//! `OFFSET n` without a limit holds to the order of what it skips. The planner moves an order from above below such an
-//! offset, which then skips other rows; here it is an operator that asks for the order of its input.
+//! `OFFSET n` holds to the order of what it skips. The planner moves an order from above below it, so that other rows are
+//! skipped, or forgets what is skipped when it counts the rows to be sorted; here it is an operator that asks for the
+//! order of its input.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,13 +9,18 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::execution::TaskContext;
-use datafusion::physical_expr::{Distribution, LexOrdering, OrderingRequirements};
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{
+    Distribution, LexOrdering, OrderingRequirements, PhysicalSortExpr,
+};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::execution_plan::{
     CardinalityEffect, ChildrenPropertiesMode, ReplaceChildrenOptions,
 };
 use datafusion::physical_plan::limit::GlobalLimitExec;
 use datafusion::physical_plan::metrics::MetricsSet;
+use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PhysicalExpr,
     PlanProperties, SendableRecordBatchStream,
@@ -22,7 +28,7 @@ use datafusion::physical_plan::{
 
 use crate::error::SqlError;
 
-/// Puts [`Skipped`] in the place of offsets without a limit. To run before any rule that moves orders.
+/// Puts [`Skipped`] in the place of offsets. To run before any rule that moves orders.
 #[derive(Debug)]
 pub(crate) struct SkippedRows;
 
@@ -41,8 +47,8 @@ impl PhysicalOptimizerRule for SkippedRows {
         _: &ConfigOptions,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
         plan.transform_up(|node| {
-            let skips = node.downcast_ref::<GlobalLimitExec>().filter(|of| of.fetch().is_none());
-            let order = skips.and_then(|limit| limit.input().output_ordering().cloned());
+            let skips = node.downcast_ref::<GlobalLimitExec>().filter(|of| of.skip() > 0);
+            let order = skips.and_then(|limit| asked(limit.input()));
             Ok(match order {
                 Some(order) => Transformed::yes(Arc::new(Skipped { limit: node, order }) as _),
                 None => Transformed::no(node),
@@ -50,6 +56,23 @@ impl PhysicalOptimizerRule for SkippedRows {
         })
         .data()
     }
+}
+
+/// The order that a sort below gives. What a plan says of its own orders may come of rows that are not sorted yet.
+fn asked(plan: &Arc<dyn ExecutionPlan>) -> Option<LexOrdering> {
+    if let Some(sort) = plan.downcast_ref::<SortExec>() {
+        return Some(sort.expr().clone());
+    }
+    if let Some(projection) = plan.downcast_ref::<ProjectionExec>() {
+        let shown = |key: &PhysicalSortExpr| {
+            let at = projection.expr().iter().position(|made| made.expr.eq(&key.expr))?;
+            let name = projection.expr().get(at)?.alias.clone();
+            Some(PhysicalSortExpr { expr: Arc::new(Column::new(&name, at)), options: key.options })
+        };
+        let keys: Option<Vec<_>> = asked(projection.input())?.iter().map(shown).collect();
+        return LexOrdering::new(keys?);
+    }
+    plan.output_ordering().cloned()
 }
 
 /// An offset over rows in an order.
@@ -86,8 +109,9 @@ impl ExecutionPlan for Skipped {
         vec![Some(OrderingRequirements::from(self.order.clone()))]
     }
 
+    // It does; but whoever hears of it moves orders below.
     fn maintains_input_order(&self) -> Vec<bool> {
-        vec![true]
+        vec![false]
     }
 
     fn benefits_from_input_partitioning(&self) -> Vec<bool> {
