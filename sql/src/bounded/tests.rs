@@ -64,3 +64,27 @@ fn a_product_costs_work_and_no_bytes() {
     let found = cost("levenshtein", &[text(&long), text(&long)], 0);
     assert_eq!(found, Cost { bytes: 0, work: 1_000_000 });
 }
+
+#[tokio::test]
+async fn batches_are_small_where_gathered_values_are_repeated() {
+    let mut state = crate::state::functions().unwrap();
+    let config = state.config().clone().with_create_default_catalog_and_schema(true);
+    *state.config_mut() = config;
+    let context = datafusion::prelude::SessionContext::new_with_state(state);
+    let rows = "(VALUES (1, 'a'), (2, 'b')) t (i, x)";
+    for (sql, expected) in [
+        ("SELECT i, array_agg(x) FROM {} GROUP BY i", 8192),
+        ("SELECT first_value(x) OVER (ORDER BY i) FROM {}", 8192),
+        ("SELECT array_agg(x) OVER (ORDER BY i) FROM {}", super::FEW_ROWS),
+        ("SELECT g.a FROM (SELECT array_agg(x) a FROM {}) g, (VALUES (1), (2)) u", super::FEW_ROWS),
+        (
+            "SELECT first_value(s) OVER () FROM (SELECT string_agg(x, ',') s FROM {} GROUP BY i) g",
+            super::FEW_ROWS,
+        ),
+        ("SELECT max(x) FROM {}, (VALUES (1), (2)) u", 8192),
+    ] {
+        let plan = context.state().create_logical_plan(&sql.replace("{}", rows)).await.unwrap();
+        let plan = crate::strict::checked(plan).unwrap();
+        assert_eq!(super::batch_rows(&plan, 8192).unwrap(), expected, "{sql}");
+    }
+}

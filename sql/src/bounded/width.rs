@@ -45,7 +45,7 @@ fn repeats_gathered(plan: &LogicalPlan) -> DfResult<bool> {
     };
     // Most plans gather nothing.
     if !any(plan, &gathers)? {
-        return any(plan, &|node| holds(node, &is_long_window));
+        return any(plan, &|node| holds(node, &is_gathering_window));
     }
     any(plan, &|node| {
         let repeats = matches!(node, LogicalPlan::Join(_) | LogicalPlan::Unnest(_));
@@ -54,6 +54,11 @@ fn repeats_gathered(plan: &LogicalPlan) -> DfResult<bool> {
         let asks = |expr: &Expr| matches!(expr, Expr::ScalarSubquery(_));
         Ok(below?.contains(&true) || holds(node, &asks)? || holds(node, &is_long_window)?)
     })
+}
+
+/// Whether an expression gathers what a window sees.
+fn is_gathering_window(expr: &Expr) -> bool {
+    matches!(expr, Expr::WindowFunction(window) if GATHERING.contains(&window.fun.name()))
 }
 
 /// Whether an expression is a window function whose values may be long.
