@@ -3,12 +3,11 @@
 
 use std::sync::Arc;
 
-use datafusion::common::config::ConfigOptions;
-use datafusion::error::Result as DfResult;
 use datafusion::execution::SessionState;
 use datafusion::execution::session_state::SessionStateBuilder;
-use datafusion::physical_optimizer::{PhysicalOptimizerContext, PhysicalOptimizerRule};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+
+use crate::physical::{Rule, only_where};
 
 /// Rules that make plans over many rows faster, and change nothing else.
 const OF_MANY_ROWS: [&str; 10] = [
@@ -24,8 +23,6 @@ const OF_MANY_ROWS: [&str; 10] = [
     "PushdownSort",
 ];
 
-type Rule = Arc<dyn PhysicalOptimizerRule + Send + Sync>;
-
 /// Says, in the configuration of a state, that its scans are told themselves what of their files to read: no rule
 /// does.
 #[derive(Debug)]
@@ -37,7 +34,7 @@ pub(crate) fn of_few_rows(state: SessionState) -> SessionState {
     let rules = rules.filter(|rule| !OF_MANY_ROWS.contains(&rule.name())).map(|rule| {
         let rule = Arc::clone(rule);
         match rule.name() {
-            "EnsureRequirements" => Arc::new(WhereRequired(rule)) as Rule,
+            "EnsureRequirements" => only_where(rule, requires),
             _ => rule,
         }
     });
@@ -50,39 +47,9 @@ pub(crate) fn of_few_rows(state: SessionState) -> SessionState {
     state
 }
 
-/// A rule that sees to orders and distributions, left out where the plan requires none.
-#[derive(Debug)]
-struct WhereRequired(Rule);
-
 /// Rows of one partition are distributed as anybody may wish.
 fn requires(plan: &Arc<dyn ExecutionPlan>) -> bool {
     plan.output_partitioning().partition_count() != 1
         || plan.required_input_ordering().iter().any(Option::is_some)
         || plan.children().into_iter().any(requires)
-}
-
-impl PhysicalOptimizerRule for WhereRequired {
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-
-    fn schema_check(&self) -> bool {
-        self.0.schema_check()
-    }
-
-    fn optimize(
-        &self,
-        plan: Arc<dyn ExecutionPlan>,
-        config: &ConfigOptions,
-    ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        if requires(&plan) { self.0.optimize(plan, config) } else { Ok(plan) }
-    }
-
-    fn optimize_with_context(
-        &self,
-        plan: Arc<dyn ExecutionPlan>,
-        context: &dyn PhysicalOptimizerContext,
-    ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        if requires(&plan) { self.0.optimize_with_context(plan, context) } else { Ok(plan) }
-    }
 }

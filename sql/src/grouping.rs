@@ -5,51 +5,30 @@
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
-use datafusion::error::{DataFusionError, Result as DfResult};
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
+use datafusion::error::Result as DfResult;
 use datafusion::execution::TaskContext;
 use datafusion::physical_expr::EquivalenceProperties;
-use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::aggregates::AggregateExec;
-use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning,
     PhysicalExpr, PlanProperties, SendableRecordBatchStream,
 };
 
-use crate::error::SqlError;
+use crate::physical::{Node, Rule, each, only};
 
 /// Puts [`Ungrouped`] above each aggregate with several grouping sets. To run before any rule that looks at
 /// properties.
-#[derive(Debug)]
-pub(crate) struct GroupingSets;
-
-impl PhysicalOptimizerRule for GroupingSets {
-    fn name(&self) -> &'static str {
-        "grouping_sets"
-    }
-
-    fn schema_check(&self) -> bool {
-        true
-    }
-
-    fn optimize(
-        &self,
-        plan: Arc<dyn ExecutionPlan>,
-        _config: &ConfigOptions,
-    ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        plan.transform_up(|node| {
-            let several = node
-                .downcast_ref::<AggregateExec>()
-                .is_some_and(|aggregate| aggregate.group_expr().groups().len() > 1);
-            Ok(match several {
-                true => Transformed::yes(Arc::new(Ungrouped::new(node)) as _),
-                false => Transformed::no(node),
-            })
+pub(crate) fn rule() -> Rule {
+    each("grouping_sets", |node, _| {
+        let several = node
+            .downcast_ref::<AggregateExec>()
+            .is_some_and(|aggregate| aggregate.group_expr().groups().len() > 1);
+        Ok(match several {
+            true => Transformed::yes(Arc::new(Ungrouped::new(node)) as _),
+            false => Transformed::no(node),
         })
-        .data()
-    }
+    })
 }
 
 /// The same rows, of which nothing is known.
@@ -98,25 +77,8 @@ impl ExecutionPlan for Ungrouped {
         Ok(TreeNodeRecursion::Continue)
     }
 
-    fn replace_children(
-        self: Arc<Self>,
-        children: Vec<Arc<dyn ExecutionPlan>>,
-        _: ReplaceChildrenOptions,
-    ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        match children.into_iter().next() {
-            Some(input) => Ok(Arc::new(Self::new(input))),
-            None => Err(DataFusionError::from(SqlError::internal("a plan lost its input"))),
-        }
-    }
-
-    fn with_new_children(
-        self: Arc<Self>,
-        children: Vec<Arc<dyn ExecutionPlan>>,
-    ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        self.replace_children(
-            children,
-            ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute),
-        )
+    fn with_new_children(self: Arc<Self>, children: Vec<Node>) -> DfResult<Node> {
+        Ok(Arc::new(Self::new(only(children)?)))
     }
 
     fn execute(

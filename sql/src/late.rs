@@ -13,46 +13,28 @@ use arrow::compute::{not, prep_null_mask_filter};
 use arrow::datatypes::{DataType, FieldRef, Schema};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::ScalarValue;
-use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::{ColumnarValue, Operator};
 use datafusion::physical_expr::ScalarFunctionExpr;
 use datafusion::physical_expr::expressions::{BinaryExpr, CastExpr};
-use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::filter::{FilterExec, FilterExecBuilder};
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 
+use crate::physical::{Rule, each};
+
 /// Runs before all other rules over physical plans.
-#[derive(Debug)]
-pub(crate) struct FailLate;
-
-impl PhysicalOptimizerRule for FailLate {
-    fn name(&self) -> &'static str {
-        "fail_late"
-    }
-
-    fn schema_check(&self) -> bool {
-        true
-    }
-
-    fn optimize(
-        &self,
-        plan: Arc<dyn ExecutionPlan>,
-        _: &ConfigOptions,
-    ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        plan.transform_up(|plan| {
-            if let Some(filter) = plan.downcast_ref::<FilterExec>() {
-                return guarded_filter(filter).map(|new| changed(plan, new));
-            }
-            if let Some(projection) = plan.downcast_ref::<ProjectionExec>() {
-                return guarded_projection(projection).map(|new| changed(plan, new));
-            }
-            Ok(Transformed::no(plan))
-        })
-        .data()
-    }
+pub(crate) fn rule() -> Rule {
+    each("fail_late", |plan, _| {
+        if let Some(filter) = plan.downcast_ref::<FilterExec>() {
+            return guarded_filter(filter).map(|new| changed(plan, new));
+        }
+        if let Some(projection) = plan.downcast_ref::<ProjectionExec>() {
+            return guarded_projection(projection).map(|new| changed(plan, new));
+        }
+        Ok(Transformed::no(plan))
+    })
 }
 
 fn changed(

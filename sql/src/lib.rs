@@ -44,6 +44,7 @@ mod named;
 mod negation;
 mod observer;
 pub mod outcome;
+mod physical;
 pub mod placeholders;
 mod plan;
 mod planning;

@@ -4,10 +4,7 @@
 
 use std::sync::Arc;
 
-use datafusion::common::config::ConfigOptions;
-use datafusion::error::Result as DfResult;
 use datafusion::physical_expr::expressions::Column;
-use datafusion::physical_optimizer::{PhysicalOptimizerContext, PhysicalOptimizerRule};
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::execution_plan::CardinalityEffect;
@@ -17,44 +14,15 @@ use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 
+use crate::physical::{Rule, only_where};
+
 /// The planner's rule.
 const RULE: &str = "LimitAggregation";
-
-type Rule = Arc<dyn PhysicalOptimizerRule + Send + Sync>;
 
 /// Keeps the rule from plans that it would change for the worse.
 pub(crate) fn where_nothing_is_between(rules: &mut [Rule]) {
     for rule in rules.iter_mut().filter(|rule| rule.name() == RULE) {
-        *rule = Arc::new(Guarded(Arc::clone(rule)));
-    }
-}
-
-#[derive(Debug)]
-struct Guarded(Rule);
-
-impl PhysicalOptimizerRule for Guarded {
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-
-    fn schema_check(&self) -> bool {
-        self.0.schema_check()
-    }
-
-    fn optimize(
-        &self,
-        plan: Arc<dyn ExecutionPlan>,
-        config: &ConfigOptions,
-    ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        if is_misled(&plan) { Ok(plan) } else { self.0.optimize(plan, config) }
-    }
-
-    fn optimize_with_context(
-        &self,
-        plan: Arc<dyn ExecutionPlan>,
-        context: &dyn PhysicalOptimizerContext,
-    ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        if is_misled(&plan) { Ok(plan) } else { self.0.optimize_with_context(plan, context) }
+        *rule = only_where(Arc::clone(rule), |plan| !is_misled(plan));
     }
 }
 

@@ -5,18 +5,14 @@
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::execution::TaskContext;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{
     Distribution, LexOrdering, OrderingRequirements, PhysicalSortExpr,
 };
-use datafusion::physical_optimizer::PhysicalOptimizerRule;
-use datafusion::physical_plan::execution_plan::{
-    CardinalityEffect, ChildrenPropertiesMode, ReplaceChildrenOptions,
-};
+use datafusion::physical_plan::execution_plan::CardinalityEffect;
 use datafusion::physical_plan::limit::GlobalLimitExec;
 use datafusion::physical_plan::metrics::MetricsSet;
 use datafusion::physical_plan::projection::ProjectionExec;
@@ -27,35 +23,17 @@ use datafusion::physical_plan::{
 };
 
 use crate::error::SqlError;
+use crate::physical::{Node, Rule, each, over};
 
 /// Puts [`Skipped`] in the place of offsets. To run before any rule that moves orders.
-#[derive(Debug)]
-pub(crate) struct SkippedRows;
-
-impl PhysicalOptimizerRule for SkippedRows {
-    fn name(&self) -> &'static str {
-        "skipped_rows"
-    }
-
-    fn schema_check(&self) -> bool {
-        true
-    }
-
-    fn optimize(
-        &self,
-        plan: Arc<dyn ExecutionPlan>,
-        _: &ConfigOptions,
-    ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        plan.transform_up(|node| {
-            let skips = node.downcast_ref::<GlobalLimitExec>().filter(|of| of.skip() > 0);
-            let order = skips.and_then(|limit| asked(limit.input()));
-            Ok(match order {
-                Some(order) => Transformed::yes(Arc::new(Skipped { limit: node, order }) as _),
-                None => Transformed::no(node),
-            })
+pub(crate) fn rule() -> Rule {
+    each("skipped_rows", |node, _| {
+        let skips = node.downcast_ref::<GlobalLimitExec>().filter(|of| of.skip() > 0);
+        Ok(match skips.and_then(|limit| asked(limit.input())) {
+            Some(order) => Transformed::yes(Arc::new(Skipped { limit: node, order }) as _),
+            None => Transformed::no(node),
         })
-        .data()
-    }
+    })
 }
 
 /// The order that a sort below gives. What a plan says of its own orders may come of rows that are not sorted yet.
@@ -129,21 +107,9 @@ impl ExecutionPlan for Skipped {
         self.limit.apply_expressions(f)
     }
 
-    fn replace_children(
-        self: Arc<Self>,
-        children: Vec<Arc<dyn ExecutionPlan>>,
-        mode: ReplaceChildrenOptions,
-    ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let limit = Arc::clone(&self.limit).replace_children(children, mode)?;
+    fn with_new_children(self: Arc<Self>, children: Vec<Node>) -> DfResult<Node> {
+        let limit = over(Arc::clone(&self.limit), children)?;
         Ok(Arc::new(Self { limit, order: self.order.clone() }))
-    }
-
-    fn with_new_children(
-        self: Arc<Self>,
-        children: Vec<Arc<dyn ExecutionPlan>>,
-    ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let mode = ChildrenPropertiesMode::Recompute;
-        self.replace_children(children, ReplaceChildrenOptions::new(mode))
     }
 
     fn metrics(&self) -> Option<MetricsSet> {

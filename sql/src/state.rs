@@ -31,7 +31,6 @@ use crate::error::{SqlError, SqlResult};
 use crate::few::of_few_rows;
 use crate::function::{self, Bytea};
 use crate::gapfill::{GapFillPlanner, GapFillRule};
-use crate::late::FailLate;
 use crate::planning::{self, StillWanted};
 
 /// Bytes of the keys of a join's smaller side that are looked up in the larger one.
@@ -135,15 +134,11 @@ fn build(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> SqlResult<SessionSt
         .with_default_features()
         .build();
     // First, as the rules after it look at properties.
-    let mut rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> = vec![
-        Arc::new(crate::grouping::GroupingSets),
-        Arc::new(crate::skipped::SkippedRows),
-        Arc::new(FailLate),
-    ];
+    let mut rules = vec![crate::grouping::rule(), crate::skipped::rule(), crate::late::rule()];
     rules.extend(state.physical_optimizers().iter().cloned());
     crate::limited::where_nothing_is_between(&mut rules);
-    rules.push(Arc::new(crate::windows::WindowAccounts));
-    rules.push(Arc::new(crate::wide::RepeatedRows));
+    rules.push(crate::windows::rule());
+    rules.push(crate::wide::rule());
     let look: Arc<dyn PhysicalOptimizerRule + Send + Sync> = Arc::new(StillWanted);
     let rules = planning::watched(&rules, &look);
     let mut builder = SessionStateBuilder::new_from_existing(state);

@@ -9,15 +9,11 @@ use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Schema};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::JoinType;
-use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
-use datafusion::error::{DataFusionError, Result as DfResult};
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
+use datafusion::error::Result as DfResult;
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
-use datafusion::physical_optimizer::PhysicalOptimizerRule;
-use datafusion::physical_plan::execution_plan::{
-    CardinalityEffect, ChildrenPropertiesMode, ReplaceChildrenOptions,
-};
+use datafusion::physical_plan::execution_plan::CardinalityEffect;
 use datafusion::physical_plan::joins::{
     CrossJoinExec, HashJoinExec, NestedLoopJoinExec, SortMergeJoinExec,
 };
@@ -30,50 +26,31 @@ use datafusion::physical_plan::{
 use futures::StreamExt;
 
 use crate::bounded::FEW_ROWS;
-use crate::error::SqlError;
+use crate::physical::{Node, Rule, each, only, over};
 use crate::windows::{bytes_of, own_bytes};
 
 /// What a batch of copies may take without being counted.
 const FREE_BYTES: usize = 1 << 20;
 
 /// Puts [`MeasuredExec`] below what repeats rows. To run after all rules that look for joins.
-#[derive(Debug)]
-pub(crate) struct RepeatedRows;
-
-impl PhysicalOptimizerRule for RepeatedRows {
-    fn name(&self) -> &'static str {
-        "repeated_rows"
-    }
-
-    fn schema_check(&self) -> bool {
-        true
-    }
-
-    fn optimize(
-        &self,
-        plan: Arc<dyn ExecutionPlan>,
-        config: &ConfigOptions,
-    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+pub(crate) fn rule() -> Rule {
+    each("repeated_rows", |node, config| {
         // Where texts may be of any length: what is made of them is none that is shared.
         let views = config.execution.batch_size.get() <= FEW_ROWS;
-        plan.transform_up(|node| {
-            let unnested = node.downcast_ref::<UnnestExec>().map(unnested);
-            if unnested.is_none() && !repeats(&node) {
-                return Ok(Transformed::no(node));
-            }
-            let inputs: Vec<_> = node.children().into_iter().map(Arc::clone).collect();
-            let measured: Vec<_> =
-                inputs.iter().map(|i| measured(i, unnested.as_deref(), views)).collect();
-            if measured.iter().all(Option::is_none) {
-                return Ok(Transformed::no(node));
-            }
-            let inputs = inputs.into_iter().zip(measured);
-            let inputs = inputs.map(|(plain, measured)| measured.unwrap_or(plain)).collect();
-            let mode = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
-            Ok(Transformed::yes(node.replace_children(inputs, mode)?))
-        })
-        .data()
-    }
+        let unnested = node.downcast_ref::<UnnestExec>().map(unnested);
+        if unnested.is_none() && !repeats(&node) {
+            return Ok(Transformed::no(node));
+        }
+        let inputs: Vec<_> = node.children().into_iter().map(Arc::clone).collect();
+        let measured: Vec<_> =
+            inputs.iter().map(|i| measured(i, unnested.as_deref(), views)).collect();
+        if measured.iter().all(Option::is_none) {
+            return Ok(Transformed::no(node));
+        }
+        let inputs = inputs.into_iter().zip(measured);
+        let inputs = inputs.map(|(plain, measured)| measured.unwrap_or(plain)).collect();
+        Ok(Transformed::yes(over(node, inputs)?))
+    })
 }
 
 fn unnested(node: &UnnestExec) -> Vec<usize> {
@@ -162,26 +139,9 @@ impl ExecutionPlan for MeasuredExec {
         Ok(TreeNodeRecursion::Continue)
     }
 
-    fn replace_children(
-        self: Arc<Self>,
-        children: Vec<Arc<dyn ExecutionPlan>>,
-        _: ReplaceChildrenOptions,
-    ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        match children.into_iter().next() {
-            Some(input) => {
-                let (wide, lists) = (self.wide.clone(), self.lists.clone());
-                Ok(Arc::new(Self { input, wide, lists, views: self.views }))
-            }
-            None => Err(DataFusionError::from(SqlError::internal("a plan lost its input"))),
-        }
-    }
-
-    fn with_new_children(
-        self: Arc<Self>,
-        children: Vec<Arc<dyn ExecutionPlan>>,
-    ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let mode = ChildrenPropertiesMode::Recompute;
-        self.replace_children(children, ReplaceChildrenOptions::new(mode))
+    fn with_new_children(self: Arc<Self>, children: Vec<Node>) -> DfResult<Node> {
+        let (wide, lists) = (self.wide.clone(), self.lists.clone());
+        Ok(Arc::new(Self { input: only(children)?, wide, lists, views: self.views }))
     }
 
     fn execute(

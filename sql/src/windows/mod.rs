@@ -17,15 +17,11 @@ use std::task::{Context, Poll};
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
-use datafusion::error::{DataFusionError, Result as DfResult};
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
+use datafusion::error::Result as DfResult;
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::MemoryConsumer;
-use datafusion::physical_optimizer::PhysicalOptimizerRule;
-use datafusion::physical_plan::execution_plan::{
-    CardinalityEffect, ChildrenPropertiesMode, ReplaceChildrenOptions,
-};
+use datafusion::physical_plan::execution_plan::CardinalityEffect;
 use datafusion::physical_plan::limit::{GlobalLimitExec, LocalLimitExec};
 use datafusion::physical_plan::metrics::MetricsSet;
 use datafusion::physical_plan::sorts::sort::SortExec;
@@ -36,42 +32,24 @@ use datafusion::physical_plan::{
 };
 use futures::{Stream, StreamExt};
 
-use crate::error::SqlError;
+use crate::physical::{Node, Rule, each, only, over};
 use account::{Account, with};
 pub(crate) use account::{bytes_of, own_bytes};
 pub(crate) use values::{counted, is_counted};
 
 /// Puts accounts on windows. To run after all rules that look for windows.
-#[derive(Debug)]
-pub(crate) struct WindowAccounts;
-
-impl PhysicalOptimizerRule for WindowAccounts {
-    fn name(&self) -> &'static str {
-        "window_accounts"
-    }
-
-    fn schema_check(&self) -> bool {
-        true
-    }
-
-    fn optimize(
-        &self,
-        plan: Arc<dyn ExecutionPlan>,
-        _: &ConfigOptions,
-    ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        plan.transform_up(|node| {
-            if let Some(input) = sorted_nothing(&node) {
-                return Ok(Transformed::yes(input));
-            }
-            let keeps_all = node.is::<WindowAggExec>();
-            if keeps_all || node.is::<BoundedWindowAggExec>() {
-                let window = WindowExec { window: fed(node)?, keeps_all };
-                return Ok(Transformed::yes(Arc::new(window) as _));
-            }
-            Ok(Transformed::no(node))
-        })
-        .data()
-    }
+pub(crate) fn rule() -> Rule {
+    each("window_accounts", |node, _| {
+        if let Some(input) = sorted_nothing(&node) {
+            return Ok(Transformed::yes(input));
+        }
+        let keeps_all = node.is::<WindowAggExec>();
+        if keeps_all || node.is::<BoundedWindowAggExec>() {
+            let window = WindowExec { window: fed(node)?, keeps_all };
+            return Ok(Transformed::yes(Arc::new(window) as _));
+        }
+        Ok(Transformed::no(node))
+    })
 }
 
 /// The input of a sort of rows without columns, as of `row_number() OVER (ORDER BY random())` alone: they are all the
@@ -87,22 +65,9 @@ fn sorted_nothing(node: &Arc<dyn ExecutionPlan>) -> Option<Arc<dyn ExecutionPlan
 }
 
 /// The window over rows that are charged as they come.
-fn fed(window: Arc<dyn ExecutionPlan>) -> DfResult<Arc<dyn ExecutionPlan>> {
-    let input = Arc::clone(only(&window.children())?);
-    over(window, Arc::new(Fed(input)))
-}
-
-fn over(
-    plan: Arc<dyn ExecutionPlan>,
-    input: Arc<dyn ExecutionPlan>,
-) -> DfResult<Arc<dyn ExecutionPlan>> {
-    let mode = ChildrenPropertiesMode::Recompute;
-    plan.replace_children(vec![input], ReplaceChildrenOptions::new(mode))
-}
-
-fn only<'a>(children: &[&'a Arc<dyn ExecutionPlan>]) -> DfResult<&'a Arc<dyn ExecutionPlan>> {
-    let lost = || DataFusionError::from(SqlError::internal("a window lost its input"));
-    children.first().copied().ok_or_else(lost)
+fn fed(window: Node) -> DfResult<Node> {
+    let input = only(window.children().into_iter().map(Arc::clone).collect())?;
+    over(window, vec![Arc::new(Fed(input))])
 }
 
 /// A window, over [`Fed`], with an account. It shows itself as that window.
@@ -143,22 +108,10 @@ impl ExecutionPlan for WindowExec {
         self.window.apply_expressions(f)
     }
 
-    fn replace_children(
-        self: Arc<Self>,
-        children: Vec<Arc<dyn ExecutionPlan>>,
-        _: ReplaceChildrenOptions,
-    ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let input = Arc::clone(only(&children.iter().collect::<Vec<_>>())?);
-        let window = over(Arc::clone(&self.window), Arc::new(Fed(input)))?;
+    fn with_new_children(self: Arc<Self>, children: Vec<Node>) -> DfResult<Node> {
+        let input: Node = Arc::new(Fed(only(children)?));
+        let window = over(Arc::clone(&self.window), vec![input])?;
         Ok(Arc::new(Self { window, keeps_all: self.keeps_all }))
-    }
-
-    fn with_new_children(
-        self: Arc<Self>,
-        children: Vec<Arc<dyn ExecutionPlan>>,
-    ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let mode = ChildrenPropertiesMode::Recompute;
-        self.replace_children(children, ReplaceChildrenOptions::new(mode))
     }
 
     fn cardinality_effect(&self) -> CardinalityEffect {
@@ -257,20 +210,8 @@ impl ExecutionPlan for Fed {
         Ok(TreeNodeRecursion::Continue)
     }
 
-    fn replace_children(
-        self: Arc<Self>,
-        children: Vec<Arc<dyn ExecutionPlan>>,
-        _: ReplaceChildrenOptions,
-    ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(Self(Arc::clone(only(&children.iter().collect::<Vec<_>>())?))))
-    }
-
-    fn with_new_children(
-        self: Arc<Self>,
-        children: Vec<Arc<dyn ExecutionPlan>>,
-    ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let mode = ChildrenPropertiesMode::Recompute;
-        self.replace_children(children, ReplaceChildrenOptions::new(mode))
+    fn with_new_children(self: Arc<Self>, children: Vec<Node>) -> DfResult<Node> {
+        Ok(Arc::new(Self(only(children)?)))
     }
 
     fn execute(
