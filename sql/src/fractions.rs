@@ -4,11 +4,11 @@
 use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::Transformed;
-use datafusion::common::{DFSchema, ExprSchema};
+use datafusion::common::{DFSchema, ExprSchema, ScalarValue};
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::expr::Case;
 use datafusion::logical_expr::{
-    BinaryExpr, Expr, ExprSchemable, LogicalPlan, Projection, Union, cast,
+    BinaryExpr, Expr, ExprSchemable, LogicalPlan, Projection, Union, cast, lit,
 };
 use datafusion::optimizer::AnalyzerRule;
 use std::sync::Arc;
@@ -17,6 +17,10 @@ use crate::analyze::{compares, map_expressions};
 
 /// Functions whose value is one of their arguments.
 const ALIKE: [&str; 5] = ["coalesce", "greatest", "least", "make_array", "nullif"];
+
+/// Functions whose numeric has as many digits as they are told, if the number is written. The planner would hide it under
+/// a cast, and find it again when constants are folded: the type would have changed by then.
+const OF_DIGITS: [&str; 2] = ["round", "trunc"];
 
 /// Runs before types are coerced.
 #[derive(Debug)]
@@ -57,6 +61,17 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
                 return Ok(Transformed::no(Expr::ScalarFunction(call)));
             }
             call.args = call.args.into_iter().map(|arg| as_double(arg, schema)).collect();
+            Ok(Transformed::yes(Expr::ScalarFunction(call)))
+        }
+        Expr::ScalarFunction(mut call) if OF_DIGITS.contains(&call.func.name()) => {
+            let Some(Expr::Literal(ScalarValue::Int64(Some(digits)), _)) = call.args.get(1) else {
+                return Ok(Transformed::no(Expr::ScalarFunction(call)));
+            };
+            let Ok(digits) = i32::try_from(*digits) else {
+                return Ok(Transformed::no(Expr::ScalarFunction(call)));
+            };
+            call.args.truncate(1);
+            call.args.push(lit(digits));
             Ok(Transformed::yes(Expr::ScalarFunction(call)))
         }
         other => Ok(Transformed::no(other)),

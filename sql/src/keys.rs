@@ -4,13 +4,16 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema};
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::expr::Sort as SortKey;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, Projection, Sort, Window};
+use datafusion::logical_expr::{
+    Aggregate, Expr, ExprSchemable, LogicalPlan, Projection, Sort, Window,
+};
 use datafusion::optimizer::{AnalyzerRule, ApplyOrder, OptimizerConfig, OptimizerRule};
 
 /// Begins the names of such columns.
@@ -118,8 +121,19 @@ impl Made {
         Expr::Column(Column::new_unqualified(name))
     }
 
-    fn key(&mut self, key: SortKey) -> SortKey {
-        SortKey { expr: self.column(key.expr), ..key }
+    fn keys(&mut self, keys: Vec<SortKey>, schema: &DFSchema) -> DfResult<Vec<SortKey>> {
+        let mut all = Vec::with_capacity(keys.len());
+        for key in keys {
+            let SortKey { expr, asc, nulls_first } = key;
+            // A null within an array is greater than any value there, wherever arrays that are null go.
+            if nulls_first == asc && matches!(expr.get_type(schema)?, DataType::List(_)) {
+                all.push(self.column(expr.clone().is_null()).sort(!nulls_first, false));
+                all.push(self.column(expr).sort(asc, !asc));
+            } else {
+                all.push(self.column(expr).sort(asc, nulls_first));
+            }
+        }
+        Ok(all)
     }
 
     /// The input with these columns beside its own; none if names would clash.
@@ -157,7 +171,7 @@ fn named(plan: LogicalPlan, schema: &DFSchema, places: &[usize]) -> DfResult<Log
 
 fn sorted(sort: &Sort) -> DfResult<Option<LogicalPlan>> {
     let mut made = Made::default();
-    let expr = sort.expr.iter().cloned().map(|key| made.key(key)).collect();
+    let expr = made.keys(sort.expr.clone(), sort.input.schema())?;
     let Some(input) = made.over(&sort.input) else { return Ok(None) };
     let schema = Arc::clone(sort.input.schema());
     let places: Vec<usize> = (0..schema.fields().len()).collect();
@@ -175,7 +189,7 @@ fn windows(window: &Window) -> DfResult<Option<LogicalPlan>> {
                 let partition = std::mem::take(&mut params.partition_by);
                 params.partition_by = partition.into_iter().map(|key| made.column(key)).collect();
                 let order = std::mem::take(&mut params.order_by);
-                params.order_by = order.into_iter().map(|key| made.key(key)).collect();
+                params.order_by = made.keys(order, window.input.schema())?;
                 Ok(Transformed::yes(Expr::WindowFunction(function)))
             }
             other => Ok(Transformed::no(other)),
@@ -200,7 +214,7 @@ fn aggregates(aggregate: &Aggregate) -> DfResult<Option<LogicalPlan>> {
         let with_columns = expr.clone().transform_up(|expr| match expr {
             Expr::AggregateFunction(mut call) if !call.params.order_by.is_empty() => {
                 let order = std::mem::take(&mut call.params.order_by);
-                call.params.order_by = order.into_iter().map(|key| made.key(key)).collect();
+                call.params.order_by = made.keys(order, aggregate.input.schema())?;
                 Ok(Transformed::yes(Expr::AggregateFunction(call)))
             }
             other => Ok(Transformed::no(other)),

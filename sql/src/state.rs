@@ -181,6 +181,7 @@ fn build(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> SqlResult<SessionSt
         .with_query_planner(Arc::new(Planner))
         .build();
     function::register(&mut state).map_err(SqlError::from)?;
+    crate::windows::register(&mut state).map_err(SqlError::from)?;
     Ok(state)
 }
 

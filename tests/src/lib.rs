@@ -12,6 +12,7 @@
 pub mod broker;
 pub mod clients;
 pub mod events;
+pub mod grammar;
 pub mod leash;
 pub mod objects;
 pub mod otus;

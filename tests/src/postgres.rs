@@ -103,11 +103,16 @@ impl Client {
 
     /// Connects to a database by its name.
     pub fn connect_to(port: u16, database: &str) -> Result<Self> {
+        Self::connect_as(port, database, "otus", "")
+    }
+
+    /// Connects as a user; an empty password is one that is not asked for.
+    pub fn connect_as(port: u16, database: &str, user: &str, password: &str) -> Result<Self> {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let client = runtime.block_on(async move {
             let mut config = tokio_postgres::Config::new();
-            config.host("127.0.0.1").port(port).user("otus").dbname(database);
+            config.host("127.0.0.1").port(port).user(user).password(password).dbname(database);
             config.connect_timeout(std::time::Duration::from_secs(30));
             let (client, connection) = config.connect(NoTls).await?;
             drop(tokio::spawn(connection));

@@ -17,6 +17,7 @@ use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, Documentation, EmitTo, GroupsAccumulator,
     ReversedUDAF, Signature,
 };
+use datafusion::physical_expr::PhysicalSortExpr;
 
 /// What one group gathers before the copies count that its answer is built of: those of small groups come
 /// and go one by one.
@@ -77,6 +78,15 @@ impl AggregateUDFImpl for Counted {
     }
     fn accumulator(&self, args: AccumulatorArgs) -> DfResult<Box<dyn Accumulator>> {
         let copies = copies(&args);
+        let straight;
+        let args = match args.is_distinct && args.is_reversed {
+            // The planner turns the order of distinct values with that of its rows, and nothing turns it back.
+            true => {
+                straight = args.order_bys.iter().map(PhysicalSortExpr::reverse).collect::<Vec<_>>();
+                AccumulatorArgs { order_bys: &straight, is_reversed: false, ..args }
+            }
+            false => args,
+        };
         // What is ordered or distinct is copied, as string_agg does with all.
         let kept = (copies == 1 && self.keeps_views()).then(Kept::default);
         Ok(Box::new(One { inner: self.0.accumulator(args)?, kept, copies }))
@@ -105,6 +115,9 @@ impl AggregateUDFImpl for Counted {
         self: Arc<Self>,
         beneficial: bool,
     ) -> DfResult<Option<Arc<dyn AggregateUDFImpl>>> {
+        if self.0.order_sensitivity().hard_requires() {
+            return Ok(Some(self));
+        }
         let inner = Arc::clone(self.0.inner()).with_beneficial_ordering(beneficial)?;
         Ok(inner.map(|inner| {
             let function = AggregateUDF::new_from_shared_impl(inner);
@@ -112,7 +125,8 @@ impl AggregateUDFImpl for Counted {
         }))
     }
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {
-        self.0.order_sensitivity()
+        // Values that come otherwise are sorted in the end.
+        AggregateOrderSensitivity::SoftRequirement
     }
     fn reverse_expr(&self) -> ReversedUDAF {
         match self.0.reverse_udf() {

@@ -9,11 +9,12 @@ use datafusion::logical_expr::{
     BinaryExpr, Distinct, Expr, LogicalPlan, LogicalPlanBuilder, Operator, lit,
 };
 
-use super::{Joiner, column, projected, unknown_form};
+use super::wider::wider;
+use super::{Joiner, column, projected};
 
 /// See the module. Without columns it says that a subquery hangs on nothing.
 pub(super) struct Domain {
-    /// The distinct values, each column under a name that nothing else has.
+    /// The distinct values, perhaps with some that no row has, each column under a name that nothing else has.
     plan: LogicalPlan,
     /// Columns around, and their names here.
     columns: Vec<(Column, String)>,
@@ -29,11 +30,13 @@ impl Joiner {
                 columns.push((column.clone(), self.name("d")));
             }
         })?;
-        if !columns.is_empty() && !is_repeatable(around)? {
-            return Err(unknown_form());
-        }
+        let named: Vec<Column> = columns.iter().map(|(c, _)| c.clone()).collect();
+        let around = match columns.is_empty() {
+            true => around.clone(),
+            false => wider(around.clone(), &named)?,
+        };
         let values = columns.iter().map(|(c, name)| Expr::Column(c.clone()).alias(name));
-        let plan = projected(around.clone(), values.collect())?;
+        let plan = projected(around, values.collect())?;
         let plan = LogicalPlan::Distinct(Distinct::All(Arc::new(plan)));
         Ok(Domain { plan, columns })
     }
@@ -155,7 +158,7 @@ fn each_outer(plan: &LogicalPlan, seen: &mut dyn FnMut(&Column)) -> DfResult<()>
 
 /// Whether a plan that runs twice gives the same rows both times: what it keeps of ties, and how floats are
 /// summed, may differ.
-fn is_repeatable(plan: &LogicalPlan) -> DfResult<bool> {
+pub(super) fn is_repeatable(plan: &LogicalPlan) -> DfResult<bool> {
     let mut repeatable = true;
     plan.apply_with_subqueries(|node| {
         let known = matches!(

@@ -22,6 +22,7 @@
 mod domain;
 mod push;
 mod value;
+mod wider;
 
 use std::cell::Cell;
 use std::sync::Arc;

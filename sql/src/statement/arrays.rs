@@ -3,11 +3,11 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    self, ArrayElemTypeDef, DataType, Expr, FunctionArguments, GroupByExpr, OrderByKind, Query,
-    SelectItem, SetExpr, Value,
+    self, ArrayElemTypeDef, DataType, Expr, FunctionArguments, GroupByExpr, Ident, OrderByKind,
+    Query, SelectItem, SetExpr, Value,
 };
 
-use super::rewrite::call;
+use super::rewrite::{call, folded};
 use super::rows::{cast, template};
 use crate::error::{SqlError, SqlResult, sqlstate};
 use crate::function::OR_EMPTY;
@@ -248,12 +248,12 @@ fn one(rest: &mut &str) -> Option<Item> {
 /// `ARRAY(SELECT x FROM t ORDER BY k)`: `(SELECT array_agg(x ORDER BY k) FROM t)`, an empty array for no rows.
 fn gathered(query: &Query) -> Option<Expr> {
     let mut query = query.clone();
-    let order = query.order_by.take();
-    let keys = match order.map(|order| order.kind) {
+    let mut keys = match query.order_by.as_ref().map(|order| &order.kind) {
         None => Vec::new(),
-        Some(OrderByKind::Expressions(keys)) => keys,
+        Some(OrderByKind::Expressions(keys)) => keys.clone(),
         Some(OrderByKind::All(_)) => return None,
     };
+    let by_place = |key: &ast::OrderByExpr| matches!(&key.expr, Expr::Value(_));
     let simple = match query.body.as_ref() {
         SetExpr::Select(select) => {
             query.limit_clause.is_none()
@@ -262,13 +262,17 @@ fn gathered(query: &Query) -> Option<Expr> {
                 && select.having.is_none()
                 && matches!(&select.group_by, GroupByExpr::Expressions(keys, _) if keys.is_empty())
                 && !gives_rows(&select.projection)
+                && !keys.iter().any(by_place)
         }
         _ => false,
     };
     let mut gathered = if simple {
+        query.order_by = None;
         Box::new(query)
-    } else if keys.is_empty() {
-        let mut outer = template("SELECT otus_item FROM (SELECT 1) AS otus_items (otus_item)")?;
+    } else {
+        let names = keys_beside(&mut query, &mut keys);
+        let outer = format!("SELECT otus_item FROM (SELECT 1) AS otus_items ({names})");
+        let mut outer = template(&outer)?;
         let SetExpr::Select(select) = outer.body.as_mut() else { return None };
         let ast::TableFactor::Derived { subquery, .. } = &mut select.from.first_mut()?.relation
         else {
@@ -276,8 +280,6 @@ fn gathered(query: &Query) -> Option<Expr> {
         };
         **subquery = query;
         outer
-    } else {
-        return None;
     };
     let SetExpr::Select(select) = gathered.body.as_mut() else { return None };
     let [SelectItem::UnnamedExpr(item) | SelectItem::ExprWithAlias { expr: item, .. }] =
@@ -290,14 +292,40 @@ fn gathered(query: &Query) -> Option<Expr> {
         && let FunctionArguments::List(list) = &mut function.args
         && !keys.is_empty()
     {
-        let by_place = |key: &ast::OrderByExpr| matches!(&key.expr, Expr::Value(_));
-        if keys.iter().any(by_place) {
-            return None;
-        }
         list.clauses.push(ast::FunctionArgumentClause::OrderBy(keys));
     }
     select.projection = vec![SelectItem::UnnamedExpr(aggregate)];
     Some(call(OR_EMPTY, [Expr::Subquery(gathered)]))
+}
+
+/// Gives a query what its rows are ordered by as further columns, and names the keys after them; the columns' names.
+fn keys_beside(query: &mut Query, keys: &mut [ast::OrderByExpr]) -> String {
+    const ITEM: &str = "otus_item";
+    let mut names = vec![ITEM.to_owned()];
+    let mut select = match query.body.as_mut() {
+        SetExpr::Select(select) if select.distinct.is_none() => Some(select),
+        _ => None,
+    };
+    for key in keys {
+        let is_item = match (&key.expr, select.as_ref().map(|select| select.projection.as_slice()))
+        {
+            (Expr::Value(_), _) | (_, None) => true,
+            (Expr::Identifier(name), Some([SelectItem::ExprWithAlias { alias, .. }, ..])) => {
+                folded(name) == folded(alias)
+            }
+            (by, Some([SelectItem::UnnamedExpr(item), ..])) => by == item,
+            _ => false,
+        };
+        let mut name = Ident::new(ITEM);
+        if !is_item && let Some(select) = &mut select {
+            name = Ident::new(format!("otus_key{}", names.len()));
+            names.push(name.value.clone());
+            let (expr, alias) = (key.expr.clone(), name.clone());
+            select.projection.push(SelectItem::ExprWithAlias { expr, alias });
+        }
+        key.expr = Expr::Identifier(name);
+    }
+    names.join(", ")
 }
 
 /// Whether a select list has functions of several rows or aggregates, which one more aggregate cannot take.

@@ -32,6 +32,7 @@ pub(crate) fn spelled_for_planner(query: &mut Query) {
         }
         if let Expr::Function(function) = expr {
             named_otherwise(function);
+            without_constant_keys(function);
             patterns::in_call(function);
         }
         patterns::in_operator(expr);
@@ -56,6 +57,18 @@ pub(crate) fn spelled_for_planner(query: &mut Query) {
         }
         ControlFlow::<()>::Continue(())
     });
+}
+
+/// An aggregate's rows are not ordered by a constant: the planner would take a number for the place of a column.
+fn without_constant_keys(function: &mut ast::Function) {
+    let FunctionArguments::List(list) = &mut function.args else { return };
+    for clause in &mut list.clauses {
+        if let ast::FunctionArgumentClause::OrderBy(keys) = clause {
+            keys.retain(|key| !matches!(key.expr, Expr::Value(_)));
+        }
+    }
+    list.clauses
+        .retain(|c| !matches!(c, ast::FunctionArgumentClause::OrderBy(keys) if keys.is_empty()));
 }
 
 /// Calls of our own functions by the names that they have in Postgres.

@@ -118,6 +118,13 @@ impl ast::VisitorMut for Typed {
                     number(right);
                 }
             }
+            // A parameter beside a number is an integer as that is.
+            Expr::BinaryOp { left, right, .. } if is_parameter(right) => number(left),
+            Expr::BinaryOp { left, right, .. } if is_parameter(left) => number(right),
+            Expr::InList { expr, list, .. } if list.iter().any(is_parameter) => number(expr),
+            Expr::Between { expr, low, high, .. } if is_parameter(low) || is_parameter(high) => {
+                number(expr);
+            }
             Expr::Array(array) => array.elem.iter_mut().for_each(number),
             Expr::Ceil { expr, .. } | Expr::Floor { expr, .. } => number(expr),
             Expr::UnaryOp { op: UnaryOperator::BitwiseNot, expr } => number(expr),
@@ -250,6 +257,14 @@ fn fraction(expr: &Expr) -> bool {
         Expr::Value(value) => {
             matches!(&value.value, Value::Number(text, _) if text.contains('.'))
         }
+        _ => false,
+    }
+}
+
+fn is_parameter(expr: &Expr) -> bool {
+    match expr {
+        Expr::Nested(inner) => is_parameter(inner),
+        Expr::Value(value) => matches!(value.value, Value::Placeholder(_)),
         _ => false,
     }
 }

@@ -336,6 +336,11 @@ pub(crate) fn folded(ident: &Ident) -> String {
     }
 }
 
+/// The name that an output has by what it is.
+pub(super) fn named(expr: &Expr) -> Option<String> {
+    figure(expr).map(|(name, _)| name)
+}
+
 /// The name of an expression, and whether it is strong enough to pass through a cast.
 fn figure(expr: &Expr) -> Option<(String, bool)> {
     let strong = |name: &str| Some((name.to_string(), true));

@@ -10,7 +10,7 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
-use super::rewrite::{OutputNames, folded, private_alias};
+use super::rewrite::{OutputNames, folded, named, private_alias};
 
 /// Parts the names of outputs from those of columns to sort by, in a query and those within it.
 pub(super) fn part_sort_keys(query: &mut Query, names: &mut OutputNames) {
@@ -53,10 +53,20 @@ fn part(query: &mut Query, mut private: impl FnMut(String) -> String) -> bool {
         });
     }
     let mut any = false;
+    let plain: HashSet<String> = keys.iter().filter_map(|key| plain_name(&key.expr)).collect();
     for item in &mut select.projection {
+        let mut fresh = false;
+        if let SelectItem::UnnamedExpr(expr) = item
+            && let Some(name) = unnamed(expr)
+            && (columns.contains(&name) || plain.contains(&name))
+        {
+            let expr = std::mem::replace(expr, Expr::Identifier(Ident::new("")));
+            *item = SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', name) };
+            fresh = true;
+        }
         let SelectItem::ExprWithAlias { alias, .. } = item else { continue };
         let shown = folded(alias);
-        if !columns.contains(&shown) {
+        if !fresh && !columns.contains(&shown) {
             continue;
         }
         *alias = Ident::with_quote('"', private(shown.clone()));
@@ -70,6 +80,21 @@ fn part(query: &mut Query, mut private: impl FnMut(String) -> String) -> bool {
     any
 }
 
+fn plain_name(expr: &Expr) -> Option<String> {
+    match expr {
+        Expr::Identifier(name) => Some(folded(name)),
+        _ => None,
+    }
+}
+
+/// The name of a computed output that was left without one, as a column of its name is used beside it.
+fn unnamed(expr: &Expr) -> Option<String> {
+    match expr {
+        Expr::Identifier(_) | Expr::CompoundIdentifier(_) => None,
+        computed => named(computed),
+    }
+}
+
 /// The names of a select's outputs, if all can be told.
 fn outputs(query: &Query) -> Option<Vec<Ident>> {
     let SetExpr::Select(select) = query.body.as_ref() else { return None };
@@ -77,6 +102,7 @@ fn outputs(query: &Query) -> Option<Vec<Ident>> {
         SelectItem::ExprWithAlias { alias, .. } => Some(folded(alias)),
         SelectItem::UnnamedExpr(Expr::Identifier(name)) => Some(folded(name)),
         SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) => parts.last().map(folded),
+        SelectItem::UnnamedExpr(computed) => named(computed),
         _ => None,
     };
     select.projection.iter().map(|item| Some(Ident::with_quote('"', name(item)?))).collect()

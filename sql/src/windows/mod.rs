@@ -8,6 +8,7 @@
 //! ```
 
 mod account;
+mod ranks;
 mod values;
 
 use std::fmt;
@@ -36,6 +37,8 @@ use crate::physical::{Node, Rule, each, only, over};
 use account::{Account, with};
 pub(crate) use account::{bytes_of, own_bytes};
 pub(crate) use values::{counted, is_counted};
+
+pub(crate) use ranks::register;
 
 /// Puts accounts on windows. To run after all rules that look for windows.
 pub(crate) fn rule() -> Rule {

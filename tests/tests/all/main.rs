@@ -4,6 +4,7 @@ mod access_filters;
 mod access_login;
 mod access_strangers;
 mod access_writes;
+mod any_statement;
 mod arrows;
 mod backfill;
 mod bad_records;
