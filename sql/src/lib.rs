@@ -12,6 +12,7 @@
 pub mod access;
 mod aggregate;
 mod analyze;
+mod apart;
 pub mod append;
 mod arithmetic;
 mod bounded;

@@ -137,6 +137,7 @@ fn build(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> SqlResult<SessionSt
     let mut rules = vec![crate::grouping::rule(), crate::skipped::rule(), crate::late::rule()];
     rules.extend(state.physical_optimizers().iter().cloned());
     crate::limited::where_nothing_is_between(&mut rules);
+    crate::apart::by_names_that_differ(&mut rules);
     rules.push(crate::windows::rule());
     rules.push(crate::wide::rule());
     let look: Arc<dyn PhysicalOptimizerRule + Send + Sync> = Arc::new(StillWanted);

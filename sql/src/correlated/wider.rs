@@ -6,7 +6,8 @@ use std::sync::Arc;
 use datafusion::common::{Column, JoinType, ScalarValue};
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::{
-    Distinct, Expr, ExprSchemable, Filter, Join, LogicalPlan, Projection, SubqueryAlias, Union, lit,
+    Aggregate, Distinct, Expr, ExprSchemable, Filter, GroupingSet, Join, LogicalPlan,
+    LogicalPlanBuilder, Projection, SubqueryAlias, Union, lit,
 };
 
 use super::domain::is_repeatable;
@@ -56,9 +57,11 @@ pub(super) fn wider(plan: LogicalPlan, needed: &[Column]) -> DfResult<LogicalPla
         }
         LogicalPlan::Aggregate(aggregate) => {
             let shown = aggregate.schema.columns();
-            let set = aggregate.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_)));
+            if let [Expr::GroupingSet(set)] = aggregate.group_expr.as_slice() {
+                return of_sets(&aggregate, set, needed);
+            }
             let keys = shown.get(..aggregate.group_expr.len()).unwrap_or_default();
-            if set || !needed.iter().all(|column| keys.contains(column)) {
+            if !needed.iter().all(|column| keys.contains(column)) {
                 return Err(unknown_form());
             }
             let kept = kept(aggregate.group_expr, keys, needed)?;
@@ -95,7 +98,7 @@ fn joined(join: Join, needed: &[Column]) -> DfResult<LogicalPlan> {
     }
     match join.join_type {
         JoinType::Inner => paired(join, needed),
-        JoinType::Left => {
+        JoinType::Left if !has_all(&join.right, needed) => {
             let left = Arc::clone(&join.left);
             let alone = needed.iter().map(|column| {
                 if left.schema().has_column(column) {
@@ -110,20 +113,72 @@ fn joined(join: Join, needed: &[Column]) -> DfResult<LogicalPlan> {
                 needed.iter().filter(|c| left.schema().has_column(c)).cloned().collect();
             let alone = projected(wider(Arc::unwrap_or_clone(left), &own)?, alone)?;
             let found = paired(Join { join_type: JoinType::Inner, ..join }, needed)?;
-            let found = projected(found, needed.iter().cloned().map(Expr::Column).collect())?;
-            let both = Union::try_new_with_loose_types(vec![Arc::new(found), Arc::new(alone)])?;
-            let shown = both.schema.columns().into_iter().zip(needed).map(|(given, column)| {
-                Expr::Column(given).alias_qualified(column.relation.clone(), &column.name)
-            });
-            let shown = shown.collect();
-            projected(LogicalPlan::Union(both), shown)
+            either(found, alone, needed)
+        }
+        // A row without a partner has nulls for the side's columns.
+        JoinType::Left | JoinType::Right | JoinType::Full => {
+            let side = [&join.left, &join.right].into_iter().find(|side| has_all(side, needed));
+            let side = side.cloned().ok_or_else(unknown_form)?;
+            let found = wider(Arc::unwrap_or_clone(side), needed)?;
+            with_nulls(found, needed)
         }
         _ => Err(unknown_form()),
     }
 }
 
-/// An inner join over wider sides.
+/// The rows of two plans.
+fn either(one: LogicalPlan, other: LogicalPlan, needed: &[Column]) -> DfResult<LogicalPlan> {
+    let one = projected(one, needed.iter().cloned().map(Expr::Column).collect())?;
+    let both = Union::try_new_with_loose_types(vec![Arc::new(one), Arc::new(other)])?;
+    let shown = both.schema.columns().into_iter().zip(needed).map(|(given, column)| {
+        Expr::Column(given).alias_qualified(column.relation.clone(), &column.name)
+    });
+    let shown = shown.collect();
+    projected(LogicalPlan::Union(both), shown)
+}
+
+/// The rows, and one that has nulls only.
+fn with_nulls(plan: LogicalPlan, needed: &[Column]) -> DfResult<LogicalPlan> {
+    let nulls = needed.iter().map(|column| {
+        let of = Expr::Column(column.clone()).get_type(plan.schema())?;
+        let null = lit(ScalarValue::try_from(of)?);
+        Ok(null.alias_qualified(column.relation.clone(), &column.name))
+    });
+    let nulls = nulls.collect::<DfResult<Vec<_>>>()?;
+    let row = LogicalPlanBuilder::empty(true).project(nulls)?.build()?;
+    either(plan, row, needed)
+}
+
+/// Of several grouping sets: a key is null in those without it.
+fn of_sets(aggregate: &Aggregate, set: &GroupingSet, needed: &[Column]) -> DfResult<LogicalPlan> {
+    let shown = aggregate.schema.columns();
+    let keys: Vec<Expr> = set.distinct_expr().into_iter().cloned().collect();
+    let shown = shown.get(..keys.len()).unwrap_or_default();
+    // Of several keys each may be null by itself.
+    let [only] = needed else { return Err(unknown_form()) };
+    if !shown.contains(only) {
+        return Err(unknown_form());
+    }
+    let kept = kept(keys, shown, needed)?;
+    let kept = kept.into_iter().map(|key| match key {
+        Expr::Column(column) => Expr::Column(column),
+        computed => computed.alias_qualified(only.relation.clone(), &only.name),
+    });
+    let kept: Vec<Expr> = kept.collect();
+    let input = wider(aggregate.input.as_ref().clone(), &named(&kept))?;
+    with_nulls(projected(input, kept)?, needed)
+}
+
+/// An inner join over wider sides; or the side that has all that is needed, where its partner is not known.
 fn paired(join: Join, needed: &[Column]) -> DfResult<LogicalPlan> {
+    let side = [&join.left, &join.right].into_iter().find(|side| has_all(side, needed)).cloned();
+    match (with_partner(join, needed), side) {
+        (Err(_), Some(side)) => wider(Arc::unwrap_or_clone(side), needed),
+        (paired, _) => paired,
+    }
+}
+
+fn with_partner(join: Join, needed: &[Column]) -> DfResult<LogicalPlan> {
     let Join { left, right, on, filter, join_type, join_constraint, null_equality, .. } = join;
     let mut all = needed.to_vec();
     for (l, r) in &on {

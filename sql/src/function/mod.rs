@@ -12,6 +12,7 @@ mod constant;
 mod date_trunc;
 mod encode;
 mod exact;
+mod has;
 mod json;
 mod length;
 mod marked;
@@ -52,6 +53,7 @@ pub(crate) use bucket::{bucket, floor};
 pub(crate) use bytea::Bytea;
 pub(crate) use catalogue::{NAME_OF, SHOWN_NAME, VectorItems, is_of_catalogue, name_of, reg_call};
 pub(crate) use date_trunc::unit_granularity;
+pub(crate) use has::HAS;
 pub use json::jsonb_text;
 pub(crate) use json::{JsonbValues, Subscripts};
 pub(crate) use length::{AS_BPCHAR, AS_VARCHAR};
@@ -156,6 +158,7 @@ pub(crate) fn register(state: &mut SessionState) -> DfResult<()> {
     state.register_expr_planner(Arc::new(json::Operators))?;
     checked::register(state)?;
     exact::register(state)?;
+    has::register(state)?;
     aggregate::register(state)
 }
 

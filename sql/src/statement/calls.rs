@@ -61,6 +61,13 @@ pub(crate) fn spelled_for_planner(query: &mut Query) {
 
 /// An aggregate's rows are not ordered by a constant: the planner would take a number for the place of a column.
 fn without_constant_keys(function: &mut ast::Function) {
+    for key in &mut function.within_group {
+        if let Expr::Value(value) = &key.expr
+            && matches!(&value.value, ast::Value::Number(number, _) if number.parse::<i32>().is_ok())
+        {
+            key.expr = rows::cast(key.expr.clone(), ast::DataType::Int(None));
+        }
+    }
     let FunctionArguments::List(list) = &mut function.args else { return };
     for clause in &mut list.clauses {
         if let ast::FunctionArgumentClause::OrderBy(keys) = clause {

@@ -11,7 +11,7 @@ use datafusion::sql::sqlparser::ast::{
 use super::rows::cast;
 
 /// Functions whose type is that of their arguments, or tells of it.
-const ALIKE: [&str; 35] = [
+const ALIKE: [&str; 40] = [
     "abs",
     "array_agg",
     "avg",
@@ -19,6 +19,7 @@ const ALIKE: [&str; 35] = [
     "ceiling",
     "coalesce",
     "div",
+    "first_value",
     "floor",
     "gcd",
     "generate_series",
@@ -27,7 +28,10 @@ const ALIKE: [&str; 35] = [
     "json_build_object",
     "jsonb_build_array",
     "jsonb_build_object",
+    "lag",
+    "last_value",
     "lcm",
+    "lead",
     "least",
     "ln",
     "log",
@@ -36,6 +40,7 @@ const ALIKE: [&str; 35] = [
     "min",
     "min_scale",
     "mod",
+    "nth_value",
     "nullif",
     "pg_typeof",
     "round",
@@ -60,8 +65,9 @@ const OF_ARRAYS: [&str; 7] = [
     "array_replace_all",
 ];
 
-/// Those of them that count digits with their second argument, by which the planner knows their type.
-const OF_FIRST: [&str; 2] = ["round", "trunc"];
+/// Those of them that count with their second argument: by how many digits a numeric has, the planner knows its type.
+const OF_FIRST: [&str; 7] =
+    ["first_value", "lag", "last_value", "lead", "nth_value", "round", "trunc"];
 
 /// Digits of a numeric here.
 const DIGITS_MAX: u64 = 38;

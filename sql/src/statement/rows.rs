@@ -11,7 +11,9 @@ use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
 use super::arrays::elements;
+use super::rewrite::call;
 use crate::error::{SqlError, SqlResult, sqlstate};
+use crate::function::HAS;
 
 /// Rewrites all comparisons below a node.
 pub(super) fn known_comparisons(node: &mut impl ast::VisitMut) -> SqlResult<()> {
@@ -232,7 +234,9 @@ fn in_subquery(expr: &Expr, subquery: &Query, negated: bool) -> SqlResult<Option
         let plain = Expr::InList { expr: Box::new(expr.clone()), list, negated };
         return Ok(Some(known.unwrap_or(plain)));
     }
-    let Some(columns) = row(expr) else { return Ok(None) };
+    let Some(columns) = row(expr) else {
+        return Ok(if negated && is_constant(expr) { absent(expr, subquery) } else { None });
+    };
     let names: Vec<Ident> = (0..columns.len()).map(|i| inner_name(&i.to_string())).collect();
     let same = names
         .iter()
@@ -245,6 +249,54 @@ fn in_subquery(expr: &Expr, subquery: &Query, negated: bool) -> SqlResult<Option
         false => same,
     };
     Ok(exists(subquery, &names, same, negated))
+}
+
+/// Whether it is the same for all rows.
+fn is_constant(expr: &Expr) -> bool {
+    let varies = ast::visit_expressions(expr, |e| match e {
+        Expr::Identifier(_)
+        | Expr::CompoundIdentifier(_)
+        | Expr::CompoundFieldAccess { .. }
+        | Expr::Subquery(_)
+        | Expr::Exists { .. }
+        | Expr::InSubquery { .. } => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    });
+    varies.is_continue()
+}
+
+/// `c NOT IN (query)` of a constant: the planner knows what nulls in the query mean for columns only.
+fn absent(of: &Expr, query: &Query) -> Option<Expr> {
+    let sql = "SELECT CASE WHEN count(*) = 0 THEN true WHEN bool_or(1 = otus_row_0) THEN false \
+               WHEN 1 IS NULL OR count(otus_row_0) < count(*) THEN NULL ELSE true END \
+               FROM (SELECT 1) AS otus_rows (otus_row_0)";
+    let mut outer = template(sql)?;
+    let SetExpr::Select(select) = outer.body.as_mut() else { return None };
+    let ast::TableFactor::Derived { subquery, .. } = &mut select.from.first_mut()?.relation else {
+        return None;
+    };
+    **subquery = query.clone();
+    let [ast::SelectItem::UnnamedExpr(Expr::Case { conditions, .. })] =
+        select.projection.as_mut_slice()
+    else {
+        return None;
+    };
+    let place = ast::visit_expressions_mut(conditions, |e| {
+        let stands_for_it = match e {
+            Expr::BinaryOp { left, op: BinaryOperator::Eq, right }
+                if matches!(**right, Expr::Identifier(_)) =>
+            {
+                Some(left)
+            }
+            Expr::IsNull(inner) => Some(inner),
+            _ => None,
+        };
+        if let Some(place) = stands_for_it {
+            **place = of.clone();
+        }
+        ControlFlow::<()>::Continue(())
+    });
+    place.is_continue().then_some(Expr::Subquery(outer))
 }
 
 /// `x op ANY (…)` or `x op ALL (…)`.
@@ -271,7 +323,10 @@ fn quantified(
         let held = if is_any { held } else { Expr::IsNotTrue(Box::new(held)) };
         return Ok(exists(query, &[name], held, !is_any));
     }
-    let Some(list) = elements(right)? else { return Ok(None) };
+    let Some(list) = elements(right)? else {
+        let has = || call(HAS, [right.clone(), left.clone()]);
+        return Ok((is_any && *op == B::Eq).then(has));
+    };
     if in_place_of && !list.is_empty() {
         return Ok(Some(Expr::InList { expr: Box::new(left.clone()), list, negated: !is_any }));
     }

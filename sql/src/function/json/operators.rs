@@ -46,6 +46,18 @@ fn elements(expr: Expr) -> DfResult<Vec<Expr>> {
 }
 
 fn mark_of(expr: &Expr, schema: &DFSchema) -> Option<String> {
+    // What gives one of several values is of their type.
+    match expr {
+        Expr::Case(case) => {
+            let results = case.when_then_expr.iter().map(|(_, then)| then);
+            let mut results = results.chain(&case.else_expr);
+            return results.find_map(|result| mark_of(result, schema));
+        }
+        Expr::ScalarFunction(f) if matches!(f.name(), "coalesce" | "nullif") => {
+            return f.args.iter().find_map(|arg| mark_of(arg, schema));
+        }
+        _ => {}
+    }
     let marked = |(_, field): (_, FieldRef)| field.metadata().get(PG_TYPE_KEY).cloned();
     expr.to_field(schema).ok().and_then(marked)
 }
