@@ -1,6 +1,7 @@
 //! Columns of one name, as both sides of a join have them. Where the planner brings conditions down through a plan it finds
 //! columns by their names, so that one on the right side's column could be asked of the left side's. While it does so,
-//! something stands above such columns through which no condition goes.
+//! something stands above such columns through which no condition goes; so it does above aggregates that give a row where
+//! there are none, through which conditions on no column would go.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -11,6 +12,7 @@ use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, Tr
 use datafusion::error::Result as DfResult;
 use datafusion::execution::TaskContext;
 use datafusion::physical_optimizer::{PhysicalOptimizerContext, PhysicalOptimizerRule};
+use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, PhysicalExpr, PlanProperties,
     SendableRecordBatchStream,
@@ -33,11 +35,11 @@ struct Apart(Rule);
 
 impl Apart {
     fn around(plan: Node, change: impl FnOnce(Node) -> DfResult<Node>) -> DfResult<Node> {
-        if !plan.exists(|node| Ok(has_one_name_twice(node)))? {
+        if !plan.exists(|node| Ok(stops(node)))? {
             return change(plan);
         }
         let plan = plan.transform_up(|node| {
-            Ok(match has_one_name_twice(&node) {
+            Ok(match stops(&node) {
                 true => Transformed::yes(Arc::new(Barrier { input: node }) as Node),
                 false => Transformed::no(node),
             })
@@ -50,6 +52,13 @@ impl Apart {
         });
         removed.data()
     }
+}
+
+fn stops(node: &Node) -> bool {
+    let whole = node.downcast_ref::<AggregateExec>().is_some_and(|aggregate| {
+        aggregate.group_expr().is_true_no_grouping() || aggregate.group_expr().groups().len() > 1
+    });
+    whole || has_one_name_twice(node)
 }
 
 fn has_one_name_twice(node: &Node) -> bool {

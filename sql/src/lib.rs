@@ -19,6 +19,7 @@ mod bounded;
 mod cache;
 pub mod calendar;
 mod catalog;
+mod columnless;
 mod compile;
 mod correlated;
 mod datetime;

@@ -143,6 +143,9 @@ fn build(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> SqlResult<SessionSt
     let look: Arc<dyn PhysicalOptimizerRule + Send + Sync> = Arc::new(StillWanted);
     let rules = planning::watched(&rules, &look);
     let mut builder = SessionStateBuilder::new_from_existing(state);
+    if let Some(optimizer) = builder.optimizer() {
+        crate::columnless::above_whole_aggregates(&mut optimizer.rules);
+    }
     if let Some(analyzer) = builder.analyzer() {
         analyzer.rules.insert(0, Arc::new(crate::catalog::NamedIds::Written));
         analyzer.rules.insert(1, Arc::new(Bytea::Written));

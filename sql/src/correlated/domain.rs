@@ -6,7 +6,7 @@ use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, Tr
 use datafusion::common::{Column, JoinType, NullEquality};
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::{
-    BinaryExpr, Distinct, Expr, LogicalPlan, LogicalPlanBuilder, Operator, lit,
+    BinaryExpr, Distinct, Expr, LogicalPlan, LogicalPlanBuilder, Operator, WindowFrameUnits, lit,
 };
 
 use super::wider::wider;
@@ -156,6 +156,18 @@ fn each_outer(plan: &LogicalPlan, seen: &mut dyn FnMut(&Column)) -> DfResult<()>
     Ok(())
 }
 
+/// Whether a window gives rows that are ordered alike the same, whichever comes first.
+fn is_settled(expr: &Expr) -> bool {
+    let Expr::WindowFunction(call) = expr.clone().unalias() else { return false };
+    let frame = &call.params.window_frame;
+    let whole = frame.start_bound.is_unbounded() && frame.end_bound.is_unbounded();
+    match call.fun.name() {
+        "rank" | "dense_rank" | "percent_rank" | "cume_dist" => true,
+        "count" | "min" | "max" => whole || frame.units != WindowFrameUnits::Rows,
+        _ => false,
+    }
+}
+
 /// Whether a plan that runs twice gives the same rows both times: what it keeps of ties, and how floats are
 /// summed, may differ.
 pub(super) fn is_repeatable(plan: &LogicalPlan) -> DfResult<bool> {
@@ -176,8 +188,12 @@ pub(super) fn is_repeatable(plan: &LogicalPlan) -> DfResult<bool> {
                 | LogicalPlan::Unnest(_)
                 | LogicalPlan::Aggregate(_)
         );
-        // A sort without a limit keeps all rows.
-        repeatable &= known || matches!(node, LogicalPlan::Sort(sort) if sort.fetch.is_none());
+        repeatable &= match node {
+            // A sort without a limit keeps all rows.
+            LogicalPlan::Sort(sort) => sort.fetch.is_none(),
+            LogicalPlan::Window(window) => window.window_expr.iter().all(is_settled),
+            _ => known,
+        };
         if let LogicalPlan::Aggregate(aggregate) = node {
             let floats = aggregate.schema.fields().iter().any(|f| f.data_type().is_floating());
             repeatable &= !floats;

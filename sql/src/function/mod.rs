@@ -62,7 +62,7 @@ pub(crate) use operator::{
     DistinctElements, Operators, as_list, divided, exact_quotient, is_quotient,
     multiplied as scaled_span,
 };
-pub(crate) use ordered::{MODE, PERCENTILE_CONT, PERCENTILE_DISC};
+pub(crate) use ordered::{MODE, PERCENTILE_CONT, PERCENTILE_DISC, SORTED, SORTED_DOWN};
 pub(crate) use part::{exact_part, length};
 pub(crate) use pattern::{LOOKS_AROUND, Pattern};
 pub(crate) use plain::OR_EMPTY;

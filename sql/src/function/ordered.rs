@@ -25,13 +25,21 @@ pub(crate) const PERCENTILE_DISC: &str = "otus_percentile_disc";
 /// `percentile_cont(array) WITHIN GROUP`.
 pub(crate) const PERCENTILE_CONT: &str = "otus_percentile_cont";
 
+/// The values of a list from the least to the greatest.
+pub(crate) const SORTED: &str = "otus_sorted";
+/// The same from the greatest to the least.
+pub(crate) const SORTED_DOWN: &str = "otus_sorted_down";
+
 /// All of them.
 pub(super) fn all() -> Vec<ScalarUDF> {
     let of = |name, args| {
         let signature = Signature::any(args, Volatility::Immutable);
         ScalarUDF::from(Ordered { name, signature })
     };
-    vec![of(MODE, 1), of(PERCENTILE_DISC, 2), of(PERCENTILE_CONT, 2)]
+    let sorted = [of(SORTED, 1), of(SORTED_DOWN, 1)];
+    let mut all = vec![of(MODE, 1), of(PERCENTILE_DISC, 2), of(PERCENTILE_CONT, 2)];
+    all.extend(sorted);
+    all
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -52,6 +60,9 @@ impl ScalarUDFImpl for Ordered {
         &self.signature
     }
     fn return_type(&self, types: &[DataType]) -> DfResult<DataType> {
+        if let (SORTED | SORTED_DOWN, [list @ DataType::List(_)]) = (self.name, types) {
+            return Ok(list.clone());
+        }
         let item = match types.last() {
             Some(DataType::List(item)) => item.data_type().clone(),
             _ => return Err(crate::aggregate::no_such_function(self.name, types)),
@@ -76,6 +87,7 @@ impl ScalarUDFImpl for Ordered {
         let values = last.as_list::<i32>();
         let found = match self.name {
             MODE => modes(values)?,
+            SORTED | SORTED_DOWN => sorted(values, self.name == SORTED_DOWN)?,
             PERCENTILE_DISC => discrete(&argument(&args, 0)?, values)?,
             _ => continuous(&argument(&args, 0)?, values)?,
         };
@@ -88,6 +100,30 @@ fn range(values: &ListArray, row: usize) -> Option<(usize, usize)> {
     let start = usize::try_from(*values.value_offsets().get(row)?).ok()?;
     let length = usize::try_from(values.value_length(row)).ok()?;
     (values.is_valid(row) && length > 0).then_some((start, length))
+}
+
+fn sorted(values: &ListArray, descending: bool) -> DfResult<ArrayRef> {
+    let DataType::List(field) = values.data_type() else {
+        return Err(SqlError::internal("a list is none").into());
+    };
+    let items = values.values();
+    let order = SortOptions { descending, nulls_first: descending };
+    let compare = make_comparator(items.as_ref(), items.as_ref(), order)?;
+    let mut places: Vec<usize> = Vec::with_capacity(items.len());
+    let mut lengths = Vec::with_capacity(values.len());
+    for row in 0..values.len() {
+        let (start, length) = range(values, row).unwrap_or_default();
+        let from = places.len();
+        places.extend(start..start + length);
+        if let Some(own) = places.get_mut(from..) {
+            own.sort_unstable_by(|a, b| compare(*a, *b));
+        }
+        lengths.push(length);
+    }
+    let places = places.into_iter().map(|at| u64::try_from(at).unwrap_or(u64::MAX));
+    let items = take(items, &places.collect::<UInt64Array>(), None)?;
+    let (field, offsets) = (Arc::clone(field), OffsetBuffer::from_lengths(lengths));
+    Ok(Arc::new(ListArray::try_new(field, offsets, items, values.nulls().cloned())?))
 }
 
 /// The most frequent value of each row, the first one of several.

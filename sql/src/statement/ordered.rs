@@ -5,12 +5,12 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     self, BinaryOperator, DataType, DuplicateTreatment, Expr, Function, FunctionArg,
-    FunctionArgExpr, FunctionArgumentClause, FunctionArguments, Query, Value,
+    FunctionArgExpr, FunctionArguments, Query, Value,
 };
 
 use super::rewrite::call;
 use super::rows::{binary, cast};
-use crate::function::{MODE, PERCENTILE_CONT, PERCENTILE_DISC};
+use crate::function::{MODE, PERCENTILE_CONT, PERCENTILE_DISC, SORTED, SORTED_DOWN};
 
 /// Spells the aggregates of a query.
 pub(super) fn as_lists(query: &mut Query) {
@@ -74,14 +74,11 @@ fn is_array(expr: &Expr) -> bool {
     }
 }
 
-/// `array_agg(x ORDER BY x) FILTER (WHERE x IS NOT NULL AND …)`.
+/// `array_agg(x) FILTER (WHERE x IS NOT NULL AND …)`, sorted: an aggregate that orders its values by others takes more room.
 fn values_of(function: &Function, order: &ast::OrderByExpr) -> Expr {
     let known = Expr::IsNotNull(Box::new(nested(order.expr.clone())));
-    let mut list = aggregate("array_agg", [order.expr.clone()], function, known);
-    if let Expr::Function(Function { args: FunctionArguments::List(args), .. }) = &mut list {
-        args.clauses.push(FunctionArgumentClause::OrderBy(vec![order.clone()]));
-    }
-    list
+    let list = aggregate("array_agg", [order.expr.clone()], function, known);
+    call(if order.options.asc == Some(false) { SORTED_DOWN } else { SORTED }, [list])
 }
 
 /// An aggregate over the rows of another one for which something holds.

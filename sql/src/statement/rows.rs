@@ -256,7 +256,6 @@ fn is_constant(expr: &Expr) -> bool {
     let varies = ast::visit_expressions(expr, |e| match e {
         Expr::Identifier(_)
         | Expr::CompoundIdentifier(_)
-        | Expr::CompoundFieldAccess { .. }
         | Expr::Subquery(_)
         | Expr::Exists { .. }
         | Expr::InSubquery { .. } => ControlFlow::Break(()),

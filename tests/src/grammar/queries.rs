@@ -367,8 +367,11 @@ impl Grammar {
         let scope: Vec<Column> = scope.into_iter().filter(|c| c.kind.ordered()).collect();
         let kind = self.one_of(&[Kind::Int, Kind::Text]);
         let mut made = vec![(self.value(&scope, kind, 0), kind)];
-        for _ in 0..self.number(1..3) {
-            made.push(self.window(&scope));
+        made.push(self.window(&scope));
+        if self.chance(40) {
+            // Rows that are alike in all columns are peers: only the first may tell them apart, or their pairs would differ.
+            let call = self.one_of(&["rank()", "dense_rank()", "count(*)"]);
+            made.push((format!("{call} over ({})", self.over(&scope, false)), Kind::Big));
         }
         let filter = self.filter(&scope, 50);
         self.selected("", made, &format!("{from}{filter}"))

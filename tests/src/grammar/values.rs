@@ -100,7 +100,7 @@ impl Grammar {
         match self.number(0..14) {
             0 => format!("({} + {})", int(self), self.number(1..9)),
             1 => format!("-({})", int(self)),
-            2 => format!("{} % 7", int(self)),
+            2 => format!("({} % 7)", int(self)),
             3 => format!("abs({})", int(self)),
             4 => format!("length({})", self.value(scope, Kind::Text, depth + 1)),
             5 => format!("strpos({}, 'n')", self.value(scope, Kind::Text, depth + 1)),
@@ -108,7 +108,7 @@ impl Grammar {
             7 => format!("extract(day from {})::int", self.value(scope, Kind::Time, depth + 1)),
             8 => format!("({} ->> 'k')::int", self.value(scope, Kind::Json, DEPTH_MAX)),
             9 => format!("greatest({}, {})", int(self), int(self)),
-            10 => format!("{} / 3", int(self)),
+            10 => format!("({} / 3)", int(self)),
             11 => format!("({} - {})", int(self), int(self)),
             12 => format!("({} - date '2026-01-02')", self.value(scope, Kind::Date, depth + 1)),
             _ => self.constant(Kind::Int),
@@ -118,11 +118,11 @@ impl Grammar {
     fn big(&mut self, scope: &[Column], depth: usize) -> String {
         let big = |this: &mut Self| this.value(scope, Kind::Big, depth + 1);
         match self.number(0..7) {
-            0 => format!("{} / 1000000007", big(self)),
+            0 => format!("({} / 1000000007)", big(self)),
             1 => format!("({} + {})", big(self), self.value(scope, Kind::Int, depth + 1)),
             2 => format!("{}::bigint", self.value(scope, Kind::Int, depth + 1)),
             3 => format!("least({}, {})", big(self), big(self)),
-            4 => format!("{} % 1000", big(self)),
+            4 => format!("({} % 1000)", big(self)),
             5 => format!("(-({}))", big(self)),
             _ => self.constant(Kind::Big),
         }
@@ -200,7 +200,7 @@ impl Grammar {
     fn json(&mut self, scope: &[Column], depth: usize) -> String {
         let json = |this: &mut Self| this.value(scope, Kind::Json, depth + 1);
         match self.number(0..6) {
-            0 => format!("{} -> 'a'", json(self)),
+            0 => format!("({} -> 'a')", json(self)),
             1 => format!("({} -> 'a' -> {})", json(self), self.number(-1..3)),
             2 => {
                 let (int, text) = (
