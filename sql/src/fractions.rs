@@ -8,12 +8,13 @@ use datafusion::common::{DFSchema, ExprSchema, ScalarValue};
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::expr::Case;
 use datafusion::logical_expr::{
-    BinaryExpr, Expr, ExprSchemable, LogicalPlan, Projection, Union, cast, lit,
+    BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, Projection, Union, cast, lit,
 };
 use datafusion::optimizer::AnalyzerRule;
 use std::sync::Arc;
 
 use crate::analyze::{compares, map_expressions};
+use crate::function::array_key;
 
 /// Functions whose value is one of their arguments.
 const ALIKE: [&str; 5] = ["coalesce", "greatest", "least", "make_array", "nullif"];
@@ -21,6 +22,9 @@ const ALIKE: [&str; 5] = ["coalesce", "greatest", "least", "make_array", "nullif
 /// Functions whose numeric has as many digits as they are told, if the number is written. The planner would hide it under
 /// a cast, and find it again when constants are folded: the type would have changed by then.
 const OF_DIGITS: [&str; 2] = ["round", "trunc"];
+
+/// Digits of a numeric.
+const DIGITS_MAX: i8 = 38;
 
 /// Runs before types are coerced.
 #[derive(Debug)]
@@ -40,6 +44,10 @@ impl AnalyzerRule for MixedFractions {
 fn rewrite(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
     match expr {
         Expr::BinaryExpr(of) if compares(of.op) || of.op.is_numerical_operators() => {
+            if let Some([left, right]) = compared_arrays(&of, schema) {
+                let of = BinaryExpr::new(Box::new(left), of.op, Box::new(right));
+                return Ok(Transformed::yes(Expr::BinaryExpr(of)));
+            }
             let sides = [of.left.as_ref(), of.right.as_ref()];
             if !are_mixed(sides, schema) {
                 return Ok(Transformed::no(Expr::BinaryExpr(of)));
@@ -70,12 +78,39 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
             let Ok(digits) = i32::try_from(*digits) else {
                 return Ok(Transformed::no(Expr::ScalarFunction(call)));
             };
+            let of = call.args.first().map(|number| number.get_type(schema)).transpose()?;
             call.args.truncate(1);
             call.args.push(lit(digits));
-            Ok(Transformed::yes(Expr::ScalarFunction(call)))
+            let call = Expr::ScalarFunction(call);
+            Ok(Transformed::yes(match of.and_then(|of| with_digits(&of, digits)) {
+                Some(of) => cast(call, of),
+                None => call,
+            }))
         }
         other => Ok(Transformed::no(other)),
     }
+}
+
+/// What arrays of one type are compared by: the planner takes their nulls for the least elements.
+fn compared_arrays(of: &BinaryExpr, schema: &DFSchema) -> Option<[Expr; 2]> {
+    if !matches!(of.op, Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq) {
+        return None;
+    }
+    let (left, right) = (of.left.get_type(schema).ok()?, of.right.get_type(schema).ok()?);
+    let alike = matches!(left, DataType::List(_)) && left == right;
+    alike.then(|| [&of.left, &of.right].map(|side| array_key(side.as_ref().clone())))
+}
+
+/// The numeric with so many digits after the point, if it has fewer: `round(1.5, 3)` shows three.
+fn with_digits(of: &DataType, digits: i32) -> Option<DataType> {
+    let DataType::Decimal128(precision, scale) = of else { return None };
+    let digits =
+        i8::try_from(digits).ok().filter(|digits| digits > scale && *digits < DIGITS_MAX)?;
+    let more = u8::try_from(digits.checked_sub(*scale)?).ok()?;
+    Some(DataType::Decimal128(
+        precision.saturating_add(more).min(DIGITS_MAX.unsigned_abs()),
+        digits,
+    ))
 }
 
 /// A CASE with its results changed.

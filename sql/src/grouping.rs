@@ -1,6 +1,8 @@
 //! Grouping sets hide their input's properties: a key that is constant, ordered or hashed below them is null
 //! in some of the sets. The planner carries those properties over all the same, so that a group would come
-//! out in pieces, once for each stretch of rows or partition; here they end above the aggregate.
+//! out in pieces, once for each stretch of rows or partition; here they end above the aggregate. So do those of a union
+//! whose inputs have constants or columns that are alike: it orders each input by fewer keys then, and refuses what they
+//! make together.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,6 +12,7 @@ use datafusion::error::Result as DfResult;
 use datafusion::execution::TaskContext;
 use datafusion::physical_expr::EquivalenceProperties;
 use datafusion::physical_plan::aggregates::AggregateExec;
+use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning,
     PhysicalExpr, PlanProperties, SendableRecordBatchStream,
@@ -24,11 +27,16 @@ pub(crate) fn rule() -> Rule {
         let several = node
             .downcast_ref::<AggregateExec>()
             .is_some_and(|aggregate| aggregate.group_expr().groups().len() > 1);
-        Ok(match several {
+        Ok(match several || unites_alike(&node) {
             true => Transformed::yes(Arc::new(Ungrouped::new(node)) as _),
             false => Transformed::no(node),
         })
     })
+}
+
+fn unites_alike(node: &Node) -> bool {
+    let alike = |input: &&Node| !input.equivalence_properties().eq_group().is_empty();
+    node.is::<UnionExec>() && node.children().iter().any(alike)
 }
 
 /// The same rows, of which nothing is known.
@@ -53,13 +61,13 @@ impl Ungrouped {
 
 impl DisplayAs for Ungrouped {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("GroupingSetsExec")
+        f.write_str(self.name())
     }
 }
 
 impl ExecutionPlan for Ungrouped {
     fn name(&self) -> &'static str {
-        "GroupingSetsExec"
+        if self.input.is::<UnionExec>() { "UnitedExec" } else { "GroupingSetsExec" }
     }
 
     fn properties(&self) -> &Arc<PlanProperties> {

@@ -16,6 +16,8 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::{AnalyzerRule, ApplyOrder, OptimizerConfig, OptimizerRule};
 
+use crate::function::array_key;
+
 /// Begins the names of such columns.
 const KEY: &str = "__key";
 
@@ -109,9 +111,10 @@ struct Made(Vec<(Expr, String)>);
 
 impl Made {
     fn column(&mut self, key: Expr) -> Expr {
-        if !is_key(&key) {
-            return key;
-        }
+        if is_key(&key) { self.made(key) } else { key }
+    }
+
+    fn made(&mut self, key: Expr) -> Expr {
         let known = self.0.iter().find(|(made, _)| *made == key).map(|(_, name)| name.clone());
         let name = known.unwrap_or_else(|| {
             let name = format!("{KEY}{}", self.0.len());
@@ -122,18 +125,14 @@ impl Made {
     }
 
     fn keys(&mut self, keys: Vec<SortKey>, schema: &DFSchema) -> DfResult<Vec<SortKey>> {
-        let mut all = Vec::with_capacity(keys.len());
-        for key in keys {
-            let SortKey { expr, asc, nulls_first } = key;
-            // A null within an array is greater than any value there, wherever arrays that are null go.
-            if nulls_first == asc && matches!(expr.get_type(schema)?, DataType::List(_)) {
-                all.push(self.column(expr.clone().is_null()).sort(!nulls_first, false));
-                all.push(self.column(expr).sort(asc, !asc));
-            } else {
-                all.push(self.column(expr).sort(asc, nulls_first));
-            }
-        }
-        Ok(all)
+        let keys = keys.into_iter().map(|key| {
+            let expr = match key.expr.get_type(schema)? {
+                DataType::List(_) => self.made(array_key(key.expr)),
+                _ => self.column(key.expr),
+            };
+            Ok(SortKey { expr, ..key })
+        });
+        keys.collect()
     }
 
     /// The input with these columns beside its own; none if names would clash.

@@ -28,12 +28,26 @@ use crate::physical::{Node, Rule, each, over};
 /// Puts [`Skipped`] in the place of offsets. To run before any rule that moves orders.
 pub(crate) fn rule() -> Rule {
     each("skipped_rows", |node, _| {
-        let skips = node.downcast_ref::<GlobalLimitExec>().filter(|of| of.skip() > 0);
-        Ok(match skips.and_then(|limit| asked(limit.input())) {
-            Some(order) => Transformed::yes(Arc::new(Skipped { limit: node, order }) as _),
+        Ok(match skipped(&node)? {
+            Some(skipped) => Transformed::yes(skipped),
             None => Transformed::no(node),
         })
     })
+}
+
+/// The offset as it is to stand; none if its input has no order, or it is none.
+fn skipped(node: &Node) -> DfResult<Option<Node>> {
+    let Some(limit) = node.downcast_ref::<GlobalLimitExec>().filter(|of| of.skip() > 0) else {
+        return Ok(None);
+    };
+    if let Some(order) = asked(limit.input()) {
+        return Ok(Some(Arc::new(Skipped { limit: Arc::clone(node), order })));
+    }
+    // What is sorted by may be gone above.
+    let Some(projection) = limit.input().downcast_ref::<ProjectionExec>() else { return Ok(None) };
+    let below = over(Arc::clone(node), vec![Arc::clone(projection.input())])?;
+    let below = skipped(&below)?;
+    below.map(|below| over(Arc::clone(limit.input()), vec![below])).transpose()
 }
 
 /// The order that a sort below gives. What a plan says of its own orders may come of rows that are not sorted yet.

@@ -3,6 +3,7 @@
 
 mod alike;
 mod arithmetic;
+mod array_key;
 mod beside;
 mod bucket;
 mod bytea;
@@ -49,6 +50,7 @@ use otus_engine::types::PG_TYPE_KEY;
 
 pub(crate) use alike::{ALIKE, resolved as alike_resolved};
 pub(crate) use arithmetic::{Checked, whole};
+pub(crate) use array_key::array_key;
 pub(crate) use bucket::{bucket, floor};
 pub(crate) use bytea::Bytea;
 pub(crate) use catalogue::{NAME_OF, SHOWN_NAME, VectorItems, is_of_catalogue, name_of, reg_call};
