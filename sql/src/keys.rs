@@ -213,7 +213,15 @@ fn aggregates(aggregate: &Aggregate) -> DfResult<Option<LogicalPlan>> {
         let with_columns = expr.clone().transform_up(|expr| match expr {
             Expr::AggregateFunction(mut call) if !call.params.order_by.is_empty() => {
                 let order = std::mem::take(&mut call.params.order_by);
-                call.params.order_by = made.keys(order, aggregate.input.schema())?;
+                if call.params.distinct {
+                    // They are ordered by themselves: both become the same column, or neither.
+                    let args = std::mem::take(&mut call.params.args);
+                    call.params.args = args.into_iter().map(|arg| made.column(arg)).collect();
+                    let key = |key: SortKey| SortKey { expr: made.column(key.expr), ..key };
+                    call.params.order_by = order.into_iter().map(key).collect();
+                } else {
+                    call.params.order_by = made.keys(order, aggregate.input.schema())?;
+                }
                 Ok(Transformed::yes(Expr::AggregateFunction(call)))
             }
             other => Ok(Transformed::no(other)),

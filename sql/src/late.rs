@@ -48,7 +48,7 @@ fn changed(
 }
 
 fn guarded_filter(filter: &FilterExec) -> DfResult<Option<Arc<dyn ExecutionPlan>>> {
-    let predicate = guarded(filter.predicate(), &filter.input().schema())?;
+    let predicate = guarded_condition(filter.predicate(), &filter.input().schema())?;
     let Some(predicate) = predicate else { return Ok(None) };
     let filter = FilterExecBuilder::from(filter).with_predicate(predicate).build()?;
     Ok(Some(Arc::new(filter)))
@@ -67,7 +67,7 @@ fn guarded_projection(projection: &ProjectionExec) -> DfResult<Option<Arc<dyn Ex
             (expr, any) = (inner, true);
         }
         if let Some(filter) = filter.filter(|_| may_fail(&expr, &schema)) {
-            (expr, any) = (Guarded::over(filter.predicate(), &expr, false), true);
+            (expr, any) = (Guarded::over(filter.predicate(), &expr, Asked::True), true);
         }
         list.push(ProjectionExpr { expr, alias: alias.clone() });
     }
@@ -75,6 +75,28 @@ fn guarded_projection(projection: &ProjectionExec) -> DfResult<Option<Arc<dyn Ex
         return Ok(None);
     }
     Ok(Some(Arc::new(ProjectionExec::try_new(list, Arc::clone(input))?)))
+}
+
+/// The condition of a filter, of whose parts all must be true.
+fn guarded_condition(
+    expr: &Arc<dyn PhysicalExpr>,
+    schema: &Schema,
+) -> DfResult<Option<Arc<dyn PhysicalExpr>>> {
+    if !may_fail(expr, schema) {
+        return Ok(None);
+    }
+    let both = expr.downcast_ref::<BinaryExpr>().filter(|binary| *binary.op() == Operator::And);
+    let Some(both) = both else { return guarded(expr, schema) };
+    let part = |part: &Arc<dyn PhysicalExpr>| -> DfResult<_> {
+        Ok(guarded_condition(part, schema)?.unwrap_or_else(|| Arc::clone(part)))
+    };
+    let (left, right) = (part(both.left())?, part(both.right())?);
+    let (left, right) = match (may_fail(&left, schema), may_fail(&right, schema)) {
+        (_, true) => (Arc::clone(&left), Guarded::over(&left, &right, Asked::True)),
+        (true, false) => (Guarded::over(&right, &left, Asked::True), right),
+        (false, false) => (left, right),
+    };
+    Ok(Some(Arc::new(BinaryExpr::new(left, Operator::And, right))))
 }
 
 /// An expression in which what may fail stands behind what decides whether it is asked for.
@@ -92,9 +114,15 @@ fn guarded(
         let (left, right) = (binary.left(), binary.right());
         let (left_fails, right_fails) = (may_fail(left, schema), may_fail(right, schema));
         let (left, right) = match (binary.op(), left_fails, right_fails) {
-            (Operator::And, _, true) => (Arc::clone(left), Guarded::over(left, right, false)),
-            (Operator::And, true, false) => (Guarded::over(right, left, false), Arc::clone(right)),
-            (Operator::Or, _, true) => (Arc::clone(left), Guarded::over(left, right, true)),
+            (Operator::And, _, true) => {
+                (Arc::clone(left), Guarded::over(left, right, Asked::NotFalse))
+            }
+            (Operator::And, true, false) => {
+                (Guarded::over(right, left, Asked::NotFalse), Arc::clone(right))
+            }
+            (Operator::Or, _, true) => {
+                (Arc::clone(left), Guarded::over(left, right, Asked::NotTrue))
+            }
             _ => return Ok(Transformed::no(expr)),
         };
         Ok(Transformed::yes(Arc::new(BinaryExpr::new(left, *binary.op(), right)) as _))
@@ -127,40 +155,52 @@ fn may_fail(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> bool {
     found || visited.is_err()
 }
 
-/// An expression that is evaluated only for rows whose condition is true, or, `without`, is not true. Elsewhere
-/// it is null, or any value if it is never null.
+/// For which rows an expression is asked for, by its condition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Asked {
+    True,
+    /// Where it is unknown, what is false makes both false.
+    NotFalse,
+    NotTrue,
+}
+
+/// An expression that is evaluated only for some rows. Elsewhere it is null, or any value if it is never null.
 #[derive(Debug, Clone)]
 struct Guarded {
     condition: Arc<dyn PhysicalExpr>,
     expr: Arc<dyn PhysicalExpr>,
-    without: bool,
+    asked: Asked,
 }
 
 impl Guarded {
     fn over(
         condition: &Arc<dyn PhysicalExpr>,
         expr: &Arc<dyn PhysicalExpr>,
-        without: bool,
+        asked: Asked,
     ) -> Arc<dyn PhysicalExpr> {
         let (condition, expr) = (Arc::clone(condition), Arc::clone(expr));
-        Arc::new(Self { condition, expr, without })
+        Arc::new(Self { condition, expr, asked })
     }
 
     /// Rows for which the expression is asked for.
     fn selected(&self, batch: &RecordBatch) -> DfResult<BooleanArray> {
         let condition = self.condition.evaluate(batch)?.into_array(batch.num_rows())?;
         let condition = condition.as_boolean();
-        let is_true = match condition.null_count() {
+        let is_true = |condition: &BooleanArray| match condition.null_count() {
             0 => condition.clone(),
             _ => prep_null_mask_filter(condition),
         };
-        Ok(if self.without { not(&is_true)? } else { is_true })
+        Ok(match self.asked {
+            Asked::True => is_true(condition),
+            Asked::NotTrue => not(&is_true(condition))?,
+            Asked::NotFalse => not(&is_true(&not(condition)?))?,
+        })
     }
 }
 
 impl PartialEq for Guarded {
     fn eq(&self, other: &Self) -> bool {
-        self.without == other.without
+        self.asked == other.asked
             && self.condition.eq(&other.condition)
             && self.expr.eq(&other.expr)
     }
@@ -170,7 +210,7 @@ impl Hash for Guarded {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.condition.hash(state);
         self.expr.hash(state);
-        self.without.hash(state);
+        self.asked.hash(state);
     }
 }
 impl fmt::Display for Guarded {
@@ -219,7 +259,7 @@ impl PhysicalExpr for Guarded {
         let [condition, expr] = children.as_slice() else {
             return datafusion::common::internal_err!("a guard has two parts");
         };
-        Ok(Self::over(condition, expr, self.without))
+        Ok(Self::over(condition, expr, self.asked))
     }
     fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.expr.fmt_sql(f)

@@ -18,12 +18,29 @@ use crate::physical::{Rule, only_where};
 
 /// The planner's rule.
 const RULE: &str = "LimitAggregation";
+/// The one that answers whole aggregates from statistics: past an aggregate with a FILTER it finds the one below.
+const STATISTICS: &str = "aggregate_statistics";
 
-/// Keeps the rule from plans that it would change for the worse.
+/// Keeps the rules from plans that they would change for the worse.
 pub(crate) fn where_nothing_is_between(rules: &mut [Rule]) {
-    for rule in rules.iter_mut().filter(|rule| rule.name() == RULE) {
-        *rule = only_where(Arc::clone(rule), |plan| !is_misled(plan));
+    for rule in rules.iter_mut() {
+        match rule.name() {
+            RULE => *rule = only_where(Arc::clone(rule), |plan| !is_misled(plan)),
+            STATISTICS => *rule = only_where(Arc::clone(rule), |plan| !filters_above(plan, false)),
+            _ => {}
+        }
     }
+}
+
+/// Whether an aggregate stands somewhere below one with a FILTER.
+fn filters_above(plan: &Arc<dyn ExecutionPlan>, below: bool) -> bool {
+    let aggregate = plan.downcast_ref::<AggregateExec>();
+    // The two parts of one aggregate have the same filters.
+    let filters = aggregate.is_some_and(|a| a.filter_expr().iter().any(Option::is_some));
+    if below && aggregate.is_some() && !filters {
+        return true;
+    }
+    plan.children().into_iter().any(|child| filters_above(child, below || filters))
 }
 
 /// Whether anywhere a limited sort stands over an aggregate that must not have its limit.

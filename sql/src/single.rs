@@ -20,6 +20,7 @@ use datafusion::optimizer::AnalyzerRule;
 
 use crate::analyze::map_expressions;
 use crate::error::{SqlError, sqlstate};
+use crate::known;
 
 /// Gives each correlated scalar subquery its aggregate. Runs after types are coerced.
 #[derive(Debug)]
@@ -37,6 +38,9 @@ impl AnalyzerRule for OneRow {
                 let only = ScalarUDF::from(Only(Signature::any(1, Volatility::Immutable)));
                 Ok(Transformed::yes(only.call(vec![gathered])))
             }
+            Expr::ScalarSubquery(subquery) if may_have_none(&subquery) => {
+                Ok(Transformed::yes(known::optional(Expr::ScalarSubquery(subquery))))
+            }
             other => Ok(Transformed::no(other)),
         })
     }
@@ -46,6 +50,12 @@ fn may_have_several(subquery: &Subquery) -> bool {
     !subquery.outer_ref_columns.is_empty()
         && !is_aggregated(&subquery.subquery)
         && subquery.subquery.max_rows().is_none_or(|rows| rows > 1)
+}
+
+/// Whether a subquery may give no row where its column says that it is never null, as a number that is written.
+fn may_have_none(subquery: &Subquery) -> bool {
+    let plan = &subquery.subquery;
+    plan.schema().fields().iter().any(|field| !field.is_nullable()) && !is_aggregated(plan)
 }
 
 fn is_aggregated(plan: &LogicalPlan) -> bool {

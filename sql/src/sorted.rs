@@ -14,6 +14,8 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::AnalyzerRule;
 
+use crate::error::{SqlError, sqlstate};
+
 /// Aggregates whose result shows in which order they took their values.
 const GATHERING: [&str; 2] = ["array_agg", "string_agg"];
 
@@ -108,13 +110,28 @@ fn ordered(plan: LogicalPlan, rows: &[SortExpr]) -> DfResult<LogicalPlan> {
     let names = NamePreserver::new(&plan);
     let ordered = plan.map_expressions(|expr| {
         let name = names.save(&expr);
-        let changed = expr.transform_up(|expr| Ok(with_order(expr, rows)))?;
+        let changed = expr.transform_up(|expr| {
+            check_distinct(&expr)?;
+            Ok(with_order(expr, rows))
+        })?;
         Ok(changed.update_data(|expr| name.restore(expr)))
     })?;
     match ordered.transformed {
         true => ordered.data.recompute_schema(),
         false => Ok(ordered.data),
     }
+}
+
+/// Refuses distinct values in the order of others, of which each has several.
+fn check_distinct(expr: &Expr) -> DfResult<()> {
+    let Expr::AggregateFunction(AggregateFunction { params, .. }) = expr else { return Ok(()) };
+    let mut keys = params.order_by.iter();
+    if !params.distinct || keys.all(|key| params.args.contains(&key.expr)) {
+        return Ok(());
+    }
+    let message =
+        "in an aggregate with DISTINCT, ORDER BY expressions must appear in argument list";
+    Err(SqlError::new(sqlstate::INVALID_COLUMN, message).into())
 }
 
 fn with_order(expr: Expr, rows: &[SortExpr]) -> Transformed<Expr> {

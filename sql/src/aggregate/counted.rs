@@ -79,11 +79,16 @@ impl AggregateUDFImpl for Counted {
     fn accumulator(&self, args: AccumulatorArgs) -> DfResult<Box<dyn Accumulator>> {
         let copies = copies(&args);
         let straight;
-        let args = match args.is_distinct && args.is_reversed {
-            // The planner turns the order of distinct values with that of its rows, and nothing turns it back.
+        let args = match args.is_distinct {
+            // They are ordered by themselves, whatever the planner made of the key. It turns their order with that of its rows,
+            // and nothing turns it back.
             true => {
-                straight = args.order_bys.iter().map(PhysicalSortExpr::reverse).collect::<Vec<_>>();
-                AccumulatorArgs { order_bys: &straight, is_reversed: false, ..args }
+                let key = |key: &PhysicalSortExpr| {
+                    let key = if args.is_reversed { key.reverse() } else { key.clone() };
+                    Some(PhysicalSortExpr { expr: Arc::clone(args.exprs.first()?), ..key })
+                };
+                straight = args.order_bys.first().and_then(key);
+                AccumulatorArgs { order_bys: straight.as_slice(), is_reversed: false, ..args }
             }
             false => args,
         };

@@ -66,6 +66,10 @@ const CREATE: &str = "create table moves (id integer, at timestamptz, owner text
 const UNASKED: [&str; 2] = ["57014", "0A000"];
 /// Statements of a run that asks for no other number.
 const STATEMENTS: u64 = 900;
+/// What docs/postgres.md lists as not supported, and joins of more rows than the memory of queries takes.
+const REFUSALS: [&str; 2] = ["fails with 0A000", "fails with 53200"];
+/// One of so many may be refused so.
+const REFUSED_MAX: u64 = 150;
 /// Least share of them that PostgreSQL answers, percent.
 const ANSWERED_MIN: u64 = 90;
 
@@ -280,20 +284,23 @@ fn statements_at_random_are_answered_as_by_postgres() -> Result<()> {
     let (seed, number) =
         (variable("OTUS_TEST_SEED", 1)?, variable("OTUS_TEST_STATEMENTS", STATEMENTS)?);
     let mut grammar = Grammar::new(seed, "moves", columns());
-    let (mut words, mut differing, mut answered) = (String::new(), 0, 0);
+    let (mut words, mut differing, mut answered, mut refused) = (String::new(), 0, 0, 0);
     for n in 0..number {
         let prepared = n % 3 == 2;
         let statement = if prepared { grammar.prepared() } else { grammar.plain() };
         let both = if n % 4 == 1 { &mut own } else { &mut all };
         let (difference, given) = both.compare(&statement, prepared)?;
         answered += u64::from(given);
-        if let Some(difference) = difference {
+        if difference.as_ref().is_some_and(|told| REFUSALS.iter().any(|r| told.starts_with(r))) {
+            refused += 1;
+        } else if let Some(difference) = difference {
             differing += 1;
             let (sql, values) = (&statement.sql, &statement.parameters);
             writeln!(words, "{n}: {sql}\n    {values:?}\n    {difference}")?;
         }
     }
     anyhow::ensure!(differing == 0, "{differing} of {number} differ (seed {seed}):\n{words}");
+    anyhow::ensure!(refused * REFUSED_MAX <= number, "{refused} of {number} are refused");
     anyhow::ensure!(answered * 100 >= number * ANSWERED_MIN, "PostgreSQL answers {answered} only");
     Ok(())
 }

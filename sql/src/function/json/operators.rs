@@ -12,6 +12,7 @@ use datafusion::sql::sqlparser::ast::BinaryOperator;
 use super::arguments::array_literal;
 use super::{Does, function, is_text};
 use crate::error::SqlError;
+use crate::function::ALIKE;
 use crate::function::{AS_JSONB, read_as};
 use otus_engine::types::PG_TYPE_KEY;
 
@@ -53,7 +54,7 @@ fn mark_of(expr: &Expr, schema: &DFSchema) -> Option<String> {
             let mut results = results.chain(&case.else_expr);
             return results.find_map(|result| mark_of(result, schema));
         }
-        Expr::ScalarFunction(f) if matches!(f.name(), "coalesce" | "nullif") => {
+        Expr::ScalarFunction(f) if ALIKE.iter().any(|(a, b)| [*a, *b].contains(&f.name())) => {
             return f.args.iter().find_map(|arg| mark_of(arg, schema));
         }
         _ => {}
