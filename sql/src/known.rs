@@ -13,10 +13,19 @@ use crate::error::SqlError;
 
 static KNOWN: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| same("otus_known", false));
 static OPTIONAL: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| same("otus_optional", true));
+static PERHAPS: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
+    let signature = Signature::any(1, Volatility::Immutable);
+    Arc::new(ScalarUDF::from(Same {
+        name: "otus_perhaps",
+        nullable: true,
+        marked: true,
+        signature,
+    }))
+});
 
 fn same(name: &'static str, nullable: bool) -> Arc<ScalarUDF> {
     let signature = Signature::any(1, Volatility::Immutable);
-    Arc::new(ScalarUDF::from(Same { name, nullable, signature }))
+    Arc::new(ScalarUDF::from(Same { name, nullable, marked: false, signature }))
 }
 
 /// `value`, which is never null, by its type as well.
@@ -29,11 +38,17 @@ pub(crate) fn optional(value: Expr) -> Expr {
     OPTIONAL.call(vec![value])
 }
 
+/// The same, of the type that the value is marked with.
+pub(crate) fn perhaps(value: Expr) -> Expr {
+    PERHAPS.call(vec![value])
+}
+
 /// Gives its argument.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Same {
     name: &'static str,
     nullable: bool,
+    marked: bool,
     signature: Signature,
 }
 
@@ -56,7 +71,11 @@ impl ScalarUDFImpl for Same {
 
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> DfResult<FieldRef> {
         let value = args.arg_fields.first().ok_or_else(lacking)?;
-        Ok(Arc::new(Field::new(self.name, value.data_type().clone(), self.nullable)))
+        let field = Field::new(self.name, value.data_type().clone(), self.nullable);
+        Ok(Arc::new(match self.marked {
+            true => field.with_metadata(value.metadata().clone()),
+            false => field,
+        }))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {

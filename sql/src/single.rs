@@ -39,7 +39,7 @@ impl AnalyzerRule for OneRow {
                 Ok(Transformed::yes(only.call(vec![gathered])))
             }
             Expr::ScalarSubquery(subquery) if may_have_none(&subquery) => {
-                Ok(Transformed::yes(known::optional(Expr::ScalarSubquery(subquery))))
+                Ok(Transformed::yes(known::perhaps(Expr::ScalarSubquery(subquery))))
             }
             other => Ok(Transformed::no(other)),
         })

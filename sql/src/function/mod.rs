@@ -11,6 +11,7 @@ mod catalogue;
 mod checked;
 mod constant;
 mod date_trunc;
+mod emptied;
 mod encode;
 mod exact;
 mod has;
@@ -161,6 +162,7 @@ pub(crate) fn register(state: &mut SessionState) -> DfResult<()> {
     checked::register(state)?;
     exact::register(state)?;
     has::register(state)?;
+    emptied::register(state)?;
     aggregate::register(state)
 }
 
