@@ -33,7 +33,7 @@ use crate::provider::{self, KeyedRows, RawTable, SYSTEM_SCHEMA, SYSTEM_TABLES};
 use crate::queries::Queries;
 use crate::star::WHOLE;
 use handle::PgSchema;
-pub(crate) use handle::{Catalogue, PgTables};
+pub(crate) use handle::{Catalogue, PgTables, Role};
 pub(crate) use information::view_schema;
 pub(crate) use layout::{Layout, find as layout};
 pub(crate) use library::{KEYWORDS, Library, library};

@@ -30,6 +30,15 @@ impl Identity {
         self.is_admin() || grants.any(|grant| right(grant) && of(grant))
     }
 
+    /// Whether it may read rows of a table, or this column of it.
+    pub fn may_select(&self, schema: &str, name: &str, column: Option<&str>) -> bool {
+        self.has(schema, name, |grant| {
+            let has =
+                |column| grant.columns.as_ref().is_none_or(|all| all.iter().any(|c| c == column));
+            grant.select && column.is_none_or(has)
+        })
+    }
+
     /// Whether it may append to a table's log, or write rows of a keyed table.
     pub fn may_insert(&self, schema: &str, name: &str) -> bool {
         self.has(schema, name, |grant| grant.insert)

@@ -2,7 +2,7 @@
 //! that depend on definitions alone are made once per set of definitions and kept.
 
 use std::any::Any;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -19,7 +19,7 @@ use super::layout::{self, Layout};
 use super::relations::{OWNER, OWNER_ID, Relation, Relations, id_of};
 use super::{INFORMATION_SCHEMA, PG_SCHEMA, information, tables};
 use crate::access::{Identity, Roles};
-use crate::error::SqlError;
+use crate::error::{SqlError, SqlResult};
 use crate::function::SessionFacts;
 use crate::named::NamedQueries;
 use crate::provider;
@@ -160,6 +160,21 @@ impl Catalogue {
     }
     pub(crate) fn user(&self) -> &str {
         self.session().map_or(OWNER, |facts| facts.user.as_str())
+    }
+
+    /// Whether the user may see and do everything; there may be no users.
+    pub(crate) fn is_admin(&self) -> bool {
+        self.0.identity.get().is_none_or(|identity| identity.is_admin())
+    }
+
+    /// The user; none where there are no users.
+    pub(crate) fn identity(&self) -> Option<&Arc<Identity>> {
+        self.0.identity.get()
+    }
+
+    /// A declared role as if it were a user.
+    pub(crate) fn role(&self, name: &str) -> SqlResult<Arc<Identity>> {
+        self.0.engine.0.roles.identity(name, &[name.to_owned()], &BTreeMap::new())
     }
 
     /// The role to which everything belongs, the declared ones, and the user.

@@ -12,6 +12,7 @@ use super::relations::{Column, OWNER, OWNER_ID, PrimaryKey, Relation, database_i
 use super::routines;
 use super::status;
 use super::value::{Rows, Value};
+use crate::error::{SqlError, sqlstate};
 
 /// Ids of the tables whose objects have comments.
 pub(crate) const CLASS_OF_RELATIONS: u32 = 1259;
@@ -49,6 +50,10 @@ pub(crate) fn rows(catalogue: &Catalogue, layout: &'static Layout) -> DfResult<R
         "pg_constraint" => constraints(catalogue, &mut rows)?,
         "pg_attrdef" => defaults(catalogue, &mut rows)?,
         "pg_database" => database(catalogue, &mut rows),
+        hidden @ ("pg_authid" | "pg_shadow") if !catalogue.is_admin() => {
+            let message = format!("permission denied for table {hidden}");
+            return Err(SqlError::new(sqlstate::NOT_ALLOWED, message).into());
+        }
         "pg_roles" | "pg_authid" | "pg_user" | "pg_shadow" | "pg_group" => {
             roles(catalogue, layout.name, &mut rows);
         }

@@ -1,10 +1,13 @@
 //! Who may do what, as tools ask: everything that the catalogue shows may be read.
 
+use std::sync::Arc;
+
 use datafusion::error::Result as DfResult;
 
 use super::names::{parts, relation};
 use super::{Def, at, def, missing, no, yes};
-use crate::catalog::{Catalogue, Value};
+use crate::access::Identity;
+use crate::catalog::{Catalogue, Relation, Role, Value};
 use crate::error::{SqlError, sqlstate};
 
 #[rustfmt::skip]
@@ -32,13 +35,34 @@ fn any(list: &Value, mut has: impl FnMut(&str) -> bool) -> Value {
     Value::Bool(names.any(&mut has))
 }
 
-/// The arguments without the user, who may be left out.
-fn without_user(given: &[Value], rest: usize) -> &[Value] {
-    given.get(given.len().saturating_sub(rest)..).unwrap_or(given)
+/// Whose rights are asked for, none for those of the user and of whoever owns everything, and the arguments without the user,
+/// who may be left out.
+fn whose<'a>(
+    c: &Catalogue,
+    given: &'a [Value],
+    rest: usize,
+) -> DfResult<(Option<Arc<Identity>>, &'a [Value])> {
+    let (user, rest) = given.split_at(given.len().saturating_sub(rest));
+    let Some(user) = user.first() else { return Ok((None, rest)) };
+    let name = user.text().filter(|text| text.parse::<u32>().is_err());
+    let is_meant = |r: &Role| Some(r.name.as_str()) == name || Some(r.oid) == user.oid();
+    match (c.roles().into_iter().find(is_meant), name) {
+        (Some(role), _) if role.is_admin || role.name == c.user() => Ok((None, rest)),
+        (Some(role), _) => Ok((Some(c.role(&role.name)?), rest)),
+        (None, Some(name)) => {
+            missing::<Value>(sqlstate::UNDEFINED_OBJECT, "role", name).map(|_| (None, rest))
+        }
+        (None, None) => Ok((None, rest)),
+    }
+}
+
+fn may_insert(c: &Catalogue, of: Option<&Arc<Identity>>, relation: &Relation) -> bool {
+    let may = |i: &Arc<Identity>| i.may_insert(&relation.schema, &relation.name);
+    relation.takes_rows && of.map_or_else(|| c.identity().is_none_or(may), may)
 }
 
 fn on_table(c: &Catalogue, given: &[Value]) -> DfResult<Value> {
-    let given = without_user(given, 2);
+    let (of, given) = whose(c, given, 2)?;
     let Some(relation) = relation(c, at(given, 0))? else {
         return match at(given, 0).text().filter(|text| text.parse::<u32>().is_err()) {
             Some(name) => missing(sqlstate::UNDEFINED_TABLE, "relation", name),
@@ -46,37 +70,43 @@ fn on_table(c: &Catalogue, given: &[Value]) -> DfResult<Value> {
         };
     };
     Ok(any(at(given, 1), |privilege| match privilege {
-        "SELECT" => true,
-        "INSERT" => relation.takes_rows,
+        "SELECT" => {
+            of.as_ref().is_none_or(|i| i.may_select(&relation.schema, &relation.name, None))
+        }
+        "INSERT" => may_insert(c, of.as_ref(), relation),
         _ => false,
     }))
 }
 
 fn on_column(c: &Catalogue, given: &[Value]) -> DfResult<Value> {
-    let given = without_user(given, 3);
+    let (of, given) = whose(c, given, 3)?;
     let Some(relation) = relation(c, at(given, 0))? else { return Ok(Value::Null) };
-    let is_there = match at(given, 1) {
+    let column = match at(given, 1) {
         Value::Text(name) => {
             if !relation.columns.iter().any(|column| column.name == *name) {
                 let message =
                     format!("column \"{name}\" of relation \"{}\" does not exist", relation.name);
                 return Err(SqlError::new(sqlstate::UNDEFINED_COLUMN, message).into());
             }
-            true
+            Some(name.as_str())
         }
-        number => number.int().is_some_and(|n| {
-            n > 0 && usize::try_from(n).is_ok_and(|n| n <= relation.columns.len())
-        }),
+        number => {
+            let place = number.int().and_then(|n| usize::try_from(n).ok()?.checked_sub(1));
+            place.and_then(|at| relation.columns.get(at)).map(|column| column.name.as_str())
+        }
     };
+    let Some(column) = column else { return Ok(Value::Bool(false)) };
     Ok(any(at(given, 2), |privilege| match privilege {
-        "SELECT" => is_there,
-        "INSERT" => is_there && relation.takes_rows,
+        "SELECT" => {
+            of.as_ref().is_none_or(|i| i.may_select(&relation.schema, &relation.name, Some(column)))
+        }
+        "INSERT" => may_insert(c, of.as_ref(), relation),
         _ => false,
     }))
 }
 
 fn on_schema(c: &Catalogue, given: &[Value]) -> DfResult<Value> {
-    let given = without_user(given, 2);
+    let (_, given) = whose(c, given, 2)?;
     let relations = c.relations()?;
     let is_there = match at(given, 0).text().filter(|text| text.parse::<u32>().is_err()) {
         Some(name) => {
@@ -92,7 +122,7 @@ fn on_schema(c: &Catalogue, given: &[Value]) -> DfResult<Value> {
 }
 
 fn on_database(c: &Catalogue, given: &[Value]) -> DfResult<Value> {
-    let given = without_user(given, 2);
+    let (_, given) = whose(c, given, 2)?;
     if let Some(name) = at(given, 0).text()
         && name.parse::<u32>().is_err()
         && name != c.database()
