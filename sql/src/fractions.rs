@@ -72,17 +72,24 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
             Ok(Transformed::yes(Expr::ScalarFunction(call)))
         }
         Expr::ScalarFunction(mut call) if OF_DIGITS.contains(&call.func.name()) => {
-            let Some(Expr::Literal(ScalarValue::Int64(Some(digits)), _)) = call.args.get(1) else {
-                return Ok(Transformed::no(Expr::ScalarFunction(call)));
+            let cuts = call.func.name() == "trunc";
+            let digits = match call.args.get(1) {
+                None if cuts => Some(0),
+                Some(Expr::Literal(ScalarValue::Int64(Some(digits)), _)) => {
+                    i32::try_from(*digits).ok()
+                }
+                _ => None,
             };
-            let Ok(digits) = i32::try_from(*digits) else {
+            let Some(digits) = digits else {
                 return Ok(Transformed::no(Expr::ScalarFunction(call)));
             };
             let of = call.args.first().map(|number| number.get_type(schema)).transpose()?;
-            call.args.truncate(1);
-            call.args.push(lit(digits));
+            if call.args.len() > 1 {
+                call.args.truncate(1);
+                call.args.push(lit(digits));
+            }
             let call = Expr::ScalarFunction(call);
-            Ok(Transformed::yes(match of.and_then(|of| with_digits(&of, digits)) {
+            Ok(Transformed::yes(match of.and_then(|of| with_digits(&of, digits, cuts)) {
                 Some(of) => cast(call, of),
                 None => call,
             }))
@@ -101,16 +108,19 @@ fn compared_arrays(of: &BinaryExpr, schema: &DFSchema) -> Option<[Expr; 2]> {
     alike.then(|| [&of.left, &of.right].map(|side| array_key(side.as_ref().clone())))
 }
 
-/// The numeric with so many digits after the point, if it has fewer: `round(1.5, 3)` shows three.
-fn with_digits(of: &DataType, digits: i32) -> Option<DataType> {
+/// The numeric with so many digits after the point, if it has fewer: `round(1.5, 3)` shows three. Of more, only `trunc`
+/// keeps those that it cuts off, as zeros.
+fn with_digits(of: &DataType, digits: i32, cuts: bool) -> Option<DataType> {
     let DataType::Decimal128(precision, scale) = of else { return None };
-    let digits =
-        i8::try_from(digits).ok().filter(|digits| digits > scale && *digits < DIGITS_MAX)?;
+    let digits = i8::try_from(digits).ok().filter(|digits| *digits < DIGITS_MAX)?;
+    if digits <= *scale {
+        let digits = digits.max(0);
+        let less = u8::try_from(scale.checked_sub(digits)?).ok()?;
+        return cuts.then_some(DataType::Decimal128(precision.saturating_sub(less).max(1), digits));
+    }
     let more = u8::try_from(digits.checked_sub(*scale)?).ok()?;
-    Some(DataType::Decimal128(
-        precision.saturating_add(more).min(DIGITS_MAX.unsigned_abs()),
-        digits,
-    ))
+    let precision = precision.saturating_add(more).min(DIGITS_MAX.unsigned_abs());
+    Some(DataType::Decimal128(precision, digits))
 }
 
 /// A CASE with its results changed.

@@ -2,7 +2,8 @@
 //! in some of the sets. The planner carries those properties over all the same, so that a group would come
 //! out in pieces, once for each stretch of rows or partition; here they end above the aggregate. So do those of a union
 //! whose inputs have constants or columns that are alike: it orders each input by fewer keys then, and refuses what they
-//! make together.
+//! make together. And so do those of windows below a sort that keeps the first rows: the planner would let the first of
+//! several windows have that order, and the others see the rows that it kept.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,13 +13,17 @@ use datafusion::error::Result as DfResult;
 use datafusion::execution::TaskContext;
 use datafusion::physical_expr::EquivalenceProperties;
 use datafusion::physical_plan::aggregates::AggregateExec;
+use datafusion::physical_plan::filter::FilterExec;
+use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::union::UnionExec;
+use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning,
     PhysicalExpr, PlanProperties, SendableRecordBatchStream,
 };
 
-use crate::physical::{Node, Rule, each, only};
+use crate::physical::{Node, Rule, each, only, over};
 
 /// Puts [`Ungrouped`] above each aggregate with several grouping sets. To run before any rule that looks at
 /// properties.
@@ -27,16 +32,31 @@ pub(crate) fn rule() -> Rule {
         let several = node
             .downcast_ref::<AggregateExec>()
             .is_some_and(|aggregate| aggregate.group_expr().groups().len() > 1);
-        Ok(match several || unites_alike(&node) {
-            true => Transformed::yes(Arc::new(Ungrouped::new(node)) as _),
-            false => Transformed::no(node),
-        })
+        if several || unites_alike(&node) {
+            return Ok(Transformed::yes(Arc::new(Ungrouped::new(node))));
+        }
+        let first = node.downcast_ref::<SortExec>().filter(|sort| sort.fetch().is_some());
+        match first.map(SortExec::input).filter(|input| shows_windows(input)) {
+            Some(input) => {
+                let input: Node = Arc::new(Ungrouped::new(Arc::clone(input)));
+                over(node, vec![input]).map(Transformed::yes)
+            }
+            None => Ok(Transformed::no(node)),
+        }
     })
 }
 
 fn unites_alike(node: &Node) -> bool {
     let alike = |input: &&Node| !input.equivalence_properties().eq_group().is_empty();
     node.is::<UnionExec>() && node.children().iter().any(alike)
+}
+
+fn shows_windows(node: &Node) -> bool {
+    if node.is::<WindowAggExec>() || node.is::<BoundedWindowAggExec>() {
+        return true;
+    }
+    let passes = node.is::<ProjectionExec>() || node.is::<FilterExec>();
+    passes && node.children().into_iter().any(shows_windows)
 }
 
 /// The same rows, of which nothing is known.
@@ -67,7 +87,11 @@ impl DisplayAs for Ungrouped {
 
 impl ExecutionPlan for Ungrouped {
     fn name(&self) -> &'static str {
-        if self.input.is::<UnionExec>() { "UnitedExec" } else { "GroupingSetsExec" }
+        match self.input.name() {
+            "UnionExec" => "UnitedExec",
+            "AggregateExec" => "GroupingSetsExec",
+            _ => "WindowsExec",
+        }
     }
 
     fn properties(&self) -> &Arc<PlanProperties> {

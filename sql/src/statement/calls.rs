@@ -369,16 +369,25 @@ fn read_as(expr: &Expr) -> Option<Expr> {
         {
             Some(call("otus_substring", [expr.as_ref().clone(), from.as_ref().clone()]))
         }
-        Expr::Identifier(name) if name.quote_style.is_none() => {
-            match name.value.to_ascii_lowercase().as_str() {
-                "current_schema" => Some(call("current_schema", [])),
-                "current_role" => Some(call("current_user", [])),
-                "current_catalog" => Some(call("current_database", [])),
-                _ => None,
-            }
-        }
+        Expr::Identifier(name) => value_named(name).map(|function| call(function, [])),
         _ => None,
     }
+}
+
+/// The function behind a word that stands for a value.
+fn value_named(name: &Ident) -> Option<&'static str> {
+    match name.value.to_ascii_lowercase().as_str() {
+        _ if name.quote_style.is_some() => None,
+        "current_schema" => Some("current_schema"),
+        "current_role" => Some("current_user"),
+        "current_catalog" => Some("current_database"),
+        _ => None,
+    }
+}
+
+/// Whether a word stands for a value rather than for a column.
+pub(super) fn is_value(name: &Ident) -> bool {
+    value_named(name).is_some()
 }
 
 /// The function that reads values of a type.

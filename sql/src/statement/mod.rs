@@ -17,6 +17,7 @@ mod json;
 mod numbers;
 mod operands;
 mod ordered;
+mod ordered_rows;
 mod parts;
 mod patterns;
 mod precedence;
@@ -333,6 +334,7 @@ pub(crate) fn query(sql: &str, tokens: &mut Tokens) -> SqlResult<Plannable> {
     ordered::as_lists(&mut query);
     in_time()?;
     series::rows_of_functions(&mut query);
+    ordered_rows::with_keys(&mut query);
     casts::name_casts(&mut query);
     numbers::typed(&mut query);
     in_time()?;
@@ -396,6 +398,7 @@ pub(crate) fn subquery(sql: &str) -> SqlResult<Box<Query>> {
         json::known_functions(&mut query);
         ordered::as_lists(&mut query);
         series::rows_of_functions(&mut query);
+        ordered_rows::with_keys(&mut query);
         casts::name_casts(&mut query);
         numbers::typed(&mut query);
         arrays::as_calls(&mut query);

@@ -13,6 +13,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use datafusion::sql::sqlparser::tokenizer::Location;
 
+use super::calls;
 use super::sorting::{part_inner_sort_keys, part_sort_keys};
 use crate::error::{SqlError, sqlstate};
 use crate::function::{OR_EMPTY, TIMEZONE};
@@ -201,7 +202,10 @@ fn name_select(select: &mut Select, mut outer: Option<&mut OutputNames>, shows_a
         let (name, plain) = match &*item {
             SelectItem::ExprWithAlias { alias, .. } => (folded(alias), false),
             SelectItem::UnnamedExpr(expr) => {
-                let plain = matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_));
+                let plain = match expr {
+                    Expr::Identifier(name) => !calls::is_value(name),
+                    other => matches!(other, Expr::CompoundIdentifier(_)),
+                };
                 (figure(expr).map_or_else(|| "?column?".to_string(), |(name, _)| name), plain)
             }
             _ => continue,

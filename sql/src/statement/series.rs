@@ -468,6 +468,26 @@ fn rows_of_list(list: Expr) -> Expr {
     super::rewrite::call(mark, [unnest(list)])
 }
 
+/// The list of whose elements an expression, as it has been rewritten, gives rows.
+pub(super) fn list_of_rows(expr: &Expr) -> Option<Expr> {
+    let Expr::Function(function) = expr else { return None };
+    let FunctionArguments::List(list) = &function.args else { return None };
+    let [FunctionArg::Unnamed(FunctionArgExpr::Expr(of))] = list.args.as_slice() else {
+        return None;
+    };
+    if named(&function.name, &["unnest"]).is_some() {
+        return Some(of.clone());
+    }
+    named(&function.name, &[KNOWN_JSON, KNOWN_JSONB]).and_then(|_| list_of_rows(of))
+}
+
+/// The place of an element among those of its list.
+pub(super) fn place_of_row(list: Expr) -> Expr {
+    let one = || super::rows::cast(super::ordered::number("1"), ast::DataType::BigInt(None));
+    let last = super::rewrite::call("array_length", [list, one()]);
+    unnest(super::rewrite::call("generate_series", [one(), last]))
+}
+
 fn unnest(list: Expr) -> Expr {
     let arg = FunctionArg::Unnamed(FunctionArgExpr::Expr(list));
     call(ObjectName::from(vec![Ident::new("unnest")]), vec![arg])

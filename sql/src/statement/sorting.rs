@@ -96,7 +96,7 @@ fn unnamed(expr: &Expr) -> Option<String> {
 }
 
 /// The names of a select's outputs, if all can be told.
-fn outputs(query: &Query) -> Option<Vec<Ident>> {
+pub(super) fn outputs(query: &Query) -> Option<Vec<Ident>> {
     let SetExpr::Select(select) = query.body.as_ref() else { return None };
     let name = |item: &SelectItem| match item {
         SelectItem::ExprWithAlias { alias, .. } => Some(folded(alias)),
@@ -109,7 +109,7 @@ fn outputs(query: &Query) -> Option<Vec<Ident>> {
 }
 
 /// Puts a query around one whose outputs were renamed, which gives them the names `shown`.
-fn show_as(query: &mut Query, shown: &[Ident]) {
+pub(super) fn show_as(query: &mut Query, shown: &[Ident]) {
     let Some(private) = outputs(query) else { return };
     let list: Vec<_> = private.iter().zip(shown).map(|(p, s)| format!("{p} AS {s}")).collect();
     let sql = format!("SELECT {} FROM (SELECT 1) AS \"otus_sorted\"", list.join(", "));

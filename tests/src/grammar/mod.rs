@@ -87,13 +87,15 @@ pub struct Grammar {
     /// Values that were put in as parameters; none are put in if there is no list.
     parameters: Option<Vec<String>>,
     names: usize,
+    /// How many columns of the last query, from the first one, no two of its rows have alike; 0 = it may have equal rows.
+    identified: usize,
 }
 
 impl Grammar {
     /// Statements over a table with these columns.
     pub fn new(seed: u64, table: &'static str, columns: Vec<Column>) -> Self {
         let random = StdRng::seed_from_u64(seed);
-        Self { random, table, columns, parameters: None, names: 0 }
+        Self { random, table, columns, parameters: None, names: 0, identified: 0 }
     }
 
     /// The next one; values stand in it.

@@ -25,7 +25,8 @@ type Source = (String, Vec<Column>);
 impl Grammar {
     /// A query and its columns; their names are those that it shows.
     pub(super) fn query(&mut self, depth: usize) -> Source {
-        match self.number(0..20) {
+        let form = self.number(0..20);
+        let source = match form {
             0..=5 => self.grouped(depth),
             6..=8 => self.windowed(depth),
             9 | 10 => self.windows_over_groups(depth),
@@ -33,7 +34,11 @@ impl Grammar {
             13 => self.first_of_each(depth),
             14 if depth < DEPTH_MAX => self.with(depth),
             _ => self.rows(depth),
+        };
+        if !matches!(form, 0..=5 | 9 | 10) {
+            self.identified = 0;
         }
+        source
     }
 
     /// The query with an order that leaves nothing open, sometimes cut; or as it is.
@@ -41,8 +46,10 @@ impl Grammar {
         if self.chance(25) || columns.iter().any(|c| c.kind == Kind::Json) {
             return (sql, false);
         }
+        let few = self.identified > 0 && self.chance(60);
+        let keys = if few { self.identified } else { columns.len() };
         let order: Vec<String> = self
-            .shuffled(columns.len())
+            .shuffled(keys)
             .iter()
             .map(|n| {
                 let way = self.one_of(&["", " desc", " nulls first", " desc nulls last"]);
@@ -331,6 +338,8 @@ impl Grammar {
             rest += &format!(" having {aggregate} > {rows}");
         }
         let (sql, columns) = self.selected("", made, &rest);
+        self.identified =
+            if several { 0 } else { by.split(", ").filter(|n| !n.is_empty()).count() };
         if !several {
             return (sql, columns);
         }
@@ -454,7 +463,9 @@ impl Grammar {
             }
         }
         let filter = self.filter(&scope, 40);
-        self.selected("", made, &format!("{from}{filter} group by 1"))
+        let source = self.selected("", made, &format!("{from}{filter} group by 1"));
+        self.identified = 1;
+        source
     }
 
     /// A union and its like.
