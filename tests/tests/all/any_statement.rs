@@ -1,17 +1,20 @@
 //! Statements that nobody wrote, answered by PostgreSQL 15 and by Otus over the same rows: by an administrator and by one
-//! whose rows are filtered, with values in the text and as parameters. Other ones come by `OTUS_TEST_SEED`, more of them by
-//! `OTUS_TEST_STATEMENTS`.
+//! whose rows are filtered, with values in the text and as parameters, by cursors and by COPY. Other ones come by
+//! `OTUS_TEST_SEED`, more of them by `OTUS_TEST_STATEMENTS`.
 
 use std::error::Error;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use anyhow::Result;
 use bytes::BytesMut;
+use futures::TryStreamExt;
 use otus_tests::grammar::{Column, Grammar, Kind, Statement};
 use otus_tests::need;
 use otus_tests::otus::Setup;
-use otus_tests::postgres::{Answer, Client, Rows, Shown};
+use otus_tests::postgres::{Answer, Client, Rows, Shown, rows_of};
 use otus_tests::reference::Reference;
+use tokio_postgres::SimpleQueryMessage;
 use tokio_postgres::types::{Format, FromSql, IsNull, ToSql, Type, to_sql_checked};
 
 use crate::access_login::password;
@@ -226,19 +229,75 @@ struct Both {
     otus: Client,
 }
 
+/// What a cursor gives in two pieces; types of columns are not told.
+fn by_cursor(client: &mut Client, sql: &str) -> Result<Answer> {
+    client.with(async |client| {
+        let fetched = async {
+            client.batch_execute(&format!("begin; declare c cursor for {sql}")).await?;
+            let mut messages = client.simple_query("fetch 7 from c").await?;
+            messages.extend(client.simple_query("fetch all from c").await?);
+            Ok(messages)
+        };
+        let fetched: Result<_, tokio_postgres::Error> = fetched.await;
+        client.batch_execute("rollback").await?;
+        let messages = match fetched {
+            Ok(messages) => messages,
+            Err(error) => return failure(error),
+        };
+        let names = messages.iter().find_map(|message| match message {
+            SimpleQueryMessage::RowDescription(columns) => Some(Arc::clone(columns)),
+            _ => None,
+        });
+        let shown = |name: &str| Shown { name: name.to_owned(), oid: 0, modifier: -1 };
+        let columns = names.iter().flat_map(|columns| columns.iter()).map(|c| shown(c.name()));
+        Ok(Answer::Rows(columns.collect(), rows_of(&messages)))
+    })
+}
+
+/// What COPY writes, each line cut at its commas.
+fn by_copy(client: &mut Client, sql: &str) -> Result<Answer> {
+    client.with(async |client| {
+        let stream = match client.copy_out(&format!("copy ({sql}) to stdout (format csv)")).await {
+            Ok(stream) => stream,
+            Err(error) => return failure(error),
+        };
+        let written: Vec<bytes::Bytes> = match stream.try_collect().await {
+            Ok(written) => written,
+            Err(error) => return failure(error),
+        };
+        let text = String::from_utf8(written.concat())?;
+        let cut = |line: &str| line.split(',').map(|part| Some(part.to_owned())).collect();
+        Ok(Answer::Rows(Vec::new(), text.lines().map(cut).collect()))
+    })
+}
+
+/// How a statement is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Plain,
+    Prepared,
+    Cursor,
+    Copy,
+}
+
 impl Both {
     /// What differs, and whether PostgreSQL gave rows. Nothing is compared where it gives up.
-    fn compare(&mut self, statement: &Statement, prepared: bool) -> Result<(Option<String>, bool)> {
-        let (wanted, found) = if prepared {
-            let (wanted_types, wanted) = extended(&mut self.postgres, statement)?;
-            let (types, found) = extended(&mut self.otus, statement)?;
-            if wanted_types != types && matches!(wanted, Answer::Rows(..)) {
-                let words = format!("parameters are {types:?}, not {wanted_types:?}; {found:?}");
-                return Ok((Some(words.chars().take(400).collect()), true));
+    fn compare(&mut self, statement: &Statement, way: Way) -> Result<(Option<String>, bool)> {
+        let (postgres, otus, sql) = (&mut self.postgres, &mut self.otus, &statement.sql);
+        let (wanted, found) = match way {
+            Way::Prepared => {
+                let (wanted_types, wanted) = extended(postgres, statement)?;
+                let (types, found) = extended(otus, statement)?;
+                if wanted_types != types && matches!(wanted, Answer::Rows(..)) {
+                    let words =
+                        format!("parameters are {types:?}, not {wanted_types:?}; {found:?}");
+                    return Ok((Some(words.chars().take(400).collect()), true));
+                }
+                (wanted, found)
             }
-            (wanted, found)
-        } else {
-            (self.postgres.answer(&statement.sql)?, self.otus.answer(&statement.sql)?)
+            Way::Plain => (postgres.answer(sql)?, otus.answer(sql)?),
+            Way::Cursor => (by_cursor(postgres, sql)?, by_cursor(otus, sql)?),
+            Way::Copy => (by_copy(postgres, sql)?, by_copy(otus, sql)?),
         };
         match &wanted {
             Answer::Failure(state, _) if UNASKED.contains(&state.as_str()) => Ok((None, false)),
@@ -286,17 +345,22 @@ fn statements_at_random_are_answered_as_by_postgres() -> Result<()> {
     let mut grammar = Grammar::new(seed, "moves", columns());
     let (mut words, mut differing, mut answered, mut refused) = (String::new(), 0, 0, 0);
     for n in 0..number {
-        let prepared = n % 3 == 2;
-        let statement = if prepared { grammar.prepared() } else { grammar.plain() };
+        let way = match n % 9 {
+            2 | 5 | 8 => Way::Prepared,
+            1 => Way::Cursor,
+            4 => Way::Copy,
+            _ => Way::Plain,
+        };
+        let statement = if way == Way::Prepared { grammar.prepared() } else { grammar.plain() };
         let both = if n % 4 == 1 { &mut own } else { &mut all };
-        let (difference, given) = both.compare(&statement, prepared)?;
+        let (difference, given) = both.compare(&statement, way)?;
         answered += u64::from(given);
         if difference.as_ref().is_some_and(|told| REFUSALS.iter().any(|r| told.starts_with(r))) {
             refused += 1;
         } else if let Some(difference) = difference {
             differing += 1;
             let (sql, values) = (&statement.sql, &statement.parameters);
-            writeln!(words, "{n}: {sql}\n    {values:?}\n    {difference}")?;
+            writeln!(words, "{n} ({way:?}): {sql}\n    {values:?}\n    {difference}")?;
         }
     }
     anyhow::ensure!(differing == 0, "{differing} of {number} differ (seed {seed}):\n{words}");
