@@ -155,7 +155,8 @@ fn counted(sql: &str, values: &[String]) -> (String, Vec<String>) {
     let mut kept: Vec<usize> = Vec::new();
     for part in parts {
         let digits = part.chars().take_while(char::is_ascii_digit).count();
-        let Ok(number) = part[..digits].parse::<usize>() else {
+        let (number, rest) = part.split_at_checked(digits).unwrap_or(("", part));
+        let Ok(number) = number.parse::<usize>() else {
             text = format!("{text}${part}");
             continue;
         };
@@ -163,7 +164,7 @@ fn counted(sql: &str, values: &[String]) -> (String, Vec<String>) {
             kept.push(number);
             kept.len() - 1
         });
-        text = format!("{text}${}{}", place + 1, &part[digits..]);
+        text = format!("{text}${}{rest}", place + 1);
     }
     let values = kept.iter().filter_map(|n| values.get(n - 1).cloned()).collect();
     (text, values)
