@@ -7,7 +7,10 @@ use super::super::batch;
 use super::*;
 
 fn golden() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/log/local/golden/v1")
+    // A build folder may serve several checkouts.
+    let part = std::env::var_os("CARGO_MANIFEST_DIR");
+    let part = part.map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    part.join("src/log/local/golden/v1")
 }
 
 /// Copies a folder, every file through `change`: a journal is 64 MiB of mostly nothing, so it is kept packed.
