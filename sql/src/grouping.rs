@@ -3,17 +3,20 @@
 //! out in pieces, once for each stretch of rows or partition; here they end above the aggregate. So do those of a union
 //! whose inputs have constants or columns that are alike: it orders each input by fewer keys then, and refuses what they
 //! make together. And so do those of windows below a sort that keeps the first rows: the planner would let the first of
-//! several windows have that order, and the others see the rows that it kept.
+//! several windows have that order, and the others see the rows that it kept. An outer join hides those of a side whose
+//! columns it may fill with nulls.
 
 use std::fmt;
 use std::sync::Arc;
 
+use datafusion::common::JoinType;
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::error::Result as DfResult;
 use datafusion::execution::TaskContext;
 use datafusion::physical_expr::EquivalenceProperties;
 use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::physical_plan::filter::FilterExec;
+use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec};
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::union::UnionExec;
@@ -32,7 +35,7 @@ pub(crate) fn rule() -> Rule {
         let several = node
             .downcast_ref::<AggregateExec>()
             .is_some_and(|aggregate| aggregate.group_expr().groups().len() > 1);
-        if several || unites_alike(&node) {
+        if several || unites_alike(&node) || fills_constants(&node) {
             return Ok(Transformed::yes(Arc::new(Ungrouped::new(node))));
         }
         let first = node.downcast_ref::<SortExec>().filter(|sort| sort.fetch().is_some());
@@ -49,6 +52,24 @@ pub(crate) fn rule() -> Rule {
 fn unites_alike(node: &Node) -> bool {
     let alike = |input: &&Node| !input.equivalence_properties().eq_group().is_empty();
     node.is::<UnionExec>() && node.children().iter().any(alike)
+}
+
+/// Whether a join may give nulls for columns that are constant, or alike, in its input.
+fn fills_constants(node: &Node) -> bool {
+    let join_type =
+        match (node.downcast_ref::<HashJoinExec>(), node.downcast_ref::<NestedLoopJoinExec>()) {
+            (Some(join), _) => *join.join_type(),
+            (_, Some(join)) => *join.join_type(),
+            _ => return false,
+        };
+    let (left, right) = match join_type {
+        JoinType::Left => (false, true),
+        JoinType::Right => (true, false),
+        JoinType::Full => (true, true),
+        _ => return false,
+    };
+    let filled = node.children().into_iter().zip([left, right]).filter(|(_, filled)| *filled);
+    filled.into_iter().any(|(input, _)| !input.equivalence_properties().eq_group().is_empty())
 }
 
 fn shows_windows(node: &Node) -> bool {
@@ -90,6 +111,7 @@ impl ExecutionPlan for Ungrouped {
         match self.input.name() {
             "UnionExec" => "UnitedExec",
             "AggregateExec" => "GroupingSetsExec",
+            join if join.contains("Join") => "OuterJoinExec",
             _ => "WindowsExec",
         }
     }

@@ -80,12 +80,15 @@ fn in_order(plan: LogicalPlan) -> DfResult<LogicalPlan> {
     let LogicalPlan::Aggregate(aggregate) = &plan else { return Ok(plan) };
     let rows = match order_of(&aggregate.input) {
         None if aggregate.aggr_expr.iter().any(takes_rows_as_they_come) => {
-            let Some((input, number)) = numbered(&aggregate.input)? else {
-                return ordered(plan, &[]);
+            let (input, by) = match numbered(&aggregate.input)? {
+                Some((input, number)) => (input, vec![Expr::Column(number).sort(true, false)]),
+                None => match with_keys(&aggregate.input)? {
+                    Some(found) => found,
+                    None => return ordered(plan, &[]),
+                },
             };
             let keys = aggregate.group_expr.clone();
             let over = Aggregate::try_new(input.into(), keys, aggregate.aggr_expr.clone())?;
-            let by = [Expr::Column(number).sort(true, false)];
             return ordered(LogicalPlan::Aggregate(over), &by);
         }
         order => order.unwrap_or_default(),
@@ -174,6 +177,55 @@ fn order_of(plan: &LogicalPlan) -> Option<Vec<SortExpr>> {
         Some(SortExpr { expr: Expr::Column(column), ..key })
     };
     order_of(input)?.into_iter().map(above).collect()
+}
+
+/// The plan with the columns that its rows are ordered by, where a derived table does not show them; none if it has no
+/// order.
+fn with_keys(plan: &LogicalPlan) -> DfResult<Option<(LogicalPlan, Vec<SortExpr>)>> {
+    Ok(match plan {
+        LogicalPlan::Sort(sort) => {
+            let columns = sort.expr.iter().all(|key| matches!(key.expr, Expr::Column(_)));
+            columns.then(|| (plan.clone(), sort.expr.clone()))
+        }
+        LogicalPlan::SubqueryAlias(alias) => {
+            let Some((input, keys)) = with_keys(&alias.input)? else { return Ok(None) };
+            let plan = SubqueryAlias::try_new(input.into(), alias.alias.clone())?;
+            let named = keys.into_iter().map(|key| {
+                let Expr::Column(column) = key.expr else { return key };
+                let column = Column::new(Some(alias.alias.clone()), column.name);
+                SortExpr { expr: Expr::Column(column), ..key }
+            });
+            let keys: Vec<SortExpr> = named.collect();
+            // Two columns of one name are told apart by nothing here.
+            let known = |key: &SortExpr| {
+                let Expr::Column(column) = &key.expr else { return false };
+                plan.schema.columns().iter().filter(|c| c.name == column.name).count() == 1
+            };
+            keys.iter().all(known).then(|| (LogicalPlan::SubqueryAlias(plan), keys))
+        }
+        LogicalPlan::Filter(filter) => {
+            let Some((input, keys)) = with_keys(&filter.input)? else { return Ok(None) };
+            let plan = Filter::try_new(filter.predicate.clone(), input.into())?;
+            Some((LogicalPlan::Filter(plan), keys))
+        }
+        LogicalPlan::Projection(projection) => {
+            let Some((input, keys)) = with_keys(&projection.input)? else { return Ok(None) };
+            let mut list = projection.expr.clone();
+            let names: Vec<String> =
+                plan.schema().fields().iter().map(|f| f.name().clone()).collect();
+            let mut shown = Vec::with_capacity(keys.len());
+            for (at, key) in keys.into_iter().enumerate() {
+                let name = format!("__order{at}");
+                if names.contains(&name) {
+                    return Ok(None);
+                }
+                list.push(key.expr.clone().alias(&name));
+                shown.push(SortExpr { expr: Expr::Column(Column::new_unqualified(name)), ..key });
+            }
+            Some((LogicalPlan::Projection(Projection::try_new(list, input.into())?), shown))
+        }
+        _ => None,
+    })
 }
 
 /// The plan with a column that numbers the rows of a recursive query as they were generated, the order in which
