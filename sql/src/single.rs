@@ -52,10 +52,25 @@ fn may_have_several(subquery: &Subquery) -> bool {
         && subquery.subquery.max_rows().is_none_or(|rows| rows > 1)
 }
 
-/// Whether a subquery may give no row where its column says that it is never null, as a number that is written.
+/// Whether a subquery may give no row where its column is, or turns out to be, never null: a constant.
 fn may_have_none(subquery: &Subquery) -> bool {
     let plan = &subquery.subquery;
-    plan.schema().fields().iter().any(|field| !field.is_nullable()) && !is_aggregated(plan)
+    let never = plan.schema().fields().iter().any(|field| !field.is_nullable());
+    (never || is_computed(plan)) && !is_aggregated(plan)
+}
+
+fn is_computed(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Projection(projection) => {
+            projection.expr.iter().any(|e| !matches!(e.clone().unalias(), Expr::Column(_)))
+                || is_computed(&projection.input)
+        }
+        LogicalPlan::SubqueryAlias(alias) => is_computed(&alias.input),
+        LogicalPlan::Limit(limit) => is_computed(&limit.input),
+        LogicalPlan::Sort(sort) => is_computed(&sort.input),
+        LogicalPlan::Filter(filter) => is_computed(&filter.input),
+        _ => false,
+    }
 }
 
 fn is_aggregated(plan: &LogicalPlan) -> bool {

@@ -60,11 +60,19 @@ pub(super) fn wider(plan: LogicalPlan, needed: &[Column]) -> DfResult<LogicalPla
             if let [Expr::GroupingSet(set)] = aggregate.group_expr.as_slice() {
                 return of_sets(&aggregate, set, needed);
             }
-            let keys = shown.get(..aggregate.group_expr.len()).unwrap_or_default();
-            if !needed.iter().all(|column| keys.contains(column)) {
+            // A key that is named twice has one column.
+            let mut exprs: Vec<Expr> = Vec::with_capacity(aggregate.group_expr.len());
+            for key in aggregate.group_expr {
+                if !exprs.contains(&key) {
+                    exprs.push(key);
+                }
+            }
+            let count = shown.len().saturating_sub(aggregate.aggr_expr.len());
+            let keys = shown.get(..count).unwrap_or_default();
+            if keys.len() != exprs.len() || !needed.iter().all(|column| keys.contains(column)) {
                 return Err(unknown_form());
             }
-            let kept = kept(aggregate.group_expr, keys, needed)?;
+            let kept = kept(exprs, keys, needed)?;
             projected(wider(Arc::unwrap_or_clone(aggregate.input), &named(&kept))?, kept)
         }
         LogicalPlan::Join(join) => joined(join, needed),
